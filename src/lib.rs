@@ -1,0 +1,2 @@
+//! secchat
+#![forbid(unsafe_code)]
