@@ -1,2 +1,6 @@
 //! secchat
 #![forbid(unsafe_code)]
+
+pub mod channel;
+pub mod crypto;
+pub mod wire;

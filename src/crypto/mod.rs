@@ -1,0 +1,4 @@
+//! Keys with a purpose.
+
+pub mod replay;
+pub mod seal;

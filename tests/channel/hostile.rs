@@ -1,0 +1,188 @@
+//! Strangers on the path change nothing; a peer that cheats ends its own transfer and nothing else.
+
+use std::time::Duration;
+
+use secchat::channel::{Config, Event, Failure, MAX_CANDIDATES, MAX_PROBES, Violation};
+use secchat::wire::frame::{Ack, Close, CloseCode, Frame, Segment, SegmentRange};
+
+use crate::sim::{Link, RECEIVER, SENDER, Sim, addr, sealed};
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// Above every packet number that a simulated end comes to.
+const FRESH: u64 = 1 << 20;
+
+/// Two ends in the middle of a file.
+fn under_way() -> Sim {
+    let mut sim = Sim::new(7, Link::clean(), Config::default(), 500_000);
+    sim.run(Duration::from_millis(400));
+    assert!(!sim.received.is_empty() && !sim.finished(RECEIVER));
+    sim
+}
+
+fn ack(largest: u64, cumulative: u64) -> Ack {
+    Ack { largest, delay_micros: 0, cumulative, ranges: Vec::new() }
+}
+
+#[test]
+fn forged_and_replayed_control_packets_are_ignored_and_counted() {
+    let mut sim = under_way();
+    let close = Frame::Close(Close { code: CloseCode::DONE, reason: "" });
+    for (end, peer) in [(SENDER, RECEIVER), (RECEIVER, SENDER)] {
+        let from = sim.addrs[peer];
+        let before = sim.ends[end].stats();
+        for frame in [&close, &Frame::Ack(ack(0, 1)), &Frame::Window { segments: 0 }, &Frame::Ping] {
+            let mut forged = sealed(peer, FRESH, std::slice::from_ref(frame));
+            // Sealed under the wrong key for this direction, then with one bit changed.
+            forged[20] ^= 1;
+            sim.deliver(end, from, &forged);
+        }
+        let after = sim.ends[end].stats();
+        assert_eq!(after.ignored_forged, before.ignored_forged + 4);
+        assert_eq!(after.datagrams_received, before.datagrams_received);
+
+        let genuine = sealed(peer, FRESH, &[Frame::Ping]);
+        for _ in 0..5 {
+            sim.deliver(end, addr("203.0.113.5:5"), &genuine);
+        }
+        let after = sim.ends[end].stats();
+        assert_eq!(after.datagrams_received, before.datagrams_received + 1);
+        assert_eq!(after.ignored_replayed, before.ignored_replayed + 4);
+    }
+}
+
+#[test]
+fn forgeries_do_not_move_the_replay_window() {
+    let mut sim = under_way();
+    let from = sim.addrs[SENDER];
+    let mut forged = sealed(SENDER, (1 << 48) - 1, &[Frame::Ping]);
+    forged[17] ^= 0x80;
+    sim.deliver(RECEIVER, from, &forged);
+    sim.run(HOUR);
+    assert!(sim.is_whole() && sim.finished(SENDER));
+    assert_eq!(sim.ends[RECEIVER].stats().ignored_replayed, 0);
+}
+
+#[test]
+fn garbage_before_the_first_real_datagram_ends_nothing() {
+    let mut sim = Sim::new(9, Link::clean(), Config::default(), 20_000);
+    for end in [SENDER, RECEIVER] {
+        let (local, peer) = if end == SENDER { (b"sender's", RECEIVER) } else { (b"receiver", SENDER) };
+        let from = sim.addrs[peer];
+        let headed = |len: usize| [&[8][..], local, &vec![0xff; len]].concat();
+        for garbage in [vec![], vec![8], vec![0xc0; 1200], vec![0; 100], headed(0), headed(8), headed(24), headed(1300)]
+        {
+            sim.deliver(end, from, &garbage);
+        }
+        let stats = sim.ends[end].stats();
+        assert_eq!(stats.ignored_foreign + stats.ignored_forged + stats.ignored_replayed, 8);
+    }
+    sim.run(HOUR);
+    assert!(sim.is_whole() && sim.finished(SENDER));
+}
+
+#[test]
+fn a_peer_that_cheats_ends_the_transfer_by_name() {
+    let beyond = Ack { ranges: vec![SegmentRange { start: 1 << 30, end: 1 << 31 }], ..ack(0, 0) };
+    let segment = |number, fin, bytes| Frame::Segment(Segment { number, fin, bytes });
+    let full = vec![0; Config::default().segment_size()];
+    let cases = [
+        (SENDER, Frame::Ack(ack(FRESH, 0)), Violation::AckOfUnsentPacket),
+        (SENDER, Frame::Ack(ack(u64::MAX, u64::MAX)), Violation::AckOfUnsentPacket),
+        (SENDER, Frame::Ack(ack(0, 400)), Violation::AckOfUnsentSegment),
+        (SENDER, Frame::Ack(beyond), Violation::AckOfUnsentSegment),
+        (SENDER, segment(0, false, &full), Violation::UnexpectedFrame),
+        (RECEIVER, Frame::Ack(ack(0, 1)), Violation::AckOfUnsentSegment),
+        (RECEIVER, Frame::Window { segments: 1 }, Violation::UnexpectedFrame),
+        (RECEIVER, segment(1 << 40, false, &full), Violation::WrongSegment),
+        (RECEIVER, segment(u64::MAX, true, &full), Violation::WrongSegment),
+        (RECEIVER, segment(3, true, &full), Violation::WrongSegment),
+        (RECEIVER, segment(3, false, &full[1..]), Violation::WrongSegment),
+        (RECEIVER, segment(3, false, &[]), Violation::WrongSegment),
+    ];
+    for (end, frame, violation) in cases {
+        let mut sim = under_way();
+        let (from, delivered) = (sim.addrs[1 - end], sim.received.len());
+        sim.deliver(end, from, &sealed(1 - end, FRESH, std::slice::from_ref(&frame)));
+        assert_eq!(sim.received.len(), delivered);
+        sim.drain();
+        assert_eq!(sim.events[end].last(), Some(&Event::Failed(Failure::Peer(violation))), "{frame:?}");
+        sim.run(HOUR);
+        assert!(sim.ends.iter().all(|end| end.is_drained()), "{frame:?}");
+        let told = sim.events[1 - end].last();
+        assert!(matches!(told, Some(Event::Closed { code: CloseCode::VIOLATION, .. })), "{frame:?}: {told:?}");
+    }
+}
+
+#[test]
+fn an_ack_before_anything_was_sent_ends_the_transfer() {
+    let mut sim = Sim::new(1, Link::clean(), Config::default(), 1_000);
+    let from = sim.addrs[RECEIVER];
+    sim.deliver(SENDER, from, &sealed(RECEIVER, 0, &[Frame::Ack(ack(0, 1))]));
+    sim.drain();
+    assert_eq!(sim.events[SENDER], [Event::Failed(Failure::Peer(Violation::AckOfUnsentPacket))]);
+}
+
+#[test]
+fn an_address_that_never_answers_gets_three_times_what_it_sent() {
+    let victim = addr("203.0.113.80:80");
+    for (challenges, nominate) in [(1, false), (1, true), (5, false), (5, true)] {
+        let mut sim = under_way();
+        let sent_before = sim.sent.len();
+        let mut received = 0;
+        for number in 0..challenges {
+            let mut frames = vec![Frame::PathChallenge([number as u8; 8])];
+            if nominate {
+                frames.push(Frame::Ping);
+            }
+            let datagram = sealed(RECEIVER, FRESH + number, &frames);
+            received += datagram.len();
+            sim.deliver(SENDER, victim, &datagram);
+            sim.drain();
+        }
+        sim.run(Duration::from_secs(20));
+        let to_victim: usize = sim.sent[sent_before..].iter().filter(|(to, _)| *to == victim).map(|(_, len)| len).sum();
+        assert!(to_victim <= 3 * received, "{to_victim} bytes for {received}");
+    }
+}
+
+#[test]
+fn a_padded_challenge_is_answered_and_a_short_one_is_not() {
+    let victim = addr("203.0.113.80:80");
+    for (padding, answers) in [(0, 0), (1_150, 1)] {
+        let mut sim = Sim::without_candidates(1, Link::clean(), Config::default(), 1_000);
+        let handshake = vec![Frame::PathChallenge([9; 8])];
+        let mut datagram = sealed(RECEIVER, 0, &handshake);
+        if padding > 0 {
+            datagram = crate::sim::sealed_padded(RECEIVER, 0, &handshake, padding);
+        }
+        sim.deliver(SENDER, victim, &datagram);
+        sim.drain();
+        assert_eq!(sim.sent.iter().filter(|sent| **sent == (victim, 1_200)).count(), answers);
+    }
+}
+
+#[test]
+fn candidates_that_never_answer_get_a_bounded_number_of_probes() {
+    let mut sim = Sim::without_candidates(1, Link::clean(), Config::default(), 1_000);
+    let now = sim.now;
+    let taken = (1..100).filter(|port| sim.ends[RECEIVER].add_candidate(now, ([203, 0, 113, 1], *port).into())).count();
+    assert_eq!(taken, MAX_CANDIDATES);
+    sim.run(HOUR);
+    for port in 1..=MAX_CANDIDATES as u16 {
+        let probes = sim.sent.iter().filter(|(to, _)| to.port() == port).count();
+        assert!(probes > 5 && probes <= MAX_PROBES as usize, "{probes}");
+    }
+}
+
+#[test]
+fn addresses_seen_by_the_thousand_take_no_more_memory_and_the_file_still_arrives() {
+    let mut sim = under_way();
+    for number in 0..2_000u64 {
+        let from = ([198, 51, 100, (number % 250) as u8], 1000 + number as u16).into();
+        sim.deliver(SENDER, from, &sealed(RECEIVER, FRESH + number, &[Frame::PathChallenge([1; 8])]));
+        sim.drain();
+    }
+    assert!(sim.ends[SENDER].poll_timeout().is_some());
+    assert!(!sim.ends[SENDER].is_drained());
+    assert!(!sim.events[SENDER].iter().any(|event| matches!(event, Event::Failed(_) | Event::Closed { .. })));
+}
