@@ -1,16 +1,17 @@
 //! One file, one direction: the state of a connection and its clock-facing half.
 
 use std::collections::VecDeque;
+use std::mem::discriminant;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::crypto::replay::ReplayWindow;
 use crate::crypto::seal::PacketNumbers;
-use crate::wire::frame::{CloseCode, MAX_CLOSE_REASON};
+use crate::wire::frame::{CloseCode, FrameError, MAX_CLOSE_REASON, MAX_HANDSHAKE};
 
 use super::acks::{AckState, SentPackets};
 use super::config::{ChannelKeys, Config, ConfigError, ConnectionIds};
-use super::event::{ClosedBy, Event, Failure, Stats};
+use super::event::{ClosedBy, Event, Failure, HandshakeBytes, Stats};
 use super::paths::Paths;
 use super::receiver::Receiver;
 use super::rtt::Rtt;
@@ -38,6 +39,7 @@ pub struct Connection {
     // When the file moved last.
     pub(super) moved_at: Duration,
     pub(super) stats: Stats,
+    pub(super) handshake: Option<Handshake>,
     // At most one of each kind waits.
     events: VecDeque<Event>,
 }
@@ -71,6 +73,14 @@ pub(super) struct Closing {
     pub(super) owed: bool,
     /// It answers the peer's close, so nothing comes after it.
     pub(super) answer: bool,
+}
+
+/// A handshake message that is sent until the driver stops it.
+#[derive(Debug)]
+pub(super) struct Handshake {
+    pub(super) bytes: HandshakeBytes,
+    pub(super) due: Duration,
+    pub(super) repeats: u32,
 }
 
 impl Connection {
@@ -125,6 +135,7 @@ impl Connection {
             heard_at: now,
             moved_at: now,
             stats: Stats::default(),
+            handshake: None,
             events: VecDeque::new(),
         })
     }
@@ -142,6 +153,22 @@ impl Connection {
             receiver.set_window(segments);
             self.acks.request(now, true);
         }
+    }
+
+    /// Sends key-agreement bytes over the path, once there is one, again and again with growing pauses until
+    /// [`Self::stop_handshake`] or another message. The driver knows by the answer that they arrived; meanwhile its
+    /// source answers [`NotReady`](super::SourceError::NotReady), so that no file byte leaves under these keys.
+    pub fn send_handshake(&mut self, now: Duration, bytes: &[u8]) -> Result<(), FrameError> {
+        if bytes.len() > MAX_HANDSHAKE {
+            return Err(FrameError::TooLarge);
+        }
+        self.handshake = Some(Handshake { bytes: HandshakeBytes::new(bytes), due: now, repeats: 0 });
+        Ok(())
+    }
+
+    /// The message arrived, or nobody waits for it.
+    pub fn stop_handshake(&mut self) {
+        self.handshake = None;
     }
 
     /// Ends the connection and tells the peer. A reason is cut at 200 bytes. Does nothing when it is over already.
@@ -171,7 +198,8 @@ impl Connection {
             Role::Receiver(receiver) => receiver.nudge_at(),
         };
         let on_path = self.paths.active().is_some();
-        let timers = [self.acks.due(), role_timer].into_iter().flatten().filter(|_| on_path);
+        let handshake = self.handshake.as_ref().map(|handshake| handshake.due);
+        let timers = [self.acks.due(), role_timer, handshake].into_iter().flatten().filter(|_| on_path);
         timers.chain(self.paths.next_probe_at()).chain([deadline]).min()
     }
 
@@ -188,6 +216,11 @@ impl Connection {
         if let (Role::Sender(sender), Phase::Transferring) = (&mut self.role, &self.phase) {
             self.stats.timeouts += u64::from(sender.on_timeout(now));
         }
+    }
+
+    /// The address over which the file travels, once one is validated and chosen.
+    pub fn path(&self) -> Option<SocketAddr> {
+        self.paths.active()
     }
 
     /// Whether the connection is over and may be dropped.
@@ -280,9 +313,10 @@ impl Connection {
         self.phase = Phase::Closing(Closing { until, code, reason, owed: true, answer: false });
     }
 
-    fn emit(&mut self, event: Event) {
-        if matches!((self.events.back(), &event), (Some(Event::PathValidated(_)), Event::PathValidated(_))) {
-            self.events.pop_back();
+    /// Queues an event. A later path or handshake message takes the place of one that nobody has asked for yet.
+    pub(super) fn emit(&mut self, event: Event) {
+        if matches!(event, Event::PathValidated(_) | Event::Handshake(_)) {
+            self.events.retain(|waiting| discriminant(waiting) != discriminant(&event));
         }
         self.events.push_back(event);
     }
@@ -297,3 +331,97 @@ fn cut(text: &str, max: usize) -> &str {
 /// How long a closed connection answers a peer that has not heard of it.
 const MIN_CLOSING: Duration = Duration::from_secs(1);
 const MAX_CLOSING: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::{NoSource, SegmentSink};
+    use crate::crypto::seal::{PACKET_NUMBER_LIMIT, SealKey};
+    use crate::wire::packet::ConnectionId;
+
+    const NOW: Duration = Duration::from_secs(5);
+
+    fn ends(file_bytes: u64) -> (Connection, Connection) {
+        let keys = |send: u8, recv: u8| ChannelKeys {
+            send: SealKey::new([send; 32], [0; 12]),
+            recv: SealKey::new([recv; 32], [0; 12]),
+        };
+        let ids = |local: u8, remote: u8| ConnectionIds {
+            local: ConnectionId([local; 8]),
+            remote: ConnectionId([remote; 8]),
+        };
+        let config = Config::default();
+        let sender = Connection::new_sender(config.clone(), keys(1, 2), ids(1, 2), [1; 32], file_bytes, NOW).unwrap();
+        let receiver = Connection::new_receiver(config, keys(2, 1), ids(2, 1), [2; 32], file_bytes, NOW).unwrap();
+        (sender, receiver)
+    }
+
+    fn addr(port: u16) -> SocketAddr {
+        ([192, 0, 2, 1], port).into()
+    }
+
+    /// Passes datagrams to and fro at one instant until both are quiet.
+    fn settle(sender: &mut Connection, receiver: &mut Connection, mut file: &[u8], got: &mut dyn SegmentSink) {
+        let mut out = Vec::new();
+        loop {
+            let mut quiet = true;
+            while sender.poll_transmit(NOW, &mut file, &mut out).is_some() {
+                receiver.handle_datagram(NOW, addr(1), &mut out, got);
+                quiet = false;
+            }
+            while receiver.poll_transmit(NOW, &mut NoSource, &mut out).is_some() {
+                sender.handle_datagram(NOW, addr(2), &mut out, got);
+                quiet = false;
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn events(connection: &mut Connection) -> Vec<Event> {
+        std::iter::from_fn(|| connection.poll_event()).collect()
+    }
+
+    #[test]
+    fn running_out_of_packet_numbers_ends_the_connection_and_repeats_no_nonce() {
+        let file = vec![3; 100_000];
+        let (mut sender, mut receiver) = ends(file.len() as u64);
+        sender.numbers = PacketNumbers::starting_at(PACKET_NUMBER_LIMIT - 20);
+        receiver.add_candidate(NOW, addr(1));
+        let mut got = Vec::new();
+        settle(&mut sender, &mut receiver, &file, &mut got);
+        assert!(events(&mut sender).contains(&Event::Failed(Failure::PacketNumbers)));
+        assert!(sender.is_drained());
+        assert_eq!(sender.stats().datagrams_sent, 20);
+        assert!(!got.is_empty() && file.starts_with(&got));
+    }
+
+    #[test]
+    fn a_source_that_cannot_be_read_ends_both_ends() {
+        let (mut sender, mut receiver) = ends(100_000);
+        receiver.add_candidate(NOW, addr(1));
+        settle(&mut sender, &mut receiver, &[0; 50_000], &mut Vec::new());
+        assert_eq!(events(&mut sender).last(), Some(&Event::Failed(Failure::Source)));
+        let told = events(&mut receiver);
+        assert!(matches!(told.last(), Some(Event::Closed { by: ClosedBy::Peer, code: CloseCode::FILE, .. })));
+        assert!(receiver.is_drained() && sender.is_drained());
+    }
+
+    #[test]
+    fn settings_outside_their_range_are_refused() {
+        for (datagram_size, window) in [(1_199, 16), (65_508, 16), (usize::MAX, 16), (1_200, 0), (1_200, u32::MAX)] {
+            let (sender, _) = ends(1);
+            let config = Config { datagram_size, window, ..Config::default() };
+            let made = Connection::new_receiver(config, sender.keys, sender.ids, [0; 32], 1, NOW);
+            assert!(made.is_err(), "{datagram_size} {window}");
+        }
+    }
+
+    #[test]
+    fn keys_and_challenges_do_not_print() {
+        let (sender, _) = ends(1);
+        let shown = format!("{sender:?}");
+        assert!(!shown.contains("[1, 1, 1, 1, 1, 1, 1, 1, 1"), "{shown}");
+    }
+}

@@ -1,9 +1,11 @@
 //! What a connection tells its driver.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::crypto::replay::REPLAY_WINDOW;
 use crate::wire::frame::{CloseCode, FrameError};
@@ -16,6 +18,8 @@ pub enum Event {
     /// Receiver: every byte was delivered. Sender: the receiver has acknowledged every byte.
     /// The connection must still be driven until [`is_drained`](super::Connection::is_drained).
     Finished,
+    /// The peer's handshake message. It is repeated until the peer stops, so the same bytes may come again.
+    Handshake(HandshakeBytes),
     /// Somebody closed the connection before it finished.
     Closed {
         /// Who did.
@@ -27,6 +31,27 @@ pub enum Event {
     },
     /// The connection cannot go on. Nothing more is delivered.
     Failed(Failure),
+}
+
+/// Key-agreement bytes, at most [`MAX_HANDSHAKE`](crate::wire::frame::MAX_HANDSHAKE); wiped on drop, never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HandshakeBytes(Zeroizing<Vec<u8>>);
+
+impl HandshakeBytes {
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        Self(Zeroizing::new(bytes.to_vec()))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for HandshakeBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HandshakeBytes(redacted)")
+    }
 }
 
 /// Who closed a connection.

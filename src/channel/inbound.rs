@@ -8,7 +8,7 @@ use crate::wire::packet::{HEADER_LEN, Header};
 
 use super::connection::{Connection, Phase, Role};
 use super::data::SegmentSink;
-use super::event::{Failure, Violation};
+use super::event::{Event, Failure, HandshakeBytes, Violation};
 use super::policy::Arrival;
 
 impl Connection {
@@ -117,7 +117,7 @@ impl Connection {
                 Frame::Window { segments } => self.on_window(number, cumulative, segments)?,
                 Frame::Ping => self.acks.request(now, true),
                 Frame::Close(close) => self.on_peer_close(now, close.code, close.reason),
-                Frame::Handshake(_) => return Err(Violation::UnexpectedFrame),
+                Frame::Handshake(bytes) => self.emit(Event::Handshake(HandshakeBytes::new(bytes))),
             }
             traffic = true;
         }

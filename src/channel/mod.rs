@@ -39,5 +39,5 @@ mod sender;
 pub use config::{ChannelKeys, Config, ConfigError, ConnectionIds, MAX_WINDOW};
 pub use connection::Connection;
 pub use data::{NoSink, NoSource, SegmentSink, SegmentSource, SourceError};
-pub use event::{ClosedBy, Event, Failure, Stats, Violation};
+pub use event::{ClosedBy, Event, Failure, HandshakeBytes, Stats, Violation};
 pub use paths::{MAX_CANDIDATES, MAX_PROBES};

@@ -33,7 +33,7 @@ impl Connection {
             return self.transmit_padded(now, to, &Frame::PathChallenge(token), out);
         }
         let to = self.paths.active()?;
-        if self.transmit_ack(now, out) || self.transmit_segment(now, source, out) {
+        if self.transmit_ack(now, out) || self.transmit_handshake(now, out) || self.transmit_segment(now, source, out) {
             return Some(to);
         }
         if self.is_over() { self.transmit_close(out) } else { None }
@@ -102,6 +102,15 @@ impl Connection {
             Frame::Window { segments: receiver.offer() }.encode(out)?;
         }
         if nudge { Frame::Ping.encode(out) } else { Ok(()) }
+    }
+
+    fn transmit_handshake(&mut self, now: Duration, out: &mut Vec<u8>) -> bool {
+        let Some(handshake) = self.handshake.as_mut().filter(|handshake| handshake.due <= now) else { return false };
+        handshake.due = now + self.rtt.timeout(handshake.repeats);
+        handshake.repeats = handshake.repeats.saturating_add(1);
+        begin(out);
+        let encoded = Frame::Handshake(handshake.bytes.as_bytes()).encode(out);
+        encoded.is_ok() && self.seal_or_fail(now, out).is_some()
     }
 
     fn transmit_segment(&mut self, now: Duration, source: &mut dyn SegmentSource, out: &mut Vec<u8>) -> bool {

@@ -270,3 +270,71 @@ const AMPLIFICATION: u64 = 3;
 const SPREAD: Duration = Duration::from_millis(10);
 const FIRST_INTERVAL: Duration = Duration::from_millis(100);
 const LAST_INTERVAL: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1);
+
+    fn addr(port: u16) -> SocketAddr {
+        ([192, 0, 2, 1], port).into()
+    }
+
+    #[test]
+    fn strangers_by_the_thousand_take_no_more_memory_and_push_no_candidate_out() {
+        let mut paths = Paths::new(true, [1; 32]);
+        let taken = (1..100).filter(|port| paths.add_candidate(NOW, addr(*port))).count();
+        assert_eq!(taken, MAX_CANDIDATES);
+        paths.on_received(NOW, addr(500), 1200);
+        paths.on_traffic(NOW, addr(500), 1);
+        for port in 1000..5000 {
+            paths.on_received(NOW, addr(port), 1200);
+        }
+        assert!(paths.known.len() <= MAX_PATHS);
+        assert_eq!(paths.known.iter().filter(|path| path.candidate).count(), MAX_CANDIDATES);
+        assert!(paths.find(addr(500)).is_some(), "the address in use stays");
+    }
+
+    #[test]
+    fn only_a_true_answer_validates_and_only_once() {
+        let mut paths = Paths::new(true, [1; 32]);
+        paths.add_candidate(NOW, addr(1));
+        let (to, token) = paths.next_challenge(NOW, 1200).unwrap();
+        assert_eq!(to, addr(1));
+        assert_eq!(paths.next_challenge(NOW, 1200), None);
+        let mut wrong = token;
+        wrong[7] ^= 1;
+        assert_eq!(paths.on_response(NOW, wrong), None);
+        assert_eq!(paths.active(), None);
+        let later = NOW + Duration::from_millis(30);
+        assert_eq!(paths.on_response(later, token), Some((Duration::from_millis(30), true)));
+        assert_eq!(paths.on_response(later, token), None);
+        assert_eq!(paths.active(), Some(addr(1)));
+        assert_eq!(paths.next_probe_at(), None);
+    }
+
+    #[test]
+    fn the_sender_waits_for_the_receivers_choice() {
+        let mut paths = Paths::new(false, [1; 32]);
+        let mut tokens = Vec::new();
+        for port in [1, 2] {
+            paths.add_candidate(NOW, addr(port));
+            tokens.extend(paths.next_challenge(NOW + SPREAD * 2, 1200));
+        }
+        for (_, token) in tokens {
+            assert_eq!(paths.on_response(NOW, token).map(|(_, changed)| changed), Some(false));
+        }
+        assert!(paths.on_traffic(NOW, addr(2), 7));
+        assert_eq!(paths.active(), Some(addr(2)));
+        assert!(!paths.on_traffic(NOW, addr(1), 6), "an older packet moves nothing");
+        assert_eq!(paths.active(), Some(addr(2)));
+    }
+
+    #[test]
+    fn challenges_cannot_be_foretold_from_each_other() {
+        let (mut ours, mut other) = (Tokens { key: [1; 32], count: 0 }, Tokens { key: [2; 32], count: 0 });
+        assert_ne!(ours.next(), other.next());
+        assert_ne!(ours.next(), ours.next());
+    }
+}

@@ -122,3 +122,45 @@ fn nudge_interval(rtt: &Rtt, nudges: u32) -> Duration {
 /// Longer than the sender's shortest timeout, which should be the first to act.
 const MIN_NUDGE: Duration = Duration::from_millis(50);
 const MAX_NUDGE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(receiver: &mut Receiver, number: u64, got: &mut Vec<u8>) -> Result<Arrival, Violation> {
+        receiver.on_segment(&Segment { number, fin: number == 9, bytes: &[number as u8; 10] }, got)
+    }
+
+    #[test]
+    fn nothing_beyond_the_offered_window_is_taken() {
+        let (mut receiver, mut got) = (Receiver::new(FileShape::new(100, 10)), Vec::new());
+        assert_eq!(take(&mut receiver, 0, &mut got), Ok(Arrival::InOrder));
+        receiver.set_window(2);
+        assert_eq!(take(&mut receiver, 1, &mut got), Ok(Arrival::InOrder), "the smaller window is not offered yet");
+        receiver.set_window(0);
+        assert_eq!(receiver.offer(), 0);
+        assert_eq!(take(&mut receiver, 2, &mut got), Ok(Arrival::OutOfOrder));
+        receiver.set_window(1);
+        assert_eq!(receiver.offer(), 1);
+        assert_eq!(take(&mut receiver, 2, &mut got), Ok(Arrival::InOrder));
+        assert_eq!(take(&mut receiver, 3, &mut got), Ok(Arrival::OutOfOrder));
+        assert_eq!((got.len(), receiver.delivered()), (30, 30));
+    }
+
+    #[test]
+    fn nudges_grow_apart_while_the_peer_is_silent() {
+        let (mut receiver, rtt) = (Receiver::new(FileShape::new(100, 10)), Rtt::default());
+        let mut now = Duration::from_secs(1);
+        assert!(!receiver.take_nudge(now, &rtt), "there is no path yet");
+        receiver.postpone_nudge(now, true, &rtt);
+        let mut pauses = Vec::new();
+        for _ in 0..5 {
+            let due = receiver.nudge_at().unwrap();
+            pauses.push(due - now);
+            now = due;
+            assert!(receiver.take_nudge(now, &rtt));
+            assert!(!receiver.take_nudge(now, &rtt));
+        }
+        assert!(pauses.is_sorted() && *pauses.last().unwrap() <= MAX_NUDGE);
+    }
+}

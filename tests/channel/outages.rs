@@ -130,3 +130,23 @@ fn a_close_reaches_the_peer_with_its_reason() {
         assert!(sim.now < now + Duration::from_secs(5));
     }
 }
+
+#[test]
+fn key_agreement_bytes_arrive_over_a_bad_path_and_stop_when_told() {
+    let mut sim = Sim::new(3, Link::bad(), Config::default(), 30_000);
+    let now = sim.now;
+    assert!(sim.ends[SENDER].send_handshake(now, &[1; 1025]).is_err());
+    sim.ends[RECEIVER].send_handshake(now, b"to the sender").unwrap();
+    sim.ends[SENDER].send_handshake(now, &[7; 1024]).unwrap();
+    sim.file_ready = false;
+    sim.run(Duration::from_secs(10));
+    for (end, expected) in [(SENDER, &b"to the sender"[..]), (RECEIVER, &[7; 1024])] {
+        let came = |event: &Event| matches!(event, Event::Handshake(bytes) if bytes.as_bytes() == expected);
+        assert!(sim.events[end].iter().any(came), "{:?}", sim.events[end]);
+        sim.ends[end].stop_handshake();
+    }
+    assert!(sim.received.is_empty(), "no file byte leaves before the driver lets it");
+    sim.file_ready = true;
+    sim.run(HOUR);
+    assert!(sim.is_whole() && sim.finished(SENDER));
+}

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
-use secchat::channel::{ChannelKeys, Config, Connection, ConnectionIds, Event, NoSink, NoSource};
+use secchat::channel::{
+    ChannelKeys, Config, Connection, ConnectionIds, Event, NoSink, NoSource, SegmentSource, SourceError,
+};
 use secchat::crypto::seal::SealKey;
 use secchat::wire::frame::Frame;
 use secchat::wire::packet::{ConnectionId, HEADER_LEN, Header};
@@ -48,6 +50,8 @@ pub struct Sim {
     pub ends: [Connection; 2],
     pub addrs: [SocketAddr; 2],
     pub file: Vec<u8>,
+    /// Whether the sender's source has bytes to give.
+    pub file_ready: bool,
     pub received: Vec<u8>,
     pub events: [Vec<Event>; 2],
     /// Every datagram that an end sent, with its destination.
@@ -96,6 +100,7 @@ impl Sim {
             ends: [sender, receiver],
             addrs: [addr("10.0.0.1:1000"), addr("10.0.0.2:2000")],
             file,
+            file_ready: true,
             received: Vec::new(),
             events: [Vec::new(), Vec::new()],
             sent: Vec::new(),
@@ -121,21 +126,6 @@ impl Sim {
         self.now = self.now.max(until.min(self.next_time().unwrap_or(self.now)));
     }
 
-    /// Runs until an end has told of `event`, for a minute at most.
-    pub fn run_until(&mut self, end: usize, event: impl Fn(&Event) -> bool) {
-        let until = self.now + Duration::from_secs(60);
-        loop {
-            self.drain();
-            if self.events[end].iter().any(&event) {
-                return;
-            }
-            let at = self.next_time().expect("something is still to happen");
-            assert!(at <= until, "the event did not come");
-            self.now = self.now.max(at);
-            self.step();
-        }
-    }
-
     /// Puts a datagram at an end's door now.
     pub fn deliver(&mut self, end: usize, from: SocketAddr, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
@@ -151,8 +141,10 @@ impl Sim {
         for end in [SENDER, RECEIVER] {
             let mut out = Vec::new();
             loop {
-                let to = if end == SENDER {
+                let to = if end == SENDER && self.file_ready {
                     self.ends[end].poll_transmit(self.now, &mut &self.file[..], &mut out)
+                } else if end == SENDER {
+                    self.ends[end].poll_transmit(self.now, &mut NotYet, &mut out)
                 } else {
                     self.ends[end].poll_transmit(self.now, &mut NoSource, &mut out)
                 };
@@ -219,6 +211,15 @@ impl Sim {
 
     fn chance(&mut self, per_mille: u32) -> bool {
         per_mille > 0 && self.rng.next_u32() % 1000 < per_mille
+    }
+}
+
+/// A source whose bytes are still on their way from the disk.
+struct NotYet;
+
+impl SegmentSource for NotYet {
+    fn read(&mut self, _offset: u64, _out: &mut [u8]) -> Result<(), SourceError> {
+        Err(SourceError::NotReady)
     }
 }
 
