@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
 use secchat::channel::{Config, Event, Failure, MAX_CANDIDATES, MAX_PROBES, Violation};
 use secchat::wire::frame::{Ack, Close, CloseCode, Frame, Segment, SegmentRange};
 
-use crate::sim::{Link, RECEIVER, SENDER, Sim, addr, sealed, sealed_padded};
+use crate::sim::{Link, RECEIVER, SENDER, Sim, addr, sealed, sealed_with};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Above every packet number that a simulated end comes to.
@@ -150,7 +151,7 @@ fn a_padded_challenge_is_answered_and_a_short_one_is_not() {
     let stranger = addr("203.0.113.80:80");
     for (padding, answered) in [(0, false), (1_150, true)] {
         let mut sim = Sim::without_candidates(1, Link::clean(), Config::default(), 1_000);
-        let challenge = sealed_padded(RECEIVER, 0, &[Frame::PathChallenge([9; 8])], padding);
+        let challenge = sealed_with(RECEIVER, 0, &[Frame::PathChallenge([9; 8])], &vec![0; padding]);
         sim.deliver(SENDER, stranger, &challenge);
         sim.drain();
         assert_eq!(sim.sent.contains(&(stranger, 1_200)), answered);
@@ -169,4 +170,81 @@ fn candidates_that_never_answer_get_a_bounded_number_of_probes() {
         let probes = sim.sent.iter().filter(|(to, _)| to.port() == port).count();
         assert!(probes > 5 && probes <= MAX_PROBES as usize, "{probes}");
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// A peer that holds the keys and sends anything at all: no panic, no more bytes than the file has, and an end that
+    /// comes to rest by its deadlines.
+    #[test]
+    fn a_peer_gone_mad_cannot_keep_an_end_busy(
+        end in 0..2usize,
+        early: bool,
+        datagrams in proptest::collection::vec(
+            (0..40u64, proptest::collection::vec(any_frame(), 0..5), proptest::collection::vec(any::<u8>(), 0..4)), 1..40,
+        ),
+    ) {
+        let mut sim = Sim::new(7, Link::clean(), Config::default(), 40_000);
+        if !early {
+            sim.run(Duration::from_millis(100));
+        }
+        for (number, frames, rest) in datagrams {
+            let frames: Vec<_> = frames.iter().map(OwnedFrame::frame).collect();
+            let from = ([192, 0, 2, 50], 5000 + (number % 3) as u16).into();
+            let datagram = sealed_with(1 - end, number, &frames, &rest);
+            sim.deliver(end, from, &datagram);
+            sim.run(Duration::from_millis(number));
+        }
+        prop_assert!(sim.received.len() <= sim.file.len());
+        sim.run(HOUR);
+        prop_assert!(sim.ends.iter().all(|end| end.is_drained()));
+    }
+}
+
+#[derive(Debug, Clone)]
+enum OwnedFrame {
+    Segment(u64, bool, Vec<u8>),
+    Ack(Ack),
+    Window(u32),
+    Ping,
+    Challenge([u8; 8]),
+    Response([u8; 8]),
+    Close(u16),
+    Handshake(Vec<u8>),
+}
+
+impl OwnedFrame {
+    fn frame(&self) -> Frame<'_> {
+        match self {
+            Self::Segment(number, fin, bytes) => Frame::Segment(Segment { number: *number, fin: *fin, bytes }),
+            Self::Ack(ack) => Frame::Ack(ack.clone()),
+            Self::Window(segments) => Frame::Window { segments: *segments },
+            Self::Ping => Frame::Ping,
+            Self::Challenge(token) => Frame::PathChallenge(*token),
+            Self::Response(token) => Frame::PathResponse(*token),
+            Self::Close(code) => Frame::Close(Close { code: CloseCode(*code), reason: "mad" }),
+            Self::Handshake(bytes) => Frame::Handshake(bytes),
+        }
+    }
+}
+
+fn any_frame() -> impl Strategy<Value = OwnedFrame> {
+    let len = Config::default().segment_size();
+    let number = || prop_oneof![8 => 0..40u64, 1 => any::<u64>()];
+    prop_oneof![
+        4 => (number(), any::<bool>(), prop_oneof![Just(len), 0..=len])
+            .prop_map(|(n, fin, len)| OwnedFrame::Segment(n, fin, vec![5; len])),
+        4 => (0..20u64, any::<u32>(), number(), proptest::option::of(1..9u64)).prop_map(|(largest, delay, c, gap)| {
+            let cumulative = c.min(1 << 60);
+            let ranges = gap.map(|gap| SegmentRange { start: cumulative + gap, end: cumulative + gap + 3 });
+            OwnedFrame::Ack(Ack { largest, delay_micros: delay, cumulative, ranges: ranges.into_iter().collect() })
+        }),
+        2 => any::<u32>().prop_map(OwnedFrame::Window),
+        2 => Just(OwnedFrame::Ping),
+        2 => any::<[u8; 8]>().prop_map(OwnedFrame::Challenge),
+        2 => any::<[u8; 8]>().prop_map(OwnedFrame::Response),
+        1 => any::<u16>().prop_map(OwnedFrame::Close),
+        1 => proptest::collection::vec(any::<u8>(), 0..100).prop_map(OwnedFrame::Handshake),
+    ]
 }

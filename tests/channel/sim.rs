@@ -231,17 +231,17 @@ pub fn keys(end: usize) -> ChannelKeys {
 
 /// A datagram as the holder of `end`'s keys would make it: what a hostile peer can do.
 pub fn sealed(end: usize, packet_number: u64, frames: &[Frame<'_>]) -> Vec<u8> {
-    sealed_padded(end, packet_number, frames, 0)
+    sealed_with(end, packet_number, frames, &[])
 }
 
-/// The same with `padding` bytes behind the frames.
-pub fn sealed_padded(end: usize, packet_number: u64, frames: &[Frame<'_>], padding: usize) -> Vec<u8> {
+/// The same with `rest` behind the frames.
+pub fn sealed_with(end: usize, packet_number: u64, frames: &[Frame<'_>], rest: &[u8]) -> Vec<u8> {
     let connection = if end == SENDER { RECEIVER_ID } else { SENDER_ID };
     let mut datagram = Header { connection, packet_number }.encode().to_vec();
     for frame in frames {
         frame.encode(&mut datagram).expect("within its caps");
     }
-    datagram.resize(datagram.len() + padding, 0);
+    datagram.extend_from_slice(rest);
     keys(end).send.seal_datagram(packet_number, HEADER_LEN, &mut datagram).expect("sealable");
     datagram
 }
