@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::wire::frame::{Ack, Frame, Frames, Segment};
+use crate::wire::packet_frame::{Ack, Frame, Frames, Segment};
 use crate::wire::packet::{HEADER_LEN, Header};
 
 use super::connection::{Connection, Phase, Role};

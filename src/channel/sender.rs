@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::wire::frame::Ack;
+use crate::wire::packet_frame::Ack;
 
 use super::config::Config;
 use super::event::Violation;

@@ -1,4 +1,4 @@
 //! Every message and packet, its codec, its cap.
 
-pub mod frame;
+pub mod packet_frame;
 pub mod packet;

@@ -12,7 +12,7 @@ use secchat::channel::{
     ChannelKeys, Config, Connection, ConnectionIds, Event, NoSink, NoSource, SegmentSource, SourceError,
 };
 use secchat::crypto::seal::SealKey;
-use secchat::wire::frame::Frame;
+use secchat::wire::packet_frame::Frame;
 use secchat::wire::packet::{ConnectionId, HEADER_LEN, Header};
 
 pub const SENDER: usize = 0;
