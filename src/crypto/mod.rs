@@ -1,0 +1,3 @@
+//! Keys with a purpose, labels, identities, agreement, sealing. Pure.
+
+pub mod identity;
