@@ -3,7 +3,11 @@
 //! Structures are CBOR (`minicbor`, explicit indices, so fields can be added); [`encode`] and [`decode`] are the only way in and out.
 
 pub mod cert;
+pub mod frame;
+pub mod id;
+pub mod log;
 pub mod name;
+pub mod payload;
 pub mod policy;
 pub mod text;
 
