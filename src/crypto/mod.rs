@@ -1,6 +1,9 @@
 //! Keys with a purpose, labels, identities, agreement, sealing. Pure.
 
+pub mod agreement;
 pub mod identity;
 pub mod kdf;
 pub mod room;
+pub mod rsa_split;
+pub mod schedule;
 pub mod secret;
