@@ -3,6 +3,7 @@
 pub mod agreement;
 pub mod identity;
 pub mod kdf;
+pub mod keyfile;
 pub mod room;
 pub mod rsa_split;
 pub mod schedule;
