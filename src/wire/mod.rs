@@ -3,6 +3,7 @@
 //! Structures are CBOR (`minicbor`, explicit indices, so fields can be added); [`encode`] and [`decode`] are the only way in and out.
 
 pub mod cert;
+pub mod invite;
 pub mod name;
 pub mod policy;
 pub mod text;
