@@ -179,6 +179,25 @@ fn rsa_split_is_offered_only_with_its_public_part() {
 }
 
 #[test]
+fn a_swapped_modulus_or_part_or_a_stripped_rsa_mode_gives_other_first_stage_keys() {
+    let part = rsa_split::PublicPart { n: [0x81; 384], y: [2; 35], x_hash: [3; 32] };
+    let tampers: [fn(&mut Offer); 5] = [
+        |_| (),
+        |o| o.rsa.as_mut().unwrap().n[7] ^= 1,
+        |o| o.rsa.as_mut().unwrap().y[7] ^= 1,
+        |o| o.rsa.as_mut().unwrap().x_hash[7] ^= 1,
+        |o| o.modes = ModeList::of(HYBRID),
+    ];
+    for (i, tamper) in tampers.into_iter().enumerate() {
+        let (requester, mut offer) = Requester::start(&mut rng(1), &Mode::ALL, Some(part.clone())).unwrap();
+        tamper(&mut offer);
+        let (answer, b) = respond(&mut rng(2), &offer, &Mode::ALL, &context()).unwrap();
+        let a = requester.finish(&answer, &context()).unwrap();
+        assert_eq!(same(&a, &b), i == 0, "tamper {i}");
+    }
+}
+
+#[test]
 fn offer_and_answer_read_back_and_every_truncation_is_refused() {
     let (_, offer) = start(HYBRID);
     let (answer, _) = respond(&mut rng(2), &offer, HYBRID, &context()).unwrap();
