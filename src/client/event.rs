@@ -1,0 +1,174 @@
+//! Events for the user: one JSON object each, documented in docs/PROTOCOL.md and kept stable.
+
+use serde::Serialize;
+
+/// What happened, as the user is told. Names and rooms are always full (`bob@s1`); text is as it came, JSON escapes it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "field names are the documented JSON keys; docs/PROTOCOL.md has the table")]
+pub enum Event {
+    Connected {
+        server: String,
+        fingerprint: String,
+        name: String,
+        tls: String,
+    },
+    RoomCreated {
+        room: String,
+        id: String,
+        private: bool,
+        invite: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        secret: Option<String>,
+    },
+    Joined {
+        room: String,
+        id: String,
+        members: Vec<String>,
+    },
+    Left {
+        room: String,
+        reason: String,
+    },
+    MemberJoined {
+        room: String,
+        name: String,
+    },
+    MemberLeft {
+        room: String,
+        name: String,
+        reason: String,
+    },
+    Message {
+        room: String,
+        from: String,
+        text: String,
+        id: String,
+    },
+    Direct {
+        from: String,
+        text: String,
+        id: String,
+    },
+    Sent {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+        id: String,
+    },
+    Notice {
+        from: String,
+        text: String,
+    },
+    FileFound {
+        room: String,
+        from: String,
+        file: String,
+        size: u64,
+        root: Option<String>,
+        state: String,
+        free_slots: u32,
+    },
+    SearchDone {
+        room: String,
+        pattern: String,
+        found: u64,
+    },
+    TransferOffered(Transfer),
+    TransferStarted(Transfer),
+    TransferProgress(Transfer),
+    TransferDone(Transfer),
+    TransferFailed(Transfer),
+    Rooms {
+        rooms: Vec<RoomRow>,
+    },
+    Peers {
+        room: String,
+        peers: Vec<String>,
+    },
+    Pong {
+        target: String,
+        rtt_ms: f64,
+        route: String,
+    },
+    ShareStatus {
+        global: bool,
+        files: Vec<ShareRow>,
+    },
+    Ok {
+        command: String,
+    },
+    KeyChanged {
+        name: String,
+    },
+    Integrity {
+        room: String,
+        kind: String,
+        peer: Option<String>,
+    },
+    Gap {
+        room: String,
+        from: u64,
+        to: u64,
+    },
+    Reconnecting {
+        reason: String,
+    },
+    Error {
+        code: String,
+        message: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+    },
+    Bye {
+        reason: String,
+    },
+}
+
+/// The state of one transfer; fields that are not known yet are left out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "field names are the documented JSON keys; docs/PROTOCOL.md has the table")]
+pub struct Transfer {
+    pub id: String,
+    /// `download` or `upload`.
+    pub direction: String,
+    pub peer: String,
+    pub file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Bytes a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_agreement: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A row of `rooms`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "field names are the documented JSON keys; docs/PROTOCOL.md has the table")]
+pub struct RoomRow {
+    pub room: String,
+    pub id: String,
+    pub members: u32,
+}
+
+/// A row of `share_status`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "field names are the documented JSON keys; docs/PROTOCOL.md has the table")]
+pub struct ShareRow {
+    pub file: String,
+    pub shared: bool,
+}

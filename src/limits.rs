@@ -1,0 +1,73 @@
+//! Every cap in one place, and why it has its size.
+//!
+//! A cap stands here when bytes from outside could otherwise decide how much we allocate, hash or wait.
+
+use std::time::Duration;
+
+/// Largest frame on a server link after login, bytes. A commit of a 1,000-member room with its tree is
+/// about 300 KB; the rest is room for growth.
+pub const FRAME_MAX: usize = 1 << 20;
+/// Largest frame before login, bytes: a hello or a login is a few hundred.
+pub const FRAME_MAX_BEFORE_LOGIN: usize = 4096;
+/// Longest chat text, bytes of UTF-8.
+pub const TEXT_MAX: usize = 16 * 1024;
+/// Largest application payload that is sealed into one MLS message, bytes.
+pub const PAYLOAD_MAX: usize = 64 * 1024;
+/// Longest user, server or room name, bytes of UTF-8 after normalisation.
+pub const NAME_MAX: usize = 48;
+/// Longest file name, bytes of UTF-8: what common file systems take.
+pub const FILE_NAME_MAX: usize = 255;
+/// Rooms a client may be in at once.
+pub const ROOMS_PER_CLIENT: usize = 32;
+/// Members of one room; MLS costs grow with it (52 ms a join at 1,000).
+pub const ROOM_MEMBERS_MAX: usize = 1000;
+/// Single-use key packages that a client publishes at login.
+pub const KEY_PACKAGES: usize = 32;
+/// Largest key package, bytes.
+pub const KEY_PACKAGE_MAX: usize = 4096;
+/// Bytes that may wait for one client before it is dropped as a slow reader.
+pub const SESSION_QUEUE_BYTES: usize = 8 << 20;
+/// Connections in all, and from one address (an IPv6 /64 counts as one).
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// Connections from one address that have not logged in yet.
+pub const PENDING_PER_ADDRESS: usize = 64;
+/// Connections in all that have not logged in yet; the oldest makes room for a new one.
+pub const PENDING_MAX: usize = 1024;
+/// A TLS handshake must be over by then.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// Login must follow the handshake by then.
+pub const LOGIN_DEADLINE: Duration = Duration::from_secs(10);
+/// A peer must take at least one byte of what waits for it in this time.
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// A silent client is asked after this time, and lost after three of them.
+pub const KEEPALIVE: Duration = Duration::from_secs(15);
+/// A request that the server has not answered by then has failed.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(20);
+/// A lost client's leaf is removed after this time, counted from the loss or the server's start.
+pub const LOST_GRACE: Duration = Duration::from_secs(600);
+/// How long a joiner may hold the join lease of a room.
+pub const JOIN_LEASE: Duration = Duration::from_secs(5);
+/// Joiners that may wait for a room's lease.
+pub const JOIN_QUEUE: usize = 256;
+/// A named committer has this long to commit standing proposals.
+pub const COMMITTER_DEADLINE: Duration = Duration::from_secs(2);
+/// Argon2 hashes that run at once, and that wait, in the whole server.
+pub const HASHES_RUNNING: usize = 2;
+/// See [`HASHES_RUNNING`].
+pub const HASHES_WAITING: usize = 64;
+/// Door attempts of one address or one key in [`DOOR_WINDOW`].
+pub const DOOR_ATTEMPTS: u32 = 20;
+/// See [`DOOR_ATTEMPTS`].
+pub const DOOR_WINDOW: Duration = Duration::from_secs(60);
+/// Log rows in one reply to a catch-up request, and their bytes.
+pub const LOG_PAGE_ROWS: usize = 256;
+/// See [`LOG_PAGE_ROWS`].
+pub const LOG_PAGE_BYTES: usize = 512 * 1024;
+/// Rows of one answer to a search, and holders that may answer.
+pub const SEARCH_ROWS: usize = 50;
+/// See [`SEARCH_ROWS`].
+pub const SEARCH_HOLDERS: usize = 32;
+/// Candidates (addresses) in one file request or answer.
+pub const CANDIDATES_MAX: usize = 16;
+/// Rooms in one answer to `get_rooms`.
+pub const ROOM_LIST_MAX: usize = 1000;

@@ -1,0 +1,587 @@
+//! Frames of the server link: what a client and a server say to each other over TLS.
+//!
+//! The server speaks first ([`Hello`]); a client answers with [`ToServer::Login`] once it has checked that. After login a
+//! request carries an id and gets one [`ToClient::Reply`] with it; pushes carry none. Replies and pushes come in the order in which
+//! the server sequenced what they report, so a [`Reply::Sequenced`] stands at its place among the pushed rows.
+
+use super::id::{InstanceId, RoomId};
+use super::log::Row;
+use super::name::{FullName, Name};
+use super::{DecodeError, decode, encode};
+use minicbor::bytes::{ByteArray, ByteVec};
+
+/// The version of the whole protocol; a server refuses a login of another one.
+pub const VERSION: u32 = 1;
+/// The label of the TLS exporter (RFC 8446 §7.5) over which a server proves its identity; 32 bytes, empty context.
+pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-secchat-server-auth";
+
+/// First frame of all: the server's identity, proved over this very TLS session.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct Hello {
+    /// [`VERSION`] of the server.
+    #[n(0)]
+    pub version: u32,
+    /// The server's name.
+    #[n(1)]
+    pub server: Name,
+    /// The server's Ed25519 identity key.
+    #[n(2)]
+    pub key: ByteArray<32>,
+    /// `ServerAuth` signature over the exporter value and the name.
+    #[n(3)]
+    pub signature: ByteArray<64>,
+}
+
+/// What a member publishes with a new epoch, so that others can join it.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct Published {
+    /// The epoch that it describes.
+    #[n(0)]
+    pub epoch: u64,
+    /// MLS GroupInfo without the ratchet tree, TLS-encoded.
+    #[n(1)]
+    pub group_info: ByteVec,
+    /// The ratchet tree, TLS-encoded; empty where the server has it from its public group already (all commits).
+    #[n(2)]
+    pub tree: ByteVec,
+    /// Private rooms: `GroupInfo` signature by the join key over room id, policy version and SHA-256 of `group_info`.
+    #[n(3)]
+    pub vouch: Option<ByteArray<64>>,
+}
+
+/// Client to server.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub enum ToServer {
+    /// First frame of a client.
+    #[n(0)]
+    Login(#[n(0)] Login),
+    /// Anything after login.
+    #[n(1)]
+    Request {
+        /// Chosen by the client, unique on this link.
+        #[n(0)]
+        id: u64,
+        /// What is asked.
+        #[n(1)]
+        body: Request,
+    },
+    /// A clean end of the link.
+    #[n(2)]
+    Goodbye,
+    /// The answer to [`Push::KeepAlive`].
+    #[n(3)]
+    Alive,
+}
+
+/// Who logs in; the key is the TLS client certificate's.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct Login {
+    /// [`VERSION`] of the client.
+    #[n(0)]
+    pub version: u32,
+    /// The wished name, as typed; the server normalises it.
+    #[n(1)]
+    pub name: String,
+    /// Random for each process: a new one means that the earlier MLS state of this key is gone.
+    #[n(2)]
+    pub instance: InstanceId,
+}
+
+/// A request after login.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub enum Request {
+    /// Is anybody there. [`Reply::Done`].
+    #[n(0)]
+    Ping,
+    /// Replaces the stock of key packages. [`Reply::Done`].
+    #[n(1)]
+    PublishKeyPackages {
+        /// Single-use MLS KeyPackages, at most [`crate::limits::KEY_PACKAGES`].
+        #[n(0)]
+        single: Vec<ByteVec>,
+        /// Handed out when the stock is empty.
+        #[n(1)]
+        last_resort: ByteVec,
+    },
+    /// Takes one key package of somebody who is here. [`Reply::KeyPackage`] or [`Code::NotHere`].
+    #[n(2)]
+    TakeKeyPackage {
+        /// Whose.
+        #[n(0)]
+        peer: FullName,
+    },
+    /// Makes a room with epoch 0 as published. [`Reply::Sequenced`] with 0, and the asker is subscribed.
+    #[n(3)]
+    CreateRoom {
+        /// Random, and the MLS group id.
+        #[n(0)]
+        room: RoomId,
+        /// Private rooms: the door key.
+        #[n(1)]
+        door: Option<ByteArray<32>>,
+        /// With the tree.
+        #[n(2)]
+        published: Published,
+    },
+    /// Makes a direct conversation and hands its Welcome to the peer. [`Reply::Sequenced`] with 0, both are subscribed.
+    #[n(4)]
+    CreateDirect {
+        /// Random, and the MLS group id.
+        #[n(0)]
+        room: RoomId,
+        /// The other one.
+        #[n(1)]
+        peer: FullName,
+        /// MLS Welcome.
+        #[n(2)]
+        welcome: ByteVec,
+        /// With the tree.
+        #[n(3)]
+        published: Published,
+    },
+    /// The id of a room by its label. [`Reply::Resolved`], for a label that does not exist too.
+    #[n(5)]
+    Resolve {
+        /// As typed.
+        #[n(0)]
+        label: String,
+    },
+    /// Asks for the room's join lease. [`Reply::Entered`] when it is the asker's turn, or [`Code::WrongRoomOrPassword`].
+    #[n(6)]
+    Enter {
+        /// Which.
+        #[n(0)]
+        room: RoomId,
+        /// Private rooms: the door key.
+        #[n(1)]
+        door: Option<ByteArray<32>>,
+    },
+    /// A commit with what it publishes. [`Reply::Sequenced`], or [`Code::Stale`] when another one won the epoch.
+    /// A joiner is subscribed by it.
+    #[n(7)]
+    Commit {
+        /// Which.
+        #[n(0)]
+        room: RoomId,
+        /// The lease, for a join.
+        #[n(1)]
+        lease: Option<u64>,
+        /// MLS PublicMessage.
+        #[n(2)]
+        message: ByteVec,
+        /// The new epoch, without the tree.
+        #[n(3)]
+        published: Published,
+        /// With a rotation of the join key: the new door key.
+        #[n(4)]
+        door: Option<ByteArray<32>>,
+    },
+    /// A SelfRemove proposal; the asker is unsubscribed. [`Reply::Sequenced`].
+    #[n(8)]
+    Leave {
+        /// Which.
+        #[n(0)]
+        room: RoomId,
+        /// MLS PublicMessage.
+        #[n(1)]
+        message: ByteVec,
+    },
+    /// An application message. [`Reply::Sequenced`] once the log has it durably, or [`Code::Stale`].
+    #[n(9)]
+    Post {
+        /// Which.
+        #[n(0)]
+        room: RoomId,
+        /// MLS PrivateMessage of the current epoch. Identical bytes are logged once.
+        #[n(1)]
+        message: ByteVec,
+    },
+    /// Catching up: rows after a number. [`Reply::Log`], [`Code::Gap`] or [`Code::NotMember`]. The page that reaches the end subscribes.
+    #[n(10)]
+    Log {
+        /// Which.
+        #[n(0)]
+        room: RoomId,
+        /// The last number that the asker has.
+        #[n(1)]
+        after: u64,
+    },
+    /// The asker has no MLS state for this direct conversation; it is dropped. [`Reply::Done`].
+    #[n(11)]
+    NoState {
+        /// Which.
+        #[n(0)]
+        room: RoomId,
+    },
+    /// Public rooms. [`Reply::Rooms`].
+    #[n(12)]
+    Rooms,
+    /// Text for the operator. [`Reply::Done`].
+    #[n(13)]
+    Operator {
+        /// At most [`crate::limits::TEXT_MAX`] bytes.
+        #[n(0)]
+        text: String,
+    },
+    /// A fresh name certificate. [`Reply::Name`].
+    #[n(14)]
+    RenewName,
+}
+
+/// Server to client.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub enum ToClient {
+    /// First frame of all.
+    #[n(0)]
+    Hello(#[n(0)] Hello),
+    /// The login was accepted.
+    #[n(1)]
+    Welcome(#[n(0)] Welcome),
+    /// The login was refused; the link ends.
+    #[n(2)]
+    Refused(#[n(0)] Refusal),
+    /// To a request.
+    #[n(3)]
+    Reply {
+        /// The request's.
+        #[n(0)]
+        id: u64,
+        /// What came of it.
+        #[n(1)]
+        body: Reply,
+    },
+    /// Unasked.
+    #[n(4)]
+    Push(#[n(0)] Push),
+}
+
+/// An accepted login.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct Welcome {
+    /// [`super::cert::NameCert`], encoded.
+    #[n(0)]
+    pub cert: ByteVec,
+    /// The address from which the server sees the client, `IP:PORT`.
+    #[n(1)]
+    pub seen_as: String,
+    /// UDP port on the server's host that answers STUN Binding requests, 0 for none.
+    #[n(2)]
+    pub stun_port: u16,
+    /// The server's wall clock, Unix milliseconds.
+    #[n(3)]
+    pub now_ms: u64,
+}
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub enum Reply {
+    /// Nothing more to say.
+    #[n(0)]
+    Done,
+    /// It did not happen.
+    #[n(1)]
+    Refused(#[n(0)] Refusal),
+    /// The log has it durably under this number.
+    #[n(2)]
+    Sequenced {
+        /// Its number.
+        #[n(0)]
+        seq: u64,
+        /// The server's clock, Unix milliseconds.
+        #[n(1)]
+        time_ms: u64,
+    },
+    /// To [`Request::TakeKeyPackage`].
+    #[n(3)]
+    KeyPackage(#[n(0)] ByteVec),
+    /// To [`Request::Resolve`].
+    #[n(4)]
+    Resolved {
+        /// Real, or made up (stable) for a label that does not exist.
+        #[n(0)]
+        room: RoomId,
+        /// Whether a door key is asked for; true for made-up ids.
+        #[n(1)]
+        private: bool,
+    },
+    /// To [`Request::Enter`]: the lease and the state to join.
+    #[n(5)]
+    Entered {
+        /// To be named in the commit, within [`crate::limits::JOIN_LEASE`].
+        #[n(0)]
+        lease: u64,
+        /// With the tree.
+        #[n(1)]
+        published: Published,
+        /// Number of the last row before the join.
+        #[n(2)]
+        seq: u64,
+        /// The log's chain at that row; the first message of any member shows whether it was true.
+        #[n(3)]
+        chain: ByteArray<32>,
+    },
+    /// To [`Request::Log`].
+    #[n(6)]
+    Log {
+        /// In order, without holes.
+        #[n(0)]
+        rows: Vec<Row>,
+        /// Whether these reach the end, so that pushes follow.
+        #[n(1)]
+        live: bool,
+    },
+    /// To [`Request::Rooms`].
+    #[n(7)]
+    Rooms(#[n(0)] Vec<RoomInfo>),
+    /// To [`Request::RenewName`]: [`super::cert::NameCert`], encoded.
+    #[n(8)]
+    Name(#[n(0)] ByteVec),
+}
+
+/// A public room in a list.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct RoomInfo {
+    /// `LABEL@SERVER`.
+    #[n(0)]
+    pub room: FullName,
+    /// Its id.
+    #[n(1)]
+    pub id: RoomId,
+    /// Members now.
+    #[n(2)]
+    pub members: u32,
+}
+
+/// What a server says unasked.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub enum Push {
+    /// A new row of a room's log. The sender of a row gets [`Reply::Sequenced`] in its stead.
+    #[n(0)]
+    Row {
+        /// Which room.
+        #[n(0)]
+        room: RoomId,
+        /// The row.
+        #[n(1)]
+        row: Row,
+    },
+    /// A direct conversation that somebody made with us; we are subscribed from row 0.
+    #[n(1)]
+    Direct {
+        /// Its id.
+        #[n(0)]
+        room: RoomId,
+        /// MLS Welcome.
+        #[n(1)]
+        welcome: ByteVec,
+        /// The ratchet tree.
+        #[n(2)]
+        tree: ByteVec,
+    },
+    /// A direct conversation is gone: the other side lost its state.
+    #[n(2)]
+    DirectClosed {
+        /// Its id.
+        #[n(0)]
+        room: RoomId,
+    },
+    /// Proposals stand and the receiver is named to commit them, within [`crate::limits::COMMITTER_DEADLINE`].
+    #[n(3)]
+    CommitNow {
+        /// Which room.
+        #[n(0)]
+        room: RoomId,
+        /// In this epoch.
+        #[n(1)]
+        epoch: u64,
+    },
+    /// A notice from the operator.
+    #[n(4)]
+    Notice {
+        /// As typed.
+        #[n(0)]
+        text: String,
+    },
+    /// The link ends, and why: `draining`, `replaced`, `slow`, `kicked`, `idle`.
+    #[n(5)]
+    Bye {
+        /// One word.
+        #[n(0)]
+        reason: String,
+    },
+    /// The stock of single-use key packages is running out; a new one is wished.
+    #[n(6)]
+    KeyPackagesLow,
+    /// To be answered with [`ToServer::Alive`].
+    #[n(7)]
+    KeepAlive,
+}
+
+/// Why the server did not do something.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct Refusal {
+    /// For programs.
+    #[n(0)]
+    pub code: Code,
+    /// For people: the cause.
+    #[n(1)]
+    pub message: String,
+    /// The way out: a free name with [`Code::NameTaken`], the epoch with [`Code::Stale`], the first number that is still there with [`Code::Gap`].
+    #[n(2)]
+    pub hint: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal without a hint.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    /// With a way out.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Causes of a refusal; [`Code::as_str`] is what JSON shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+pub enum Code {
+    /// Not a message that we know.
+    #[n(0)]
+    Malformed,
+    /// Another protocol version.
+    #[n(1)]
+    Version,
+    /// The name belongs to another key, or looks like one that does.
+    #[n(2)]
+    NameTaken,
+    /// Not a name, or a reserved one.
+    #[n(3)]
+    BadName,
+    /// The key, name or address is banned.
+    #[n(4)]
+    Banned,
+    /// No such room, or the wrong password: which, is not told.
+    #[n(5)]
+    WrongRoomOrPassword,
+    /// Another commit won this epoch; catch up and try again.
+    #[n(6)]
+    Stale,
+    /// The rows asked for are no longer kept; join again.
+    #[n(7)]
+    Gap,
+    /// That person is not connected.
+    #[n(8)]
+    NotHere,
+    /// No such public room.
+    #[n(9)]
+    NotFound,
+    /// The asker is not in that room.
+    #[n(10)]
+    NotMember,
+    /// A queue is full or a limit on attempts was reached; try later.
+    #[n(11)]
+    TooMany,
+    /// Longer than its cap.
+    #[n(12)]
+    TooLarge,
+    /// The allow-list says no.
+    #[n(13)]
+    NotAllowed,
+    /// A room with that label, or one that looks like it, is there already.
+    #[n(14)]
+    LabelTaken,
+    /// The server is stopping.
+    #[n(15)]
+    Draining,
+    /// The server's own fault; its log says more.
+    #[n(16)]
+    Internal,
+    /// A login without a client certificate.
+    #[n(17)]
+    NoCertificate,
+}
+
+impl Code {
+    /// The stable word for JSON and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Version => "version",
+            Self::NameTaken => "name_taken",
+            Self::BadName => "bad_name",
+            Self::Banned => "banned",
+            Self::WrongRoomOrPassword => "wrong_room_or_password",
+            Self::Stale => "stale",
+            Self::Gap => "gap",
+            Self::NotHere => "not_here",
+            Self::NotFound => "not_found",
+            Self::NotMember => "not_member",
+            Self::TooMany => "too_many",
+            Self::TooLarge => "too_large",
+            Self::NotAllowed => "not_allowed",
+            Self::LabelTaken => "label_taken",
+            Self::Draining => "draining",
+            Self::Internal => "internal",
+            Self::NoCertificate => "no_certificate",
+        }
+    }
+}
+
+impl ToServer {
+    /// The frame's bytes, without the length prefix.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads a frame of at most `max` bytes.
+    pub fn from_bytes(bytes: &[u8], max: usize) -> Result<Self, DecodeError> {
+        decode(bytes, max)
+    }
+}
+
+impl ToClient {
+    /// The frame's bytes, without the length prefix.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads a frame of at most `max` bytes.
+    pub fn from_bytes(bytes: &[u8], max: usize) -> Result<Self, DecodeError> {
+        decode(bytes, max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::id::Id;
+
+    fn post() -> ToServer {
+        let body = Request::Post { room: Id([3; 16]), message: vec![9; 40].into() };
+        ToServer::Request { id: 7, body }
+    }
+
+    #[test]
+    fn frames_read_back_and_truncations_are_refused() {
+        let bytes = post().to_bytes();
+        assert_eq!(ToServer::from_bytes(&bytes, 1000), Ok(post()));
+        for len in 0..bytes.len() {
+            assert!(ToServer::from_bytes(&bytes[..len], 1000).is_err(), "{len}");
+        }
+        assert_eq!(ToServer::from_bytes(&bytes, 10), Err(DecodeError::TooLong { len: bytes.len(), max: 10 }));
+        let mut longer = bytes;
+        longer.push(0);
+        assert!(ToServer::from_bytes(&longer, 1000).is_err());
+    }
+
+    #[test]
+    fn a_claimed_length_allocates_nothing() {
+        // array(2^32) of byte strings inside PublishKeyPackages: refused without trusting the count
+        let bytes = [0x82, 0x01, 0x82, 0x07, 0x82, 0x01, 0x82, 0x9b, 0, 0, 0, 1, 0, 0, 0, 0];
+        assert!(ToServer::from_bytes(&bytes, 1000).is_err());
+    }
+}

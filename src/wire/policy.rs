@@ -1,0 +1,88 @@
+//! The room policy: an extension of the MLS group context that only the owner's leaf changes.
+
+use super::{DecodeError, decode, encode};
+use crate::crypto::identity::PublicKey;
+
+/// The MLS extension type of the policy (private-use range of RFC 9420 §17.3).
+pub const POLICY_EXTENSION: u16 = 0xF5EC;
+/// Largest encoded policy, bytes.
+pub const POLICY_MAX: usize = 8192;
+/// Moderators of one room.
+pub const MODERATORS_MAX: usize = 64;
+
+/// What kind of conversation a group is; decides which commits are allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub enum RoomKind {
+    /// Anyone may join.
+    #[n(0)]
+    Public,
+    /// A join needs a signature by the join key.
+    #[n(1)]
+    Private,
+    /// Two members; neither joins nor leaves.
+    #[n(2)]
+    Direct,
+}
+
+/// Owner, moderators, join key and version of a room.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct Policy {
+    /// Grows by one with each change.
+    #[n(0)]
+    pub version: u64,
+    /// Public, private or direct.
+    #[n(1)]
+    pub kind: RoomKind,
+    /// The label shown to people; part of the policy so that a server cannot relabel a room.
+    #[n(2)]
+    pub label: String,
+    #[n(3)]
+    #[cbor(with = "minicbor::bytes")]
+    owner: [u8; 32],
+    #[n(4)]
+    moderators: Vec<minicbor::bytes::ByteArray<32>>,
+    #[n(5)]
+    join_key: Option<minicbor::bytes::ByteArray<32>>,
+}
+
+impl Policy {
+    /// The first policy of a room. A private room has a join key, the others have none.
+    pub fn new(kind: RoomKind, label: String, owner: PublicKey, join_key: Option<PublicKey>) -> Self {
+        let join_key = join_key.map(|k| (*k.as_bytes()).into());
+        Self { version: 1, kind, label, owner: *owner.as_bytes(), moderators: Vec::new(), join_key }
+    }
+
+    /// The creator's key.
+    pub const fn owner(&self) -> PublicKey {
+        PublicKey::from_bytes(self.owner)
+    }
+
+    /// Keys that may propose and commit a Remove beside the owner.
+    pub fn moderators(&self) -> impl Iterator<Item = PublicKey> + '_ {
+        self.moderators.iter().map(|k| PublicKey::from_bytes(**k))
+    }
+
+    /// The public half of the join key; `None` unless the room is private.
+    pub fn join_key(&self) -> Option<PublicKey> {
+        self.join_key.as_ref().map(|k| PublicKey::from_bytes(**k))
+    }
+
+    /// The same policy with another join key and the next version: a rotation.
+    pub fn rotated(&self, join_key: PublicKey) -> Self {
+        Self { version: self.version + 1, join_key: Some((*join_key.as_bytes()).into()), ..self.clone() }
+    }
+
+    /// The encoded form, the extension's data.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads the extension's data; a private room without a join key is malformed.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let policy: Self = decode(bytes, POLICY_MAX)?;
+        let well_formed = policy.moderators.len() <= MODERATORS_MAX
+            && policy.label.len() <= crate::limits::NAME_MAX
+            && (policy.kind == RoomKind::Private) == policy.join_key.is_some();
+        if well_formed { Ok(policy) } else { Err(DecodeError::Malformed) }
+    }
+}
