@@ -5,8 +5,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::crypto::seal::SealKey;
+use crate::wire::datagram::SEGMENT_OVERHEAD;
 use crate::wire::packet::{BASE_DATAGRAM, ConnectionId, MAX_DATAGRAM, MIN_DATAGRAM};
-use crate::wire::packet_frame::SEGMENT_OVERHEAD;
 
 /// Limits and sizes of one connection. Both sides must use the same `datagram_size`: it decides where segments begin.
 #[derive(Debug, Clone)]

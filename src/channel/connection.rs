@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::crypto::replay::ReplayWindow;
 use crate::crypto::seal::PacketNumbers;
-use crate::wire::packet_frame::{CloseCode, FrameError, MAX_CLOSE_REASON, MAX_HANDSHAKE};
+use crate::wire::datagram::{CloseCode, FrameError, MAX_CLOSE_REASON, MAX_HANDSHAKE};
 
 use super::acks::{AckState, SentPackets};
 use super::config::{ChannelKeys, Config, ConfigError, ConnectionIds};

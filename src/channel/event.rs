@@ -8,7 +8,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::crypto::replay::REPLAY_WINDOW;
-use crate::wire::packet_frame::{CloseCode, FrameError};
+use crate::wire::datagram::{CloseCode, FrameError};
 
 /// Something that the driver may want to act on or show.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub enum Event {
     Failed(Failure),
 }
 
-/// Key-agreement bytes, at most [`MAX_HANDSHAKE`](crate::wire::packet_frame::MAX_HANDSHAKE); wiped on drop, never printed.
+/// Key-agreement bytes, at most [`MAX_HANDSHAKE`](crate::wire::datagram::MAX_HANDSHAKE); wiped on drop, never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HandshakeBytes(Zeroizing<Vec<u8>>);
 

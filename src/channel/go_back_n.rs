@@ -1,7 +1,7 @@
 //! Go-Back-N: the receiver keeps only the segment that it waits for; the sender goes back to the first unacknowledged
 //! one and repeats everything from there.
 
-use crate::wire::packet_frame::{Ack, SegmentRange};
+use crate::wire::datagram::{Ack, SegmentRange};
 
 use super::event::Violation;
 use super::policy::{Arrival, PACKET_THRESHOLD, ReceivePolicy, SendPolicy};

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::wire::datagram::{Ack, Frame, Frames, Segment};
 use crate::wire::packet::{HEADER_LEN, Header};
-use crate::wire::packet_frame::{Ack, Frame, Frames, Segment};
 
 use super::connection::{Connection, Phase, Role};
 use super::data::SegmentSink;

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::wire::datagram::{Ack, Close, Frame, FrameError, begin_segment};
 use crate::wire::packet::{BASE_DATAGRAM, HEADER_LEN, Header, MIN_DATAGRAM};
-use crate::wire::packet_frame::{Ack, Close, Frame, FrameError, begin_segment};
 
 use super::connection::{Connection, Phase, Role};
 use super::data::{SegmentSource, SourceError};

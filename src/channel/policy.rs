@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::wire::packet_frame::{Ack, SegmentRange};
+use crate::wire::datagram::{Ack, SegmentRange};
 
 use super::event::Violation;
 

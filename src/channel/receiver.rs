@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::wire::packet_frame::{Segment, SegmentRange};
+use crate::wire::datagram::{Segment, SegmentRange};
 
 use super::data::SegmentSink;
 use super::event::Violation;

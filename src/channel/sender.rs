@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::wire::packet_frame::Ack;
+use crate::wire::datagram::Ack;
 
 use super::config::Config;
 use super::event::Violation;

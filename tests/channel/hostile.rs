@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use secchat::channel::{Config, Event, Failure, MAX_CANDIDATES, MAX_PROBES, Violation};
-use secchat::wire::packet_frame::{Ack, Close, CloseCode, Frame, Segment, SegmentRange};
+use secchat::wire::datagram::{Ack, Close, CloseCode, Frame, Segment, SegmentRange};
 
 use crate::sim::{Link, RECEIVER, SENDER, Sim, addr, sealed, sealed_with};
 

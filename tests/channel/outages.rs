@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use secchat::channel::{ClosedBy, Config, Event, Failure};
-use secchat::wire::packet_frame::CloseCode;
+use secchat::wire::datagram::CloseCode;
 
 use crate::sim::{Link, RECEIVER, SENDER, Sim, addr};
 

@@ -12,8 +12,8 @@ use secchat::channel::{
     ChannelKeys, Config, Connection, ConnectionIds, Event, NoSink, NoSource, SegmentSource, SourceError,
 };
 use secchat::crypto::seal::SealKey;
+use secchat::wire::datagram::Frame;
 use secchat::wire::packet::{ConnectionId, HEADER_LEN, Header};
-use secchat::wire::packet_frame::Frame;
 
 pub const SENDER: usize = 0;
 pub const RECEIVER: usize = 1;
