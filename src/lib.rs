@@ -18,5 +18,6 @@
 #![forbid(unsafe_code)]
 
 pub mod crypto;
+pub mod group;
 pub mod limits;
 pub mod wire;
