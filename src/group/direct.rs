@@ -9,7 +9,6 @@ use super::{CertCheck, Integrity, Member, Refusal, RoomId, mls};
 use crate::crypto::identity::PublicKey;
 use crate::limits::{FRAME_MAX, KEY_PACKAGE_MAX};
 use crate::wire::policy::{Policy, RoomKind};
-use openmls::prelude::tls_codec::DeserializeBytes;
 use openmls::prelude::{
     KeyPackage, KeyPackageBundle, KeyPackageRef, MlsGroup, MlsMessageBodyIn, MlsMessageOut, ProtocolVersion,
     RatchetTreeIn, StagedWelcome, Welcome,
@@ -138,7 +137,7 @@ impl Direct {
         let Some(MlsMessageBodyIn::Welcome(welcome)) = mls::parse(welcome).map(|m| m.extract()) else {
             return Err(AcceptError::Malformed);
         };
-        let tree = RatchetTreeIn::tls_deserialize_exact_bytes(tree).map_err(|_| AcceptError::Malformed)?;
+        let tree = mls::parse_tree(tree).ok_or(AcceptError::Malformed)?;
         // The secrets are copied: a Welcome that proves bad does not cost us the key package.
         let secrets = welcome.secrets().iter().find_map(|s| {
             let reference = s.new_member();

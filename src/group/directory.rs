@@ -8,11 +8,10 @@ use super::{CertCheck, RoomId, mls};
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::limits::FRAME_MAX;
 use crate::wire::policy::Policy;
-use openmls::prelude::tls_codec::{DeserializeBytes, Serialize};
+use openmls::prelude::tls_codec::Serialize;
 use openmls::prelude::{
     ContentType, ExternalProposal, LeafNodeIndex, OpenMlsSignaturePublicKey, ProcessedMessage, ProcessedMessageContent,
-    ProposalStore, ProtocolMessage, PublicGroup, PublicMessageIn, RatchetTreeIn, SenderExtensionIndex, StagedCommit,
-    Verifiable,
+    ProposalStore, ProtocolMessage, PublicGroup, PublicMessageIn, SenderExtensionIndex, StagedCommit, Verifiable,
 };
 use openmls_traits::OpenMlsProvider;
 use openmls_traits::types::SignatureScheme;
@@ -113,7 +112,7 @@ impl Directory {
         }
         check_vouch(&room_id, &policy, &grant.group_info, grant.vouch.as_ref())
             .map_err(|_| DirectoryError::BadVouch)?;
-        let tree = RatchetTreeIn::tls_deserialize_exact_bytes(&grant.tree).map_err(|_| DirectoryError::Malformed)?;
+        let tree = mls::parse_tree(&grant.tree).ok_or(DirectoryError::Malformed)?;
         let provider = Provider::default();
         let epoch = info.context.epoch().as_u64();
         let (crypto, storage) = (provider.crypto(), provider.storage());

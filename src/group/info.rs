@@ -6,7 +6,7 @@ use crate::crypto::identity::{BadSignature, Identity, Purpose};
 use crate::wire::policy::Policy;
 use openmls::messages::ConfirmationTag;
 use openmls::messages::group_info::{GroupInfo, VerifiableGroupInfo};
-use openmls::prelude::tls_codec::{DeserializeBytes, Serialize};
+use openmls::prelude::tls_codec::{Deserialize, Serialize};
 use openmls::prelude::{Extensions, GroupContext, MlsMessageBodyIn};
 use sha2::{Digest, Sha256};
 
@@ -51,10 +51,11 @@ impl Info {
             return None;
         }
         let body = signed.tls_serialize_detached().ok()?;
-        let (context, rest) = GroupContext::tls_deserialize_bytes(&body).ok()?;
-        let (_, rest) = Extensions::<GroupInfo>::tls_deserialize_bytes(rest).ok()?;
-        let (tag, rest) = ConfirmationTag::tls_deserialize_bytes(rest).ok()?;
-        let (signer, _) = u32::tls_deserialize_bytes(rest).ok()?;
+        let mut rest = body.as_slice();
+        let context = GroupContext::tls_deserialize(&mut rest).ok()?;
+        Extensions::<GroupInfo>::tls_deserialize(&mut rest).ok()?;
+        let tag = ConfirmationTag::tls_deserialize(&mut rest).ok()?;
+        let signer = u32::tls_deserialize(&mut rest).ok()?;
         Some(Self { context, tag: tag_bytes(&tag)?, signer, signed })
     }
 }

@@ -10,7 +10,6 @@ use super::{CertCheck, Integrity, Member, RoomId, mls};
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::limits::FRAME_MAX;
 use crate::wire::policy::{Policy, RoomKind};
-use openmls::prelude::tls_codec::DeserializeBytes;
 use openmls::prelude::{CommitMessageBundle, MlsGroup, MlsMessageBodyIn, PublicMessageIn, RatchetTreeIn, Sender};
 use openmls_traits::OpenMlsProvider;
 
@@ -82,7 +81,7 @@ impl Room {
             return Err(JoinError::Cert);
         }
         let (info, policy) = examine(target, grant, join.as_ref())?;
-        let tree = RatchetTreeIn::tls_deserialize_exact_bytes(&grant.tree).map_err(|_| JoinError::Malformed)?;
+        let tree = mls::parse_tree(&grant.tree).ok_or(JoinError::Malformed)?;
         let provider = Provider::default();
         let signer = MlsSigner::new(&me.identity);
         let epoch = info.context.epoch().as_u64();

@@ -5,11 +5,12 @@ use crate::crypto::identity::PublicKey;
 use crate::limits::FRAME_MAX;
 use crate::wire::cert::NameCert;
 use crate::wire::policy::{POLICY_EXTENSION, Policy, RoomKind};
-use openmls::prelude::tls_codec::DeserializeBytes;
+use openmls::prelude::tls_codec::Deserialize;
 use openmls::prelude::{
     BasicCredential, Capabilities, Ciphersuite, Credential, CredentialType, CredentialWithKey, Extension,
     ExtensionType, Extensions, ExternalSender, GroupContext, GroupId, LeafNodeParameters, Lifetime, MlsGroupJoinConfig,
-    MlsMessageIn, PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProposalType, RequiredCapabilitiesExtension, UnknownExtension,
+    MlsMessageIn, PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProposalType, RatchetTreeIn, RequiredCapabilitiesExtension,
+    UnknownExtension,
 };
 
 pub(super) const CIPHERSUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519;
@@ -86,8 +87,20 @@ pub(super) fn read_context(extensions: &Extensions<GroupContext>, server: &Publi
 
 /// Reads one MLS message that fills `bytes` wholly, after looking at their number.
 pub(super) fn parse(bytes: &[u8]) -> Option<MlsMessageIn> {
+    read_exact(bytes)
+}
+
+/// As [`parse`], a ratchet tree.
+pub(super) fn parse_tree(bytes: &[u8]) -> Option<RatchetTreeIn> {
+    read_exact(bytes)
+}
+
+/// Through `Deserialize`, not `DeserializeBytes`, whose byte vectors assert in debug builds that they are not cut short. Both
+/// allocate as they read, never as a length says.
+fn read_exact<T: Deserialize>(mut bytes: &[u8]) -> Option<T> {
     if bytes.len() > FRAME_MAX {
         return None;
     }
-    MlsMessageIn::tls_deserialize_exact_bytes(bytes).ok()
+    let value = T::tls_deserialize(&mut bytes).ok()?;
+    bytes.is_empty().then_some(value)
 }

@@ -38,12 +38,6 @@ impl Storage {
         Some(Self { entries: Mutex::new(HashMap::from([(slot, bundle)])) })
     }
 
-    /// Key packages whose secrets are held.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.lock().len()
-    }
-
     fn lock(&self) -> MutexGuard<'_, HashMap<Slot, Zeroizing<Vec<u8>>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
