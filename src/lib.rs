@@ -20,5 +20,6 @@
 pub mod channel;
 pub mod client;
 pub mod crypto;
+pub mod group;
 pub mod limits;
 pub mod wire;
