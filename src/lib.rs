@@ -17,6 +17,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod channel;
 pub mod client;
 pub mod crypto;
 pub mod limits;
