@@ -5,10 +5,11 @@
 use super::roster::{MemberInfo, Roster, leaf_cert};
 use super::{CertCheck, CertRefused, RoomId, mls};
 use crate::crypto::identity::{Identity, PublicKey, Purpose};
-use crate::limits::ROOM_MEMBERS_MAX;
+use crate::limits::{LEAF_MAX, ROOM_MEMBERS_MAX};
 use crate::wire::name::FullName;
 use crate::wire::policy::{Policy, RoomKind};
 use crate::wire::{decode, encode};
+use openmls::prelude::tls_codec::Size;
 use openmls::prelude::{
     GroupContextExtensionProposal, LeafNode, Proposal, ProposalOrRefType, QueuedProposal, Sender, StagedCommit,
 };
@@ -81,9 +82,12 @@ pub enum Refusal {
     /// The sender is no member.
     #[error("the sender is no member")]
     Sender,
-    /// The leaf's credential is no certificate for its key, or the leaf carries what ours do not.
+    /// The leaf's credential is no certificate for its key.
     #[error("the leaf's credential is no name certificate for its key")]
     Credential,
+    /// The leaf has more than [`LEAF_MAX`] bytes.
+    #[error("a leaf has at most {LEAF_MAX} bytes")]
+    Leaf,
     /// The leaf's certificate is not believed.
     #[error(transparent)]
     Cert(#[from] CertRefused),
@@ -328,11 +332,14 @@ fn next_policy(view: &View, proposal: &GroupContextExtensionProposal) -> Result<
 
 fn read_leaf(leaf: &LeafNode, index: u32, certs: &CertCheck) -> Result<MemberInfo, Refusal> {
     let cert = leaf_cert(leaf.credential(), leaf.signature_key().as_slice())?;
-    if leaf.extensions().iter().next().is_some() {
-        return Err(Refusal::Credential);
-    }
+    check_leaf_size(leaf)?;
     certs(&cert)?;
     Ok(MemberInfo::new(cert, index))
+}
+
+/// One member's swollen leaf would make the tree too large for anybody to join.
+pub(super) fn check_leaf_size(leaf: &LeafNode) -> Result<(), Refusal> {
+    if leaf.tls_serialized_len() > LEAF_MAX { Err(Refusal::Leaf) } else { Ok(()) }
 }
 
 impl Change {

@@ -26,8 +26,13 @@ pub enum Received {
     },
     /// The room is in its next epoch. If that was our own removal, [`Room::is_active`] is false.
     Commit(Box<Change>),
-    /// Somebody's removal stands from now on, until the next commit.
-    Proposal(MemberInfo),
+    /// A removal stands from now on, until the next commit.
+    Proposal {
+        /// Who will be out.
+        member: MemberInfo,
+        /// By its own wish; else the home server's.
+        leaving: bool,
+    },
     /// An application message that claims to be ours, which nobody can open again, us included. The claim is not authenticated.
     Own,
 }
@@ -46,8 +51,8 @@ pub struct Sealer {
 /// Why a message was not taken; nothing has changed by it.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
-    /// Longer than [`FRAME_MAX`].
-    #[error("longer than {FRAME_MAX} bytes")]
+    /// Longer than a message of its kind may be.
+    #[error("longer than a message of its kind may be")]
     TooLong,
     /// Not an MLS message of a kind that belongs here.
     #[error("not an MLS message of a kind that belongs here")]
@@ -130,6 +135,9 @@ impl Room {
         }
         let message = mls::parse(bytes).and_then(|m| m.try_into_protocol_message().ok());
         let message = message.ok_or(ReceiveError::Malformed)?;
+        if mls::too_long(bytes, &message) {
+            return Err(ReceiveError::TooLong);
+        }
         if message.group_id().as_slice() != self.room_id {
             return Err(ReceiveError::WrongRoom);
         }
@@ -166,7 +174,7 @@ impl Room {
             let stored = self.group.store_pending_proposal(self.provider.storage(), proposal);
             stored.map_err(|e| ReceiveError::Mls(e.to_string()))?;
         }
-        Ok(Received::Proposal(member))
+        Ok(Received::Proposal { member, leaving: matches!(sender, Sender::Member(_)) })
     }
 
     fn take_commit(
