@@ -5,9 +5,11 @@
 pub mod cert;
 pub mod frame;
 pub mod id;
+pub mod invite;
 pub mod log;
 pub mod name;
 pub mod payload;
+pub mod pin;
 pub mod policy;
 pub mod text;
 
