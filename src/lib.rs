@@ -17,7 +17,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod client;
 pub mod crypto;
 pub mod limits;
+pub mod net;
+pub mod server;
+pub mod store;
 pub mod wire;

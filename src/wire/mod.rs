@@ -3,6 +3,7 @@
 //! Structures are CBOR (`minicbor`, explicit indices, so fields can be added); [`encode`] and [`decode`] are the only way in and out.
 
 pub mod cert;
+pub mod endpoint;
 pub mod frame;
 pub mod id;
 pub mod invite;
