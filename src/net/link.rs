@@ -216,7 +216,8 @@ async fn meet(dial: &Dial, expect: Option<[u8; 32]>, with_identity: bool) -> Res
     if !tls::speaks_secchat(connection) {
         return Err(LinkError::Protocol("it does not speak secchat").into());
     }
-    let certificate = connection.peer_certificates().and_then(<[_]>::first).ok_or(LinkError::Protocol("no certificate"))?;
+    let certificate =
+        connection.peer_certificates().and_then(<[_]>::first).ok_or(LinkError::Protocol("no certificate"))?;
     let tls_key = tls_key_hash(certificate).map_err(|_| LinkError::Protocol("unreadable certificate"))?;
     let exporter = tls::exporter(connection).ok_or(LinkError::Protocol("no TLS exporter"))?;
     let described = tls::describe(connection);
@@ -328,7 +329,9 @@ async fn log_in(dial: &Dial, met: Met) -> Result<(Established, FrameSender, Link
     }
 }
 
-async fn next_before_login<R: tokio::io::AsyncRead + Unpin>(reader: &mut FrameReader<R>) -> Result<ToClient, LinkError> {
+async fn next_before_login<R: tokio::io::AsyncRead + Unpin>(
+    reader: &mut FrameReader<R>,
+) -> Result<ToClient, LinkError> {
     let frame = timeout(LOGIN_DEADLINE, reader.next()).await.map_err(|_| LinkError::Silent)?.map_err(broken)?;
     let bytes = frame.ok_or_else(|| LinkError::Broken("it was closed before the login".into()))?;
     ToClient::from_bytes(&bytes, FRAME_MAX_BEFORE_LOGIN).map_err(|_| LinkError::Protocol("malformed frame"))

@@ -96,9 +96,7 @@ pub fn describe(state: &CommonState) -> String {
 }
 
 /// A self-signed certificate over the user's identity. It names nobody: the name is bound to the key by the server.
-fn client_certificate(
-    identity: &Identity,
-) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), TlsSetupError> {
+fn client_certificate(identity: &Identity) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), TlsSetupError> {
     let mut pair = KeypairBytes { secret_key: *identity.seed().deref(), public_key: None };
     let document = pair.to_pkcs8_der().map_err(|_| TlsSetupError::Key);
     pair.secret_key.zeroize();

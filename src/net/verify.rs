@@ -157,9 +157,7 @@ pub(super) fn client_key(certificate: &CertificateDer<'_>) -> Result<PublicKey, 
     let verifying = ed25519_dalek::VerifyingKey::from_bytes(&key).map_err(|_| CertificateError::BadSignature)?;
     let signature = ed25519_dalek::Signature::from_slice(&parsed.signature_value.data)
         .map_err(|_| CertificateError::BadSignature)?;
-    verifying
-        .verify_strict(parsed.tbs_certificate.as_ref(), &signature)
-        .map_err(|_| CertificateError::BadSignature)?;
+    verifying.verify_strict(parsed.tbs_certificate.as_ref(), &signature).map_err(|_| CertificateError::BadSignature)?;
     Ok(PublicKey::from_bytes(key))
 }
 
