@@ -17,7 +17,10 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod channel;
 pub mod client;
 pub mod crypto;
 pub mod limits;
+pub mod net;
+pub mod transfer;
 pub mod wire;

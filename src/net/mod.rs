@@ -1,0 +1,3 @@
+//! Sockets. IO.
+
+pub mod udp;
