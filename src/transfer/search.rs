@@ -1,15 +1,15 @@
 //! Searches: a glob over the base names of shared files.
 
-use globset::{GlobBuilder, GlobMatcher};
 use thiserror::Error;
 
+use super::glob::{Glob, escape};
 use crate::limits::SEARCH_ROWS;
 use crate::wire::payload::FileRow;
 
-/// A pattern that was checked: `*`, `?`, `[a-z]`, `{a,b}`, with `\` before a character that stands for itself.
-/// Upper and lower case match each other.
+/// A pattern that was checked: `*`, `?`, `[a-z]`, `[!a-z]`, `{a,b}`, with `\` before a character that stands for
+/// itself. Upper and lower case match each other, and so do composed and decomposed letters.
 #[derive(Debug, Clone)]
-pub struct Pattern(GlobMatcher);
+pub struct Pattern(Glob);
 
 /// Why a text is not a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -17,8 +17,8 @@ pub enum PatternError {
     /// No characters.
     #[error("a pattern cannot be empty")]
     Empty,
-    /// More than [`PATTERN_MAX`] bytes.
-    #[error("a pattern has at most {PATTERN_MAX} bytes")]
+    /// More than [`PATTERN_MAX`] bytes, or too many alternatives in braces.
+    #[error("a pattern has at most {PATTERN_MAX} bytes and 64 alternatives")]
     TooLong,
     /// Not a glob.
     #[error("the pattern cannot be understood")]
@@ -34,19 +34,18 @@ impl Pattern {
         if text.len() > PATTERN_MAX {
             return Err(PatternError::TooLong);
         }
-        let glob = GlobBuilder::new(text).case_insensitive(true).literal_separator(true).backslash_escape(true).build();
-        glob.map(|glob| Self(glob.compile_matcher())).map_err(|_| PatternError::Malformed)
+        Glob::parse(text).map(Self)
     }
 
     /// Whether a base name matches.
     pub fn matches(&self, name: &str) -> bool {
-        self.0.is_match(name)
+        self.0.matches(name)
     }
 }
 
 /// The pattern that only `name` matches (and its other spellings in upper and lower case).
 pub fn literal(name: &str) -> String {
-    globset::escape(name)
+    escape(name)
 }
 
 /// A shared file, as far as a search needs it.
@@ -73,8 +72,8 @@ pub fn find(pattern: &Pattern, files: impl IntoIterator<Item = SharedFile>, free
     (rows, more)
 }
 
-/// Longest pattern, bytes: as long as a file name. Matching is linear in pattern and name.
-pub const PATTERN_MAX: usize = 255;
+/// Longest pattern, bytes: two for each of a file name, all escaped.
+pub const PATTERN_MAX: usize = 510;
 
 #[cfg(test)]
 mod tests {
@@ -98,7 +97,7 @@ mod tests {
     fn bad_and_giant_patterns_are_refused() {
         assert_eq!(Pattern::parse("").unwrap_err(), PatternError::Empty);
         assert_eq!(Pattern::parse("[a-").unwrap_err(), PatternError::Malformed);
-        assert_eq!(Pattern::parse(&"*".repeat(256)).unwrap_err(), PatternError::TooLong);
+        assert_eq!(Pattern::parse(&"*".repeat(511)).unwrap_err(), PatternError::TooLong);
         let costly = Pattern::parse(&"*a".repeat(127)).unwrap();
         assert!(!costly.matches(&"a".repeat(100)));
     }
