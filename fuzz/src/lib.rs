@@ -16,8 +16,11 @@ use secchat::wire::packet::Header;
 use secchat::wire::payload::Envelope;
 use secchat::wire::policy::Policy;
 
+/// A target: whether it took the bytes as well formed.
+pub type Target = fn(&[u8]) -> bool;
+
 /// Every target by its name, which is also its folder beneath `corpus/`.
-pub const TARGETS: &[(&str, fn(&[u8]) -> bool)] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("to_server", to_server),
     ("to_client", to_client),
     ("envelope", envelope),
