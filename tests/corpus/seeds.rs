@@ -104,7 +104,7 @@ fn to_client() -> Vec<(&'static str, Vec<u8>)> {
 
 fn envelopes() -> Vec<(&'static str, Vec<u8>)> {
     let file = FileRow { name: "a b.txt".into(), size: 0, root: Some([4; 32].into()), free_slots: 2 };
-    let modes = vec!["x25519-mlkem768".to_owned(), "x25519".to_owned()];
+    let modes = vec!["x25519+mlkem768".to_owned(), "x25519".to_owned()];
     let request = FileRequest {
         transfer: Id([1; 16]),
         file: "../../etc/passwd".into(),
@@ -124,7 +124,7 @@ fn envelopes() -> Vec<(&'static str, Vec<u8>)> {
         random: [6; 32].into(),
         x25519: [7; 32].into(),
         ml_kem: Some(vec![8; 1088].into()),
-        mode: "x25519-mlkem768".into(),
+        mode: "x25519+mlkem768".into(),
         modes,
         connection: [9; 8].into(),
         candidates: Vec::new(),
