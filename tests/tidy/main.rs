@@ -21,8 +21,9 @@ const FLOORS: &[&[&str]] = &[
 /// Rooms that are pure as a whole.
 const PURE_ROOMS: &[&str] = &["limits", "crypto", "wire", "group", "transfer", "channel"];
 
-/// In these rooms a file is pure unless it stands here: the parts that drive sockets, clocks and disks.
-const DRIVERS: &[&str] = &[];
+/// A file of the client or the server is pure unless its path begins like this: what drives sockets, clocks and disks.
+const DRIVERS: &[&str] =
+    &["src/client/driver", "src/client/screen", "src/client/files/", "src/client/memory", "src/server/driver"];
 
 /// Files under `client` and `server` that hold no core and so may do input and output.
 fn is_pure(source: &Source) -> bool {
