@@ -29,11 +29,11 @@ const DRIVERS: &[&str] = &[
     "src/client/screen",
     "src/server/accept.rs",
     "src/server/actor.rs",
+    "src/server/connection.rs",
     "src/server/driver",
     "src/server/listen.rs",
     "src/server/reload.rs",
     "src/server/run.rs",
-    "src/server/session.rs",
 ];
 
 /// Files under `client` and `server` that hold no core and so may do input and output.
