@@ -44,8 +44,13 @@ impl Source {
 
     /// Whether the whole file is the test code of a room.
     pub fn is_test(&self) -> bool {
-        self.path.starts_with("src/") && self.path.ends_with("/tests.rs")
-            || self.path.starts_with("src/") && self.path.contains("/tests/")
+        self.path.starts_with("src/") && (self.path.ends_with("/tests.rs") || self.path.contains("/tests/"))
+    }
+
+    /// Whether the file is test code that another file has said the purpose of.
+    pub fn is_part_of_test(&self) -> bool {
+        let below = self.path.strip_prefix("tests/");
+        self.is_test() || below.is_some_and(|path| path.contains('/') && !path.ends_with("/main.rs"))
     }
 
     /// The code up to its test module, which stands last.
