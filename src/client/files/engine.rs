@@ -85,6 +85,11 @@ impl FilesHandle {
         commands.send(command).await.map_err(|_| Ended)
     }
 
+    /// A way to pass commands on beside waiting for events; to be dropped before the handle is.
+    pub fn commands(&self) -> Option<mpsc::Sender<FilesCommand>> {
+        self.commands.clone()
+    }
+
     /// The next event; `None` when the file side has ended. May be dropped and called again.
     pub async fn next(&mut self) -> Option<FilesEvent> {
         self.events.recv().await
