@@ -23,16 +23,30 @@ pub const ROOMS_PER_CLIENT: usize = 32;
 pub const ROOM_MEMBERS_MAX: usize = 1000;
 /// Single-use key packages that a client publishes at login.
 pub const KEY_PACKAGES: usize = 32;
+/// Largest MLS message around one payload of [`PAYLOAD_MAX`], bytes.
+pub const SEALED_MAX: usize = PAYLOAD_MAX + 1024;
+/// Largest stand-alone MLS proposal, bytes: a SelfRemove has 180. One for each member may stand at a time.
+pub const PROPOSAL_MAX: usize = 1024;
+/// Largest GroupInfo without its tree, bytes: a policy with all its moderators, and room to grow.
+pub const GROUP_INFO_MAX: usize = 16 * 1024;
+/// Largest leaf of a ratchet tree, bytes: ours have up to 450. With it the tree of a full room fits into a frame.
+pub const LEAF_MAX: usize = 768;
 /// Largest key package, bytes.
 pub const KEY_PACKAGE_MAX: usize = 4096;
 /// Bytes that may wait for one client before it is dropped as a slow reader.
 pub const SESSION_QUEUE_BYTES: usize = 8 << 20;
+/// Frames waiting for one receiver leave together in writes of about this size, bytes.
+pub const WRITE_BATCH_BYTES: usize = 64 * 1024;
+/// Bytes of frames that all sessions together may have waiting for the server's core.
+pub const CORE_QUEUE_BYTES: usize = 32 << 20;
 /// Connections in all, and from one address (an IPv6 /64 counts as one).
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Connections from one address that have not logged in yet.
 pub const PENDING_PER_ADDRESS: usize = 64;
 /// Connections in all that have not logged in yet; the oldest makes room for a new one.
 pub const PENDING_MAX: usize = 1024;
+/// A server's address must answer a connection attempt by then; after that the next address is tried.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// A TLS handshake must be over by then.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Login must follow the handshake by then.

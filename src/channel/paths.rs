@@ -34,8 +34,8 @@ struct Path {
     sent: u64,
     probes: u32,
     next_probe: Option<Duration>,
-    // The challenges sent last and when, newest first.
-    challenges: [Option<([u8; 8], Duration)>; 4],
+    // The challenges sent last and when, newest first: enough for a round trip of four seconds.
+    challenges: [Option<([u8; 8], Duration)>; 8],
     // A challenge of the peer that is not answered yet.
     owed: Option<[u8; 8]>,
 }
@@ -113,12 +113,10 @@ impl Paths {
     /// The peer repeats a challenge, over any path (RFC 9000 §8.2.3). Returns the round trip that this measures and
     /// whether the active path changed; `None` for a challenge that is not ours or was answered.
     pub(super) fn on_response(&mut self, now: Duration, token: [u8; 8]) -> Option<(Duration, bool)> {
-        let path = self
-            .known
-            .iter_mut()
-            .filter(|path| !path.validated)
-            .find(|path| path.challenges.iter().flatten().any(|(sent, _)| *sent == token))?;
-        let (_, left) = *path.challenges.iter().flatten().find(|(sent, _)| *sent == token)?;
+        let (path, left) = self.known.iter_mut().filter(|path| !path.validated).find_map(|path| {
+            let (_, left) = *path.challenges.iter().flatten().find(|(sent, _)| *sent == token)?;
+            Some((path, left))
+        })?;
         path.validated = true;
         path.next_probe = None;
         let addr = path.addr;
@@ -209,7 +207,7 @@ impl Path {
             sent: 0,
             probes: 0,
             next_probe: None,
-            challenges: [None; 4],
+            challenges: [None; 8],
             owed: None,
         }
     }

@@ -4,12 +4,15 @@
 
 pub mod cert;
 pub mod datagram;
+pub mod endpoint;
 pub mod frame;
 pub mod id;
+pub mod invite;
 pub mod log;
 pub mod name;
 pub mod packet;
 pub mod payload;
+pub mod pin;
 pub mod policy;
 pub mod text;
 

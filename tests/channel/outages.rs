@@ -150,3 +150,11 @@ fn key_agreement_bytes_arrive_over_a_bad_path_and_stop_when_told() {
     sim.run(HOUR);
     assert!(sim.is_whole() && sim.finished(SENDER));
 }
+
+#[test]
+fn a_path_by_satellite_and_back_is_slow_but_works() {
+    let link = Link { delay: Duration::from_millis(1_500), jitter: Duration::from_millis(300), ..Link::clean() };
+    let mut sim = Sim::new(3, link, Config::default(), 30_000);
+    sim.run(HOUR);
+    assert!(sim.is_whole() && sim.finished(SENDER) && sim.finished(RECEIVER), "{:?}", sim.events);
+}
