@@ -61,24 +61,24 @@ impl World {
 
     fn run(&mut self, choice: u8, rest: &[u8]) -> bool {
         match choice {
-            0 => self.to_member(self.message.clone(), rest),
-            1 => self.to_member(self.commit.bytes.clone(), rest),
-            2 => self.to_member(self.proposal.clone(), rest),
+            0 => self.hand_member(self.message.clone(), rest),
+            1 => self.hand_member(self.commit.bytes.clone(), rest),
+            2 => self.hand_member(self.proposal.clone(), rest),
             3 => self.commit_to_server(damaged(&self.commit.bytes, rest).0, self.commit.published.group_info.clone()),
             4 => self.commit_to_server(self.commit.bytes.clone(), damaged(&self.commit.published.group_info, rest).0),
             5 => self.directory.check_private_message(&damaged(&self.message, rest).0).is_ok(),
-            6 => self.to_newcomer(damaged(&self.grant.group_info, rest), (self.grant.tree.clone(), false)),
-            7 => self.to_newcomer((self.grant.group_info.clone(), false), damaged(&self.grant.tree, rest)),
-            8 => self.to_peer(damaged(&self.welcome, rest), (self.welcome_tree.clone(), false)),
-            9 => self.to_peer((self.welcome.clone(), false), damaged(&self.welcome_tree, rest)),
+            6 => self.hand_newcomer(damaged(&self.grant.group_info, rest), (self.grant.tree.clone(), false)),
+            7 => self.hand_newcomer((self.grant.group_info.clone(), false), damaged(&self.grant.tree, rest)),
+            8 => self.hand_peer(damaged(&self.welcome, rest), (self.welcome_tree.clone(), false)),
+            9 => self.hand_peer((self.welcome.clone(), false), damaged(&self.welcome_tree, rest)),
             10 => self.takes_package(damaged(&self.package, rest)),
             11 => self.bob.receive(rest, &pinned).is_ok(),
             12 => self.commit_to_server(rest.to_vec(), rest.to_vec()),
-            _ => self.to_newcomer((rest.to_vec(), true), (rest.to_vec(), true)),
+            _ => self.hand_newcomer((rest.to_vec(), true), (rest.to_vec(), true)),
         }
     }
 
-    fn to_member(&mut self, message: Vec<u8>, rest: &[u8]) -> bool {
+    fn hand_member(&mut self, message: Vec<u8>, rest: &[u8]) -> bool {
         let (bytes, changed) = damaged(&message, rest);
         if !changed {
             return false;
@@ -96,7 +96,7 @@ impl World {
         self.directory.check_commit(&bytes, published, &pinned).is_ok()
     }
 
-    fn to_newcomer(&mut self, info: (Vec<u8>, bool), tree: (Vec<u8>, bool)) -> bool {
+    fn hand_newcomer(&mut self, info: (Vec<u8>, bool), tree: (Vec<u8>, bool)) -> bool {
         let damaged = info.1 || tree.1;
         let grant = Grant { group_info: info.0, tree: tree.0, ..self.grant.clone() };
         let joined = Room::join(&self.carol, &target(), &grant, Some(secret()), &pinned).is_ok();
@@ -104,7 +104,7 @@ impl World {
         joined
     }
 
-    fn to_peer(&mut self, welcome: (Vec<u8>, bool), tree: (Vec<u8>, bool)) -> bool {
+    fn hand_peer(&mut self, welcome: (Vec<u8>, bool), tree: (Vec<u8>, bool)) -> bool {
         let damaged = welcome.1 || tree.1;
         let taken = Direct::accept(&mut self.stock, server().public(), ROOM, &welcome.0, &tree.0, &pinned).is_ok();
         assert_ne!(taken, damaged, "a Welcome is taken as it is, or not at all");
