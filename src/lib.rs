@@ -26,4 +26,5 @@ pub mod limits;
 pub mod net;
 pub mod server;
 pub mod store;
+pub mod transfer;
 pub mod wire;

@@ -1,6 +1,7 @@
 //! The home server's side: it knows who is a member and what each commit does, and never what is said.
 
-use super::allow::{Change, Refusal, View, check_commit, check_leaf_size, check_proposal};
+use super::allow::{View, check_commit, check_leaf_size, check_proposal};
+use super::change::{Change, Refusal};
 use super::info::{Grant, Info, Published, check_vouch, tag_bytes};
 use super::provider::{MlsSigner, Provider};
 use super::roster::{MemberInfo, Roster};
@@ -182,8 +183,7 @@ impl Directory {
             return Err(Refusal::Forbidden("a newcomer's proposal").into());
         };
         let tag = tag_bytes(self.group.confirmation_tag()).unwrap_or_default();
-        let standing: Vec<u32> = self.standing.iter().map(|s| s.leaf).collect();
-        let leaf = check_proposal(&self.view(&tag), &sender, &data, proposal.proposal(), &standing)?;
+        let leaf = check_proposal(&self.view(&tag), &sender, &data, proposal.proposal())?;
         let member = self.roster.get(leaf).ok_or(Refusal::Sender)?.clone();
         let added = self.group.add_proposal(self.provider.storage(), *proposal);
         added.map_err(|e| MessageError::Invalid(e.to_string()))?;
@@ -282,6 +282,7 @@ impl Directory {
             policy: &self.policy,
             roster: &self.roster,
             server: &self.server,
+            standing: self.standing.iter().map(|s| s.leaf).collect(),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Joining a room: a newcomer believes nothing that the room's secret, the pins and the tree hash do not prove.
 
-use super::allow::{JoinPoint, Refusal, join_data};
+use super::change::Refusal;
 use super::commit::Outgoing;
 use super::info::{Grant, Info, Published, check_vouch, vouch};
+use super::proof::{JoinPoint, join_data};
 use super::provider::{MlsSigner, Provider};
 use super::room::Room;
 use super::roster::Roster;

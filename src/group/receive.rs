@@ -1,6 +1,7 @@
 //! What comes from the home server's log: opened, judged, and only then merged.
 
-use super::allow::{Change, Refusal, check_commit, check_proposal};
+use super::allow::{check_commit, check_proposal};
+use super::change::{Change, Refusal};
 use super::room::Room;
 use super::roster::MemberInfo;
 use super::{CertCheck, Integrity, mls};
@@ -165,10 +166,12 @@ impl Room {
         proposal: QueuedProposal,
     ) -> Result<Received, ReceiveError> {
         let tag = self.tag();
+        let mut view = self.view(&tag);
         // Our own SelfRemove stands from the moment that we made it; the log tells it to us once more.
-        let own = Sender::Member(self.group.own_leaf_index());
-        let standing = if *sender == own { Vec::new() } else { self.standing() };
-        let leaf = check_proposal(&self.view(&tag), sender, data, proposal.proposal(), &standing)?;
+        if *sender == Sender::Member(self.group.own_leaf_index()) {
+            view.standing.clear();
+        }
+        let leaf = check_proposal(&view, sender, data, proposal.proposal())?;
         let member = self.roster.get(leaf).ok_or(Refusal::Sender)?.clone();
         if !self.standing().contains(&leaf) {
             let stored = self.group.store_pending_proposal(self.provider.storage(), proposal);

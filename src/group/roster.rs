@@ -1,6 +1,6 @@
 //! Who is in a group, read from its leaves and never from the server's word.
 
-use super::allow::{Change, Refusal};
+use super::change::{Change, Refusal};
 use super::{CertCheck, MemberInfo as Info};
 use crate::crypto::identity::PublicKey;
 use crate::limits::ROOM_MEMBERS_MAX;

@@ -1,8 +1,8 @@
 //! What a hostile server, an outsider or a member without the role tries. Each is refused by the members and by the server.
 
 use super::*;
-use crate::group::allow::{JoinPoint, join_data};
 use crate::group::info::Info;
+use crate::group::proof::{JoinPoint, join_data};
 use crate::group::provider::{MlsSigner, Provider};
 use openmls::prelude::MlsGroup;
 use openmls_traits::OpenMlsProvider;

@@ -1,0 +1,24 @@
+//! The file side of a client: what it shares, what it fetches, and the UDP channels that carry files. IO.
+//!
+//! ```text
+//! engine     one thread: commands in, events out, datagrams both ways
+//! prepare    what it does on each command
+//! run        one running transfer: its channel, its file, its progress
+//! shares     the shared folder and its switches
+//! hashing    BLAKE3 of shared files, in the background, remembered
+//! upload     an opened file as the source of a channel
+//! downloads  the downloads directory: unfinished files, and their final names
+//! writer     a thread that writes one download
+//! ```
+
+mod downloads;
+mod engine;
+mod hashing;
+mod prepare;
+mod run;
+mod shares;
+mod upload;
+mod writer;
+
+pub use engine::{Ended, FilesConfig, FilesHandle, StartError, start};
+pub use shares::ShareError;
