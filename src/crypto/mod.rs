@@ -1,3 +1,10 @@
 //! Keys with a purpose, labels, identities, agreement, sealing. Pure.
 
+pub mod agreement;
 pub mod identity;
+pub mod kdf;
+pub mod keyfile;
+pub mod room;
+pub mod rsa_split;
+pub mod schedule;
+pub mod secret;

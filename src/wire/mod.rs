@@ -5,6 +5,7 @@
 pub mod cert;
 pub mod frame;
 pub mod id;
+pub mod invite;
 pub mod log;
 pub mod name;
 pub mod payload;
