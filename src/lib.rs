@@ -19,5 +19,6 @@
 
 pub mod client;
 pub mod crypto;
+pub mod group;
 pub mod limits;
 pub mod wire;
