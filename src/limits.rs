@@ -23,6 +23,14 @@ pub const ROOMS_PER_CLIENT: usize = 32;
 pub const ROOM_MEMBERS_MAX: usize = 1000;
 /// Single-use key packages that a client publishes at login.
 pub const KEY_PACKAGES: usize = 32;
+/// Largest MLS message around one payload of [`PAYLOAD_MAX`], bytes.
+pub const SEALED_MAX: usize = PAYLOAD_MAX + 1024;
+/// Largest stand-alone MLS proposal, bytes: a SelfRemove has 180. One for each member may stand at a time.
+pub const PROPOSAL_MAX: usize = 1024;
+/// Largest GroupInfo without its tree, bytes: a policy with all its moderators, and room to grow.
+pub const GROUP_INFO_MAX: usize = 16 * 1024;
+/// Largest leaf of a ratchet tree, bytes: ours have up to 450. With it the tree of a full room fits into a frame.
+pub const LEAF_MAX: usize = 768;
 /// Largest key package, bytes.
 pub const KEY_PACKAGE_MAX: usize = 4096;
 /// Bytes that may wait for one client before it is dropped as a slow reader.
