@@ -99,5 +99,3 @@ pub const HASHES_PER_KEY: usize = 4;
 pub const COMMITTERS_TRIED: usize = 4;
 /// Catch-up requests of one client that may be under way.
 pub const LOG_READS: usize = 64;
-/// Largest sealed message, bytes: a payload and what MLS puts around it.
-pub const SEALED_MAX: usize = PAYLOAD_MAX + 4096;
