@@ -21,4 +21,6 @@ pub mod client;
 pub mod crypto;
 pub mod group;
 pub mod limits;
+pub mod server;
+pub mod store;
 pub mod wire;

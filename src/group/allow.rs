@@ -2,107 +2,17 @@
 //!
 //! What is not named here is refused: Adds, external Adds, Updates by proposal, PSKs, ReInit, custom proposals.
 
+use super::change::{By, Change, Refusal, Removed};
+use super::proof::JoinPoint;
 use super::roster::{MemberInfo, Roster, leaf_cert};
-use super::{CertCheck, CertRefused, RoomId, mls};
-use crate::crypto::identity::{Identity, PublicKey, Purpose};
-use crate::limits::ROOM_MEMBERS_MAX;
-use crate::wire::name::FullName;
+use super::{CertCheck, RoomId, mls};
+use crate::crypto::identity::PublicKey;
+use crate::limits::{LEAF_MAX, ROOM_MEMBERS_MAX};
 use crate::wire::policy::{Policy, RoomKind};
-use crate::wire::{decode, encode};
+use openmls::prelude::tls_codec::Size;
 use openmls::prelude::{
     GroupContextExtensionProposal, LeafNode, Proposal, ProposalOrRefType, QueuedProposal, Sender, StagedCommit,
 };
-
-/// What a commit does to a room, in words of people rather than proposals.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// The epoch that it makes.
-    pub epoch: u64,
-    /// Who made it, as it is afterwards; the newcomer if `joined`.
-    pub committer: MemberInfo,
-    /// The committer was not a member before, or under another leaf.
-    pub joined: bool,
-    /// The newcomer's own older leaf, which this one replaces.
-    pub replaced: Option<MemberInfo>,
-    /// Those who left by themselves.
-    pub left: Vec<MemberInfo>,
-    /// Those who were removed.
-    pub removed: Vec<Removed>,
-    /// The policy from now on, if it changed.
-    pub policy: Option<Policy>,
-}
-
-/// One member that was removed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removed {
-    /// Who is out.
-    pub member: MemberInfo,
-    /// By whom.
-    pub by: By,
-}
-
-/// Who wanted a member out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// The home server proposed it.
-    HomeServer,
-    /// The committer did it: the owner or a moderator.
-    Committer,
-}
-
-impl Change {
-    /// Everybody whose leaf is gone.
-    pub(super) fn gone(&self) -> impl Iterator<Item = &MemberInfo> {
-        self.replaced.iter().chain(&self.left).chain(self.removed.iter().map(|r| &r.member))
-    }
-}
-
-/// Why a commit or proposal is not allowed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// A proposal of a kind, sender or form that is never allowed in this kind of room.
-    #[error("{0} is not allowed here")]
-    Forbidden(&'static str),
-    /// The committer has not the role for it.
-    #[error("{0} may not do this")]
-    NotEntitled(FullName),
-    /// The commit does not renew its maker's leaf.
-    #[error("the commit has no update path")]
-    NoPath,
-    /// Nobody can join a direct conversation.
-    #[error("nobody can join a direct conversation")]
-    Closed,
-    /// The newcomer has not shown that it knows the room's secret.
-    #[error("the newcomer has not shown that it knows the room's secret")]
-    JoinProof,
-    /// The room has as many members as it may have.
-    #[error("the room is full")]
-    Full,
-    /// The sender is no member.
-    #[error("the sender is no member")]
-    Sender,
-    /// The leaf's credential is no certificate for its key, or the leaf carries what ours do not.
-    #[error("the leaf's credential is no name certificate for its key")]
-    Credential,
-    /// The leaf's certificate is not believed.
-    #[error(transparent)]
-    Cert(#[from] CertRefused),
-    /// The committer's leaf changed its name or key.
-    #[error("{0} changed its identity")]
-    Identity(FullName),
-    /// Another leaf has this name or key already.
-    #[error("{0} is in the room already")]
-    Taken(FullName),
-    /// A change of the group context other than the next version of the policy.
-    #[error("not the next version of the room's policy")]
-    Policy,
-    /// The member's removal stands already.
-    #[error("its removal stands already")]
-    Standing,
-    /// Authenticated data where none belongs.
-    #[error("unexpected authenticated data")]
-    Data,
-}
 
 /// The state of a group before a commit, as far as the rules ask for it.
 pub(super) struct View<'a> {
@@ -113,6 +23,8 @@ pub(super) struct View<'a> {
     pub(super) policy: &'a Policy,
     pub(super) roster: &'a Roster,
     pub(super) server: &'a PublicKey,
+    /// Leaves whose removal is proposed.
+    pub(super) standing: Vec<u32>,
 }
 
 /// Judges a commit that openmls found well formed; nothing is merged without it.
@@ -132,15 +44,8 @@ pub(super) fn check_commit(
     }
 }
 
-/// Judges a proposal that comes by itself; returns the leaf that it wants out. `standing` are the leaves whose removal is
-/// proposed already.
-pub(super) fn check_proposal(
-    view: &View,
-    sender: &Sender,
-    data: &[u8],
-    proposal: &Proposal,
-    standing: &[u32],
-) -> Result<u32, Refusal> {
+/// Judges a proposal that comes by itself; returns the leaf that it wants out.
+pub(super) fn check_proposal(view: &View, sender: &Sender, data: &[u8], proposal: &Proposal) -> Result<u32, Refusal> {
     if view.policy.kind == RoomKind::Direct {
         return Err(Refusal::Forbidden("a proposal"));
     }
@@ -153,7 +58,7 @@ pub(super) fn check_proposal(
         _ => return Err(Refusal::Forbidden(kind(proposal))),
     };
     view.roster.get(leaf).ok_or(Refusal::Sender)?;
-    if standing.contains(&leaf) { Err(Refusal::Standing) } else { Ok(leaf) }
+    if view.standing.contains(&leaf) { Err(Refusal::Standing) } else { Ok(leaf) }
 }
 
 /// The leaf that an allowed standing proposal wants out.
@@ -165,37 +70,6 @@ pub(super) fn standing_leaf(queued: &QueuedProposal) -> Option<u32> {
     }
 }
 
-/// The authenticated data of a join: the join key's signature in a private room, nothing elsewhere.
-pub(super) fn join_data(join: Option<&Identity>, room_id: &RoomId, point: &JoinPoint) -> Vec<u8> {
-    let Some(join) = join else { return Vec::new() };
-    encode(&JoinProof { signature: point.with_fields(room_id, |fields| join.sign(Purpose::Join, fields)) })
-}
-
-/// Where and as whom somebody joins.
-pub(super) struct JoinPoint<'a> {
-    pub(super) version: u64,
-    pub(super) epoch: u64,
-    pub(super) tag: &'a [u8],
-    pub(super) joiner: PublicKey,
-}
-
-impl JoinPoint<'_> {
-    fn with_fields<T>(&self, room_id: &RoomId, f: impl FnOnce(&[&[u8]]) -> T) -> T {
-        let (version, epoch) = (self.version.to_be_bytes(), self.epoch.to_be_bytes());
-        f(&[room_id, &version, &epoch, self.tag, self.joiner.as_bytes()])
-    }
-}
-
-#[derive(minicbor::Encode, minicbor::Decode)]
-struct JoinProof {
-    #[n(0)]
-    #[cbor(with = "minicbor::bytes")]
-    signature: [u8; 64],
-}
-
-/// Largest encoded [`JoinProof`], bytes; room for fields to come.
-const JOIN_PROOF_MAX: usize = 256;
-
 fn member_commit(
     view: &View,
     index: u32,
@@ -204,6 +78,10 @@ fn member_commit(
     certs: &CertCheck,
 ) -> Result<Change, Refusal> {
     let before = view.roster.get(index).ok_or(Refusal::Sender)?;
+    // Each commit voids the proposals that it leaves out: who is to go could put it off forever.
+    if view.standing.contains(&index) {
+        return Err(Refusal::Standing);
+    }
     let committer = read_leaf(leaf, index, certs)?;
     if committer.key != before.key || committer.name != before.name {
         return Err(Refusal::Identity(before.name.clone()));
@@ -212,7 +90,7 @@ fn member_commit(
     for queued in staged.queued_proposals() {
         member_proposal(view, before, queued, &mut change)?;
     }
-    Ok(change)
+    change.each_gone_once()
 }
 
 fn member_proposal(
@@ -282,7 +160,7 @@ fn external_commit(
     let gone: Vec<_> = left.iter().chain(&replaced).cloned().collect();
     let committer = read_leaf(leaf, view.roster.free_leaf(&gone), certs)?;
     check_room_for(view, &committer, &gone)?;
-    Ok(Change { joined: true, left, replaced, ..Change::by(committer, staged) })
+    Change { joined: true, left, replaced, ..Change::by(committer, staged) }.each_gone_once()
 }
 
 fn check_join(view: &View, data: &[u8], joiner: PublicKey) -> Result<(), Refusal> {
@@ -292,11 +170,8 @@ fn check_join(view: &View, data: &[u8], joiner: PublicKey) -> Result<(), Refusal
         (RoomKind::Public, _) => Err(Refusal::Data),
         (RoomKind::Private, None) => Err(Refusal::JoinProof),
         (RoomKind::Private, Some(key)) => {
-            let proof: JoinProof = decode(data, JOIN_PROOF_MAX).map_err(|_| Refusal::JoinProof)?;
             let point = JoinPoint { version: view.policy.version, epoch: view.epoch, tag: view.tag, joiner };
-            point
-                .with_fields(view.room_id, |fields| key.verify(Purpose::Join, fields, &proof.signature))
-                .map_err(|_| Refusal::JoinProof)
+            point.check(&key, view.room_id, data).map_err(|_| Refusal::JoinProof)
         }
     }
 }
@@ -328,25 +203,14 @@ fn next_policy(view: &View, proposal: &GroupContextExtensionProposal) -> Result<
 
 fn read_leaf(leaf: &LeafNode, index: u32, certs: &CertCheck) -> Result<MemberInfo, Refusal> {
     let cert = leaf_cert(leaf.credential(), leaf.signature_key().as_slice())?;
-    if leaf.extensions().iter().next().is_some() {
-        return Err(Refusal::Credential);
-    }
+    check_leaf_size(leaf)?;
     certs(&cert)?;
     Ok(MemberInfo::new(cert, index))
 }
 
-impl Change {
-    fn by(committer: MemberInfo, staged: &StagedCommit) -> Self {
-        Self {
-            epoch: staged.group_context().epoch().as_u64(),
-            committer,
-            joined: false,
-            replaced: None,
-            left: Vec::new(),
-            removed: Vec::new(),
-            policy: None,
-        }
-    }
+/// One member's swollen leaf would make the tree too large for anybody to join.
+pub(super) fn check_leaf_size(leaf: &LeafNode) -> Result<(), Refusal> {
+    if leaf.tls_serialized_len() > LEAF_MAX { Err(Refusal::Leaf) } else { Ok(()) }
 }
 
 fn kind(proposal: &Proposal) -> &'static str {

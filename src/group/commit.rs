@@ -1,6 +1,7 @@
 //! Our own commits: made, sent, and merged only when the home server has logged them.
 
-use super::allow::{Change, Refusal, check_commit};
+use super::allow::check_commit;
+use super::change::{Change, Refusal};
 use super::info::{Published, vouch};
 use super::room::{Pending, Room};
 use super::{mls, roster::MemberInfo};

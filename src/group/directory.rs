@@ -1,13 +1,14 @@
 //! The home server's side: it knows who is a member and what each commit does, and never what is said.
 
-use super::allow::{Change, Refusal, View, check_commit, check_proposal};
+use super::allow::{View, check_commit, check_leaf_size, check_proposal};
+use super::change::{Change, Refusal};
 use super::info::{Grant, Info, Published, check_vouch, tag_bytes};
 use super::provider::{MlsSigner, Provider};
 use super::roster::{MemberInfo, Roster};
 use super::{CertCheck, RoomId, mls};
 use crate::crypto::identity::{Identity, PublicKey};
-use crate::limits::FRAME_MAX;
-use crate::wire::policy::Policy;
+use crate::limits::{FRAME_MAX, GROUP_INFO_MAX};
+use crate::wire::policy::{Policy, RoomKind};
 use openmls::prelude::tls_codec::Serialize;
 use openmls::prelude::{
     ContentType, ExternalProposal, LeafNodeIndex, OpenMlsSignaturePublicKey, ProcessedMessage, ProcessedMessageContent,
@@ -44,8 +45,8 @@ pub struct CheckedCommit {
 /// Why a room is not taken up.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
-    /// More than [`FRAME_MAX`] bytes.
-    #[error("longer than {FRAME_MAX} bytes")]
+    /// A GroupInfo of more than [`GROUP_INFO_MAX`] or a tree of more than [`FRAME_MAX`] bytes.
+    #[error("the GroupInfo or the tree is too long")]
     TooLong,
     /// Not a GroupInfo, a tree or a proposal.
     #[error("not a GroupInfo with its tree")]
@@ -67,8 +68,8 @@ pub enum DirectoryError {
 /// Why the home server refuses a message of a member.
 #[derive(Debug, thiserror::Error)]
 pub enum MessageError {
-    /// Longer than [`FRAME_MAX`].
-    #[error("longer than {FRAME_MAX} bytes")]
+    /// Longer than a message of its kind may be.
+    #[error("longer than a message of its kind may be")]
     TooLong,
     /// Not an MLS message of the kind that belongs here; a sealed handshake message too.
     #[error("not an MLS message of the kind that belongs here")]
@@ -99,9 +100,10 @@ pub enum MessageError {
 }
 
 impl Directory {
-    /// Takes up a room from its GroupInfo and tree: at its creation, and after a restart of the server.
+    /// Takes up a room from its GroupInfo and tree: at its creation, and after a restart of the server. Whether the one who
+    /// asks for it is its owner is for the caller to see ([`Directory::policy`], [`Directory::members`]).
     pub fn open(server: PublicKey, room_id: RoomId, grant: &Grant, certs: &CertCheck) -> Result<Self, DirectoryError> {
-        if grant.group_info.len() > FRAME_MAX || grant.tree.len() > FRAME_MAX {
+        if grant.group_info.len() > GROUP_INFO_MAX || grant.tree.len() > FRAME_MAX {
             return Err(DirectoryError::TooLong);
         }
         let info = Info::parse(&grant.group_info).ok_or(DirectoryError::Malformed)?;
@@ -119,6 +121,13 @@ impl Directory {
         let (group, _) = PublicGroup::from_external(crypto, storage, tree, info.signed, ProposalStore::new())
             .map_err(|e| DirectoryError::BadTree(e.to_string()))?;
         let roster = Roster::read(group.members(), None, certs)?;
+        if policy.kind == RoomKind::Direct && roster.len() != 2 {
+            return Err(DirectoryError::WrongRoom);
+        }
+        for member in roster.iter() {
+            let leaf = group.leaf(LeafNodeIndex::new(member.leaf)).ok_or(Refusal::Sender)?;
+            check_leaf_size(leaf)?;
+        }
         let published = Published { epoch, group_info: grant.group_info.clone(), vouch: grant.vouch };
         let mut directory = Self { group, provider, server, room_id, policy, roster, published, standing: Vec::new() };
         for proposal in &grant.proposals {
@@ -174,8 +183,7 @@ impl Directory {
             return Err(Refusal::Forbidden("a newcomer's proposal").into());
         };
         let tag = tag_bytes(self.group.confirmation_tag()).unwrap_or_default();
-        let standing: Vec<u32> = self.standing.iter().map(|s| s.leaf).collect();
-        let leaf = check_proposal(&self.view(&tag), &sender, &data, proposal.proposal(), &standing)?;
+        let leaf = check_proposal(&self.view(&tag), &sender, &data, proposal.proposal())?;
         let member = self.roster.get(leaf).ok_or(Refusal::Sender)?.clone();
         let added = self.group.add_proposal(self.provider.storage(), *proposal);
         added.map_err(|e| MessageError::Invalid(e.to_string()))?;
@@ -274,6 +282,7 @@ impl Directory {
             policy: &self.policy,
             roster: &self.roster,
             server: &self.server,
+            standing: self.standing.iter().map(|s| s.leaf).collect(),
         }
     }
 
@@ -295,6 +304,9 @@ impl Directory {
         }
         let message = mls::parse(bytes).and_then(|m| m.try_into_protocol_message().ok());
         let message = message.ok_or(MessageError::Malformed)?;
+        if mls::too_long(bytes, &message) {
+            return Err(MessageError::TooLong);
+        }
         if message.group_id().as_slice() != self.room_id {
             return Err(MessageError::WrongRoom);
         }
@@ -311,7 +323,7 @@ impl Directory {
         tag: &[u8],
     ) -> Result<(), MessageError> {
         let refused = MessageError::Published;
-        if published.group_info.len() > FRAME_MAX {
+        if published.group_info.len() > GROUP_INFO_MAX {
             return Err(MessageError::TooLong);
         }
         let Some(info) = Info::parse(&published.group_info) else { return Err(refused) };

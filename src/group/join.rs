@@ -1,14 +1,15 @@
 //! Joining a room: a newcomer believes nothing that the room's secret, the pins and the tree hash do not prove.
 
-use super::allow::{JoinPoint, Refusal, join_data};
+use super::change::Refusal;
 use super::commit::Outgoing;
 use super::info::{Grant, Info, Published, check_vouch, vouch};
+use super::proof::{JoinPoint, join_data};
 use super::provider::{MlsSigner, Provider};
 use super::room::Room;
 use super::roster::Roster;
 use super::{CertCheck, Integrity, Member, RoomId, mls};
 use crate::crypto::identity::{Identity, PublicKey};
-use crate::limits::FRAME_MAX;
+use crate::limits::{FRAME_MAX, GROUP_INFO_MAX};
 use crate::wire::policy::{Policy, RoomKind};
 use openmls::prelude::{CommitMessageBundle, MlsGroup, MlsMessageBodyIn, PublicMessageIn, RatchetTreeIn, Sender};
 use openmls_traits::OpenMlsProvider;
@@ -29,8 +30,8 @@ pub struct Target {
 /// Why a newcomer does not join.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// More than [`FRAME_MAX`] bytes.
-    #[error("longer than {FRAME_MAX} bytes")]
+    /// A GroupInfo of more than [`GROUP_INFO_MAX`] or a tree of more than [`FRAME_MAX`] bytes.
+    #[error("the GroupInfo or the tree is too long")]
     TooLong,
     /// Not a GroupInfo or not a tree.
     #[error("not a GroupInfo with its tree")]
@@ -109,7 +110,7 @@ impl Room {
 
 /// Everything that can be said about a GroupInfo without its tree, the vouching first.
 fn examine(target: &Target, grant: &Grant, join: Option<&Identity>) -> Result<(Info, Policy), JoinError> {
-    if grant.group_info.len() > FRAME_MAX || grant.tree.len() > FRAME_MAX {
+    if grant.group_info.len() > GROUP_INFO_MAX || grant.tree.len() > FRAME_MAX {
         return Err(JoinError::TooLong);
     }
     let info = Info::parse(&grant.group_info).ok_or(JoinError::Malformed)?;

@@ -2,19 +2,19 @@
 
 use super::{Member, RoomId};
 use crate::crypto::identity::PublicKey;
-use crate::limits::FRAME_MAX;
+use crate::limits::{FRAME_MAX, PROPOSAL_MAX, SEALED_MAX};
 use crate::wire::cert::NameCert;
 use crate::wire::policy::{POLICY_EXTENSION, Policy, RoomKind};
 use openmls::prelude::tls_codec::Deserialize;
 use openmls::prelude::{
-    BasicCredential, Capabilities, Ciphersuite, Credential, CredentialType, CredentialWithKey, Extension,
+    BasicCredential, Capabilities, Ciphersuite, ContentType, Credential, CredentialType, CredentialWithKey, Extension,
     ExtensionType, Extensions, ExternalSender, GroupContext, GroupId, LeafNodeParameters, Lifetime, MlsGroupJoinConfig,
-    MlsMessageIn, PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProposalType, RatchetTreeIn, RequiredCapabilitiesExtension,
-    UnknownExtension,
+    MlsMessageIn, PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProposalType, ProtocolMessage, RatchetTreeIn,
+    RequiredCapabilitiesExtension, UnknownExtension, WireFormat,
 };
 
 pub(super) const CIPHERSUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519;
-const POLICY: ExtensionType = ExtensionType::Unknown(POLICY_EXTENSION);
+pub(super) const POLICY: ExtensionType = ExtensionType::Unknown(POLICY_EXTENSION);
 /// The credential of the external sender; who it is lies in its key.
 const HOME_SERVER: &[u8] = b"home server";
 
@@ -88,6 +88,16 @@ pub(super) fn read_context(extensions: &Extensions<GroupContext>, server: &Publi
 /// Reads one MLS message that fills `bytes` wholly, after looking at their number.
 pub(super) fn parse(bytes: &[u8]) -> Option<MlsMessageIn> {
     read_exact(bytes)
+}
+
+/// Whether a message of the log is longer than one of its kind may be; a commit may fill a frame.
+pub(super) fn too_long(bytes: &[u8], message: &ProtocolMessage) -> bool {
+    let most = match (message.wire_format(), message.content_type()) {
+        (WireFormat::PrivateMessage, _) => SEALED_MAX,
+        (_, ContentType::Proposal) => PROPOSAL_MAX,
+        _ => FRAME_MAX,
+    };
+    bytes.len() > most
 }
 
 /// As [`parse`], a ratchet tree.

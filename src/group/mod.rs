@@ -7,12 +7,14 @@
 //! (name certificates bound them instead).
 
 mod allow;
+mod change;
 mod commit;
 mod direct;
 mod directory;
 mod info;
 mod join;
 mod mls;
+mod proof;
 mod provider;
 mod receive;
 mod room;
@@ -21,7 +23,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
-pub use allow::{By, Change, Refusal, Removed};
+pub use change::{By, Change, Refusal, Removed};
 pub use commit::{CommitError, Outgoing, Welcoming};
 pub use direct::{AcceptError, Direct, KeyPackages};
 pub use directory::{CheckedCommit, Directory, DirectoryError, MessageError};

@@ -1,6 +1,7 @@
 //! What comes from the home server's log: opened, judged, and only then merged.
 
-use super::allow::{Change, Refusal, check_commit, check_proposal};
+use super::allow::{check_commit, check_proposal};
+use super::change::{Change, Refusal};
 use super::room::Room;
 use super::roster::MemberInfo;
 use super::{CertCheck, Integrity, mls};
@@ -26,8 +27,13 @@ pub enum Received {
     },
     /// The room is in its next epoch. If that was our own removal, [`Room::is_active`] is false.
     Commit(Box<Change>),
-    /// Somebody's removal stands from now on, until the next commit.
-    Proposal(MemberInfo),
+    /// A removal stands from now on, until the next commit.
+    Proposal {
+        /// Who will be out.
+        member: MemberInfo,
+        /// By its own wish; else the home server's.
+        leaving: bool,
+    },
     /// An application message that claims to be ours, which nobody can open again, us included. The claim is not authenticated.
     Own,
 }
@@ -46,8 +52,8 @@ pub struct Sealer {
 /// Why a message was not taken; nothing has changed by it.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
-    /// Longer than [`FRAME_MAX`].
-    #[error("longer than {FRAME_MAX} bytes")]
+    /// Longer than a message of its kind may be.
+    #[error("longer than a message of its kind may be")]
     TooLong,
     /// Not an MLS message of a kind that belongs here.
     #[error("not an MLS message of a kind that belongs here")]
@@ -130,6 +136,9 @@ impl Room {
         }
         let message = mls::parse(bytes).and_then(|m| m.try_into_protocol_message().ok());
         let message = message.ok_or(ReceiveError::Malformed)?;
+        if mls::too_long(bytes, &message) {
+            return Err(ReceiveError::TooLong);
+        }
         if message.group_id().as_slice() != self.room_id {
             return Err(ReceiveError::WrongRoom);
         }
@@ -157,16 +166,18 @@ impl Room {
         proposal: QueuedProposal,
     ) -> Result<Received, ReceiveError> {
         let tag = self.tag();
+        let mut view = self.view(&tag);
         // Our own SelfRemove stands from the moment that we made it; the log tells it to us once more.
-        let own = Sender::Member(self.group.own_leaf_index());
-        let standing = if *sender == own { Vec::new() } else { self.standing() };
-        let leaf = check_proposal(&self.view(&tag), sender, data, proposal.proposal(), &standing)?;
+        if *sender == Sender::Member(self.group.own_leaf_index()) {
+            view.standing.clear();
+        }
+        let leaf = check_proposal(&view, sender, data, proposal.proposal())?;
         let member = self.roster.get(leaf).ok_or(Refusal::Sender)?.clone();
         if !self.standing().contains(&leaf) {
             let stored = self.group.store_pending_proposal(self.provider.storage(), proposal);
             stored.map_err(|e| ReceiveError::Mls(e.to_string()))?;
         }
-        Ok(Received::Proposal(member))
+        Ok(Received::Proposal { member, leaving: matches!(sender, Sender::Member(_)) })
     }
 
     fn take_commit(

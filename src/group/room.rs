@@ -1,6 +1,7 @@
 //! A member's side of a room: its state, creating it, sealing.
 
-use super::allow::{Change, View, standing_leaf};
+use super::allow::{View, standing_leaf};
+use super::change::Change;
 use super::info::{Grant, tag_bytes, vouch};
 use super::provider::{MlsSigner, Provider};
 use super::roster::{MemberInfo, Roster};
@@ -162,7 +163,7 @@ impl Room {
 
     /// Our own leaf, `None` once it is gone.
     pub fn own(&self) -> Option<&MemberInfo> {
-        self.roster.by_key(&self.me.identity.public())
+        self.active.then(|| self.roster.get(self.group.own_leaf_index().u32())).flatten()
     }
 
     /// The epoch, which grows by one with each commit.
@@ -236,6 +237,7 @@ impl Room {
             policy: &self.policy,
             roster: &self.roster,
             server: &self.server,
+            standing: self.standing(),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Who is in a group, read from its leaves and never from the server's word.
 
-use super::allow::{Change, Refusal};
+use super::change::{Change, Refusal};
 use super::{CertCheck, MemberInfo as Info};
 use crate::crypto::identity::PublicKey;
+use crate::limits::ROOM_MEMBERS_MAX;
 use crate::wire::cert::NameCert;
 use crate::wire::name::FullName;
 use openmls::prelude::{BasicCredential, Credential, Member};
@@ -50,6 +51,9 @@ impl Roster {
                 return Err(Refusal::Taken(info.name));
             }
             roster.0.insert(info.leaf, info);
+            if roster.len() > ROOM_MEMBERS_MAX {
+                return Err(Refusal::Full);
+            }
         }
         Ok(roster)
     }

@@ -38,6 +38,11 @@ impl Storage {
         Some(Self { entries: Mutex::new(HashMap::from([(slot, bundle)])) })
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Slot, Zeroizing<Vec<u8>>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,6 +91,18 @@ fn key(value: &impl Serialize) -> Result<Vec<u8>, StorageError> {
 
 fn epoch_slot(group: &impl Serialize, epoch: &impl Serialize, leaf: u32) -> Result<Slot, StorageError> {
     Ok(Slot::EpochKeyPairs { group: key(group)?, epoch: key(epoch)?, leaf })
+}
+
+/// Methods that keep nothing: what they write is only ever read by loading a group from storage, and none is.
+macro_rules! nothing {
+    ($($name:ident<$($generic:ident),*>($($argument:ty),*) -> $answer:ty;)*) => {$(
+        fn $name<$($generic: t::$generic<CURRENT_VERSION>),*>(
+            &self,
+            $(_: $argument),*
+        ) -> Result<$answer, StorageError> {
+            Ok(Default::default())
+        }
+    )*};
 }
 
 impl StorageProvider<CURRENT_VERSION> for Storage {
@@ -186,343 +203,50 @@ impl StorageProvider<CURRENT_VERSION> for Storage {
         Ok(())
     }
 
-    // What follows is only read by loading a group from storage, and no group here ever is.
-
-    fn write_mls_join_config<
-        GroupId: t::GroupId<CURRENT_VERSION>,
-        MlsGroupJoinConfig: t::MlsGroupJoinConfig<CURRENT_VERSION>,
-    >(
-        &self,
-        _: &GroupId,
-        _: &MlsGroupJoinConfig,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn append_own_leaf_node<GroupId: t::GroupId<CURRENT_VERSION>, LeafNode: t::LeafNode<CURRENT_VERSION>>(
-        &self,
-        _: &GroupId,
-        _: &LeafNode,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn queue_proposal<
-        GroupId: t::GroupId<CURRENT_VERSION>,
-        ProposalRef: t::ProposalRef<CURRENT_VERSION>,
-        QueuedProposal: t::QueuedProposal<CURRENT_VERSION>,
-    >(
-        &self,
-        _: &GroupId,
-        _: &ProposalRef,
-        _: &QueuedProposal,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn write_tree<GroupId: t::GroupId<CURRENT_VERSION>, TreeSync: t::TreeSync<CURRENT_VERSION>>(
-        &self,
-        _: &GroupId,
-        _: &TreeSync,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn write_interim_transcript_hash<
-        GroupId: t::GroupId<CURRENT_VERSION>,
-        InterimTranscriptHash: t::InterimTranscriptHash<CURRENT_VERSION>,
-    >(
-        &self,
-        _: &GroupId,
-        _: &InterimTranscriptHash,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn write_context<GroupId: t::GroupId<CURRENT_VERSION>, GroupContext: t::GroupContext<CURRENT_VERSION>>(
-        &self,
-        _: &GroupId,
-        _: &GroupContext,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn write_confirmation_tag<
-        GroupId: t::GroupId<CURRENT_VERSION>,
-        ConfirmationTag: t::ConfirmationTag<CURRENT_VERSION>,
-    >(
-        &self,
-        _: &GroupId,
-        _: &ConfirmationTag,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn write_group_state<GroupState: t::GroupState<CURRENT_VERSION>, GroupId: t::GroupId<CURRENT_VERSION>>(
-        &self,
-        _: &GroupId,
-        _: &GroupState,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn write_message_secrets<
-        GroupId: t::GroupId<CURRENT_VERSION>,
-        MessageSecrets: t::MessageSecrets<CURRENT_VERSION>,
-    >(
-        &self,
-        _: &GroupId,
-        _: &MessageSecrets,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn write_resumption_psk_store<
-        GroupId: t::GroupId<CURRENT_VERSION>,
-        ResumptionPskStore: t::ResumptionPskStore<CURRENT_VERSION>,
-    >(
-        &self,
-        _: &GroupId,
-        _: &ResumptionPskStore,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn write_own_leaf_index<GroupId: t::GroupId<CURRENT_VERSION>, LeafNodeIndex: t::LeafNodeIndex<CURRENT_VERSION>>(
-        &self,
-        _: &GroupId,
-        _: &LeafNodeIndex,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn write_group_epoch_secrets<
-        GroupId: t::GroupId<CURRENT_VERSION>,
-        GroupEpochSecrets: t::GroupEpochSecrets<CURRENT_VERSION>,
-    >(
-        &self,
-        _: &GroupId,
-        _: &GroupEpochSecrets,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn write_signature_key_pair<
-        SignaturePublicKey: t::SignaturePublicKey<CURRENT_VERSION>,
-        SignatureKeyPair: t::SignatureKeyPair<CURRENT_VERSION>,
-    >(
-        &self,
-        _: &SignaturePublicKey,
-        _: &SignatureKeyPair,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn write_psk<PskId: t::PskId<CURRENT_VERSION>, PskBundle: t::PskBundle<CURRENT_VERSION>>(
-        &self,
-        _: &PskId,
-        _: &PskBundle,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn mls_group_join_config<
-        GroupId: t::GroupId<CURRENT_VERSION>,
-        MlsGroupJoinConfig: t::MlsGroupJoinConfig<CURRENT_VERSION>,
-    >(
-        &self,
-        _: &GroupId,
-    ) -> Result<Option<MlsGroupJoinConfig>, Self::Error> {
-        Ok(None)
-    }
-
-    fn own_leaf_nodes<GroupId: t::GroupId<CURRENT_VERSION>, LeafNode: t::LeafNode<CURRENT_VERSION>>(
-        &self,
-        _: &GroupId,
-    ) -> Result<Vec<LeafNode>, Self::Error> {
-        Ok(Vec::new())
-    }
-
-    fn queued_proposal_refs<GroupId: t::GroupId<CURRENT_VERSION>, ProposalRef: t::ProposalRef<CURRENT_VERSION>>(
-        &self,
-        _: &GroupId,
-    ) -> Result<Vec<ProposalRef>, Self::Error> {
-        Ok(Vec::new())
-    }
-
-    fn queued_proposals<
-        GroupId: t::GroupId<CURRENT_VERSION>,
-        ProposalRef: t::ProposalRef<CURRENT_VERSION>,
-        QueuedProposal: t::QueuedProposal<CURRENT_VERSION>,
-    >(
-        &self,
-        _: &GroupId,
-    ) -> Result<Vec<(ProposalRef, QueuedProposal)>, Self::Error> {
-        Ok(Vec::new())
-    }
-
-    fn tree<GroupId: t::GroupId<CURRENT_VERSION>, TreeSync: t::TreeSync<CURRENT_VERSION>>(
-        &self,
-        _: &GroupId,
-    ) -> Result<Option<TreeSync>, Self::Error> {
-        Ok(None)
-    }
-
-    fn group_context<GroupId: t::GroupId<CURRENT_VERSION>, GroupContext: t::GroupContext<CURRENT_VERSION>>(
-        &self,
-        _: &GroupId,
-    ) -> Result<Option<GroupContext>, Self::Error> {
-        Ok(None)
-    }
-
-    fn interim_transcript_hash<
-        GroupId: t::GroupId<CURRENT_VERSION>,
-        InterimTranscriptHash: t::InterimTranscriptHash<CURRENT_VERSION>,
-    >(
-        &self,
-        _: &GroupId,
-    ) -> Result<Option<InterimTranscriptHash>, Self::Error> {
-        Ok(None)
-    }
-
-    fn confirmation_tag<GroupId: t::GroupId<CURRENT_VERSION>, ConfirmationTag: t::ConfirmationTag<CURRENT_VERSION>>(
-        &self,
-        _: &GroupId,
-    ) -> Result<Option<ConfirmationTag>, Self::Error> {
-        Ok(None)
-    }
-
-    fn group_state<GroupState: t::GroupState<CURRENT_VERSION>, GroupId: t::GroupId<CURRENT_VERSION>>(
-        &self,
-        _: &GroupId,
-    ) -> Result<Option<GroupState>, Self::Error> {
-        Ok(None)
-    }
-
-    fn message_secrets<GroupId: t::GroupId<CURRENT_VERSION>, MessageSecrets: t::MessageSecrets<CURRENT_VERSION>>(
-        &self,
-        _: &GroupId,
-    ) -> Result<Option<MessageSecrets>, Self::Error> {
-        Ok(None)
-    }
-
-    fn resumption_psk_store<
-        GroupId: t::GroupId<CURRENT_VERSION>,
-        ResumptionPskStore: t::ResumptionPskStore<CURRENT_VERSION>,
-    >(
-        &self,
-        _: &GroupId,
-    ) -> Result<Option<ResumptionPskStore>, Self::Error> {
-        Ok(None)
-    }
-
-    fn own_leaf_index<GroupId: t::GroupId<CURRENT_VERSION>, LeafNodeIndex: t::LeafNodeIndex<CURRENT_VERSION>>(
-        &self,
-        _: &GroupId,
-    ) -> Result<Option<LeafNodeIndex>, Self::Error> {
-        Ok(None)
-    }
-
-    fn group_epoch_secrets<
-        GroupId: t::GroupId<CURRENT_VERSION>,
-        GroupEpochSecrets: t::GroupEpochSecrets<CURRENT_VERSION>,
-    >(
-        &self,
-        _: &GroupId,
-    ) -> Result<Option<GroupEpochSecrets>, Self::Error> {
-        Ok(None)
-    }
-
-    fn signature_key_pair<
-        SignaturePublicKey: t::SignaturePublicKey<CURRENT_VERSION>,
-        SignatureKeyPair: t::SignatureKeyPair<CURRENT_VERSION>,
-    >(
-        &self,
-        _: &SignaturePublicKey,
-    ) -> Result<Option<SignatureKeyPair>, Self::Error> {
-        Ok(None)
-    }
-
-    fn psk<PskBundle: t::PskBundle<CURRENT_VERSION>, PskId: t::PskId<CURRENT_VERSION>>(
-        &self,
-        _: &PskId,
-    ) -> Result<Option<PskBundle>, Self::Error> {
-        Ok(None)
-    }
-
-    fn remove_proposal<GroupId: t::GroupId<CURRENT_VERSION>, ProposalRef: t::ProposalRef<CURRENT_VERSION>>(
-        &self,
-        _: &GroupId,
-        _: &ProposalRef,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn delete_own_leaf_nodes<GroupId: t::GroupId<CURRENT_VERSION>>(&self, _: &GroupId) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn delete_group_config<GroupId: t::GroupId<CURRENT_VERSION>>(&self, _: &GroupId) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn delete_tree<GroupId: t::GroupId<CURRENT_VERSION>>(&self, _: &GroupId) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn delete_confirmation_tag<GroupId: t::GroupId<CURRENT_VERSION>>(&self, _: &GroupId) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn delete_group_state<GroupId: t::GroupId<CURRENT_VERSION>>(&self, _: &GroupId) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn delete_context<GroupId: t::GroupId<CURRENT_VERSION>>(&self, _: &GroupId) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn delete_interim_transcript_hash<GroupId: t::GroupId<CURRENT_VERSION>>(
-        &self,
-        _: &GroupId,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn delete_message_secrets<GroupId: t::GroupId<CURRENT_VERSION>>(&self, _: &GroupId) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn delete_all_resumption_psk_secrets<GroupId: t::GroupId<CURRENT_VERSION>>(
-        &self,
-        _: &GroupId,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn delete_own_leaf_index<GroupId: t::GroupId<CURRENT_VERSION>>(&self, _: &GroupId) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn delete_group_epoch_secrets<GroupId: t::GroupId<CURRENT_VERSION>>(&self, _: &GroupId) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn clear_proposal_queue<GroupId: t::GroupId<CURRENT_VERSION>, ProposalRef: t::ProposalRef<CURRENT_VERSION>>(
-        &self,
-        _: &GroupId,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn delete_signature_key_pair<SignaturePublicKey: t::SignaturePublicKey<CURRENT_VERSION>>(
-        &self,
-        _: &SignaturePublicKey,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn delete_psk<PskKey: t::PskId<CURRENT_VERSION>>(&self, _: &PskKey) -> Result<(), Self::Error> {
-        Ok(())
+    nothing! {
+        write_mls_join_config<GroupId, MlsGroupJoinConfig>(&GroupId, &MlsGroupJoinConfig) -> ();
+        append_own_leaf_node<GroupId, LeafNode>(&GroupId, &LeafNode) -> ();
+        queue_proposal<GroupId, ProposalRef, QueuedProposal>(&GroupId, &ProposalRef, &QueuedProposal) -> ();
+        write_tree<GroupId, TreeSync>(&GroupId, &TreeSync) -> ();
+        write_interim_transcript_hash<GroupId, InterimTranscriptHash>(&GroupId, &InterimTranscriptHash) -> ();
+        write_context<GroupId, GroupContext>(&GroupId, &GroupContext) -> ();
+        write_confirmation_tag<GroupId, ConfirmationTag>(&GroupId, &ConfirmationTag) -> ();
+        write_group_state<GroupState, GroupId>(&GroupId, &GroupState) -> ();
+        write_message_secrets<GroupId, MessageSecrets>(&GroupId, &MessageSecrets) -> ();
+        write_resumption_psk_store<GroupId, ResumptionPskStore>(&GroupId, &ResumptionPskStore) -> ();
+        write_own_leaf_index<GroupId, LeafNodeIndex>(&GroupId, &LeafNodeIndex) -> ();
+        write_group_epoch_secrets<GroupId, GroupEpochSecrets>(&GroupId, &GroupEpochSecrets) -> ();
+        write_signature_key_pair<SignaturePublicKey, SignatureKeyPair>(&SignaturePublicKey, &SignatureKeyPair) -> ();
+        write_psk<PskId, PskBundle>(&PskId, &PskBundle) -> ();
+        mls_group_join_config<GroupId, MlsGroupJoinConfig>(&GroupId) -> Option<MlsGroupJoinConfig>;
+        own_leaf_nodes<GroupId, LeafNode>(&GroupId) -> Vec<LeafNode>;
+        queued_proposal_refs<GroupId, ProposalRef>(&GroupId) -> Vec<ProposalRef>;
+        queued_proposals<GroupId, ProposalRef, QueuedProposal>(&GroupId) -> Vec<(ProposalRef, QueuedProposal)>;
+        tree<GroupId, TreeSync>(&GroupId) -> Option<TreeSync>;
+        group_context<GroupId, GroupContext>(&GroupId) -> Option<GroupContext>;
+        interim_transcript_hash<GroupId, InterimTranscriptHash>(&GroupId) -> Option<InterimTranscriptHash>;
+        confirmation_tag<GroupId, ConfirmationTag>(&GroupId) -> Option<ConfirmationTag>;
+        group_state<GroupState, GroupId>(&GroupId) -> Option<GroupState>;
+        message_secrets<GroupId, MessageSecrets>(&GroupId) -> Option<MessageSecrets>;
+        resumption_psk_store<GroupId, ResumptionPskStore>(&GroupId) -> Option<ResumptionPskStore>;
+        own_leaf_index<GroupId, LeafNodeIndex>(&GroupId) -> Option<LeafNodeIndex>;
+        group_epoch_secrets<GroupId, GroupEpochSecrets>(&GroupId) -> Option<GroupEpochSecrets>;
+        signature_key_pair<SignaturePublicKey, SignatureKeyPair>(&SignaturePublicKey) -> Option<SignatureKeyPair>;
+        psk<PskBundle, PskId>(&PskId) -> Option<PskBundle>;
+        remove_proposal<GroupId, ProposalRef>(&GroupId, &ProposalRef) -> ();
+        delete_own_leaf_nodes<GroupId>(&GroupId) -> ();
+        delete_group_config<GroupId>(&GroupId) -> ();
+        delete_tree<GroupId>(&GroupId) -> ();
+        delete_confirmation_tag<GroupId>(&GroupId) -> ();
+        delete_group_state<GroupId>(&GroupId) -> ();
+        delete_context<GroupId>(&GroupId) -> ();
+        delete_interim_transcript_hash<GroupId>(&GroupId) -> ();
+        delete_message_secrets<GroupId>(&GroupId) -> ();
+        delete_all_resumption_psk_secrets<GroupId>(&GroupId) -> ();
+        delete_own_leaf_index<GroupId>(&GroupId) -> ();
+        delete_group_epoch_secrets<GroupId>(&GroupId) -> ();
+        clear_proposal_queue<GroupId, ProposalRef>(&GroupId) -> ();
+        delete_signature_key_pair<SignaturePublicKey>(&SignaturePublicKey) -> ();
+        delete_psk<PskId>(&PskId) -> ();
     }
 }

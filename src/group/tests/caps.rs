@@ -111,6 +111,72 @@ fn what_is_too_long_is_not_even_parsed() {
 }
 
 #[test]
+fn a_swollen_membership_tag_does_not_stand() {
+    let mut world = World::of_three(RoomKind::Private);
+    let leave = world.rooms[2].leave().unwrap();
+    // The tag is the last field, and the home server has no key to check it with.
+    let mut swollen = leave[..leave.len() - 33].to_vec();
+    swollen.extend(vector(&[0; 10_000]));
+    assert!(matches!(world.directory.check_proposal(&swollen), Err(MessageError::TooLong)));
+    assert!(world.directory.check_proposal(&leave).is_ok());
+}
+
+#[test]
+fn no_tree_however_spliced_passes_for_the_room() {
+    let mut world = World::of_three(RoomKind::Public);
+    (4..9).for_each(|n| drop(world.join(&user(n, &format!("user{n}")))));
+    let grant = world.directory.grant();
+    let nodes = nodes(&grant.tree);
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |n: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % n as u64).unwrap()
+    };
+    for _ in 0..300 {
+        let mut spliced = nodes.clone();
+        let (i, j) = (below(nodes.len()), below(nodes.len()));
+        match below(5) {
+            0 => drop(spliced.remove(i)),
+            1 => spliced.insert(i, nodes[j].clone()),
+            2 => spliced.swap(i, j),
+            3 => spliced[i] = vec![0],
+            _ => spliced.truncate(i),
+        }
+        let same = spliced == nodes;
+        let bad = Grant { tree: vector(&spliced.concat()), ..grant.clone() };
+        assert_eq!(Directory::open(key(100), ROOM, &bad, &pinned).is_ok(), same);
+        assert_eq!(Room::join(&user(40, "zoe"), &target(world.kind), &bad, None, &pinned).is_ok(), same);
+    }
+}
+
+/// The nodes of a serialised tree: each the shortest piece that reads as a tree of one.
+fn nodes(tree: &[u8]) -> Vec<Vec<u8>> {
+    let prefix = vector(&vec![0; tree.len() - 4]).len() - (tree.len() - 4);
+    let mut rest = &tree[prefix..];
+    let mut nodes = Vec::new();
+    while !rest.is_empty() {
+        let whole = |len: &usize| rest[0] == 0 || mls::parse_tree(&vector(&rest[..*len])).is_some();
+        let len = (1..=rest.len()).find(whole).unwrap();
+        nodes.push(rest[..len].to_vec());
+        rest = &rest[len..];
+    }
+    nodes
+}
+
+/// A vector as MLS writes it: the length in the fewest bytes, then the content.
+fn vector(content: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(content.len()).unwrap();
+    let prefix = match len {
+        0..64 => len.to_be_bytes()[3..].to_vec(),
+        64..16384 => (len | 0x4000).to_be_bytes()[2..].to_vec(),
+        _ => (len | 0x8000_0000).to_be_bytes().to_vec(),
+    };
+    [prefix.as_slice(), content].concat()
+}
+
+#[test]
 fn a_length_of_a_gigabyte_allocates_nothing() {
     let mut world = World::of_three(RoomKind::Public);
     // MLSMessage 1.0, PublicMessage and PrivateMessage, a group id of 2^30 - 1 bytes.

@@ -3,6 +3,7 @@
 mod attacks;
 mod caps;
 mod conversations;
+mod misdeeds;
 mod model;
 mod removal;
 mod rooms;
@@ -115,7 +116,7 @@ impl World {
 
     fn tell_proposal(&mut self, bytes: &[u8]) {
         for room in &mut self.rooms {
-            assert!(matches!(room.receive(bytes, &pinned).unwrap(), Received::Proposal(_)));
+            assert!(matches!(room.receive(bytes, &pinned).unwrap(), Received::Proposal { .. }));
         }
     }
 

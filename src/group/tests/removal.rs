@@ -83,6 +83,24 @@ fn a_removal_is_proposed_once() {
 }
 
 #[test]
+fn who_is_to_go_cannot_put_it_off_by_committing() {
+    let mut world = World::of_three(RoomKind::Private);
+    let early = world.rooms[2].self_update().unwrap();
+    let remove = world.directory.propose_remove(&server(), &key(3)).unwrap();
+    world.tell_proposal(&remove);
+    let by_server = world.directory.check_commit(&early.bytes, early.published, &pinned);
+    assert!(matches!(by_server, Err(MessageError::Refused(Refusal::Standing))));
+    let by_member = world.rooms[0].receive(&early.bytes, &pinned);
+    assert!(matches!(by_member, Err(ReceiveError::Refused(Refusal::Standing))));
+    world.rooms[2].own_commit_lost().unwrap();
+    assert!(matches!(world.rooms[2].self_update(), Err(CommitError::Leaving)));
+    let out = world.rooms[1].commit_pending().unwrap();
+    world.log(&out, Some(1));
+    assert!(world.rooms.remove(2).own().is_none());
+    world.agree();
+}
+
+#[test]
 fn a_kick_with_rotation_shuts_the_old_secret_out() {
     let mut world = World::of_three(RoomKind::Private);
     let before = world.directory.grant();
