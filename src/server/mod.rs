@@ -2,8 +2,8 @@
 
 pub mod accept;
 pub mod actor;
+pub mod connection;
 pub mod engine;
 pub mod listen;
 pub mod reload;
 pub mod run;
-pub mod session;

@@ -2,10 +2,10 @@
 
 use super::accept::{Caps, Gate};
 use super::actor::actor;
+use super::connection::{self, SessionEnd, Shared};
 use super::engine::{Engine, SessionId};
 use super::listen;
 use super::reload::{Certificate, CertificateFiles, ReloadError};
-use super::session::{self, SessionEnd, Shared};
 use crate::crypto::identity::Identity;
 use crate::net::stun;
 use crate::wire::name::Name;
@@ -150,7 +150,7 @@ impl Sessions {
         self.next += 1;
         let (acceptor, shared) = (self.certificate.acceptor(), self.shared.clone());
         self.running.spawn(async move {
-            let end = session::run(id, tcp, address, acceptor, shared, ticket, evicted).await;
+            let end = connection::run(id, tcp, address, acceptor, shared, ticket, evicted).await;
             match end {
                 SessionEnd::Left => tracing::debug!(session = id, "left"),
                 end => tracing::info!(session = id, %address, %end, "session ended"),
