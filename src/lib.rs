@@ -20,6 +20,7 @@
 pub mod cli;
 pub mod client;
 pub mod crypto;
+pub mod group;
 pub mod limits;
 pub mod net;
 pub mod server;

@@ -23,6 +23,14 @@ pub const ROOMS_PER_CLIENT: usize = 32;
 pub const ROOM_MEMBERS_MAX: usize = 1000;
 /// Single-use key packages that a client publishes at login.
 pub const KEY_PACKAGES: usize = 32;
+/// Largest MLS message around one payload of [`PAYLOAD_MAX`], bytes.
+pub const SEALED_MAX: usize = PAYLOAD_MAX + 1024;
+/// Largest stand-alone MLS proposal, bytes: a SelfRemove has 180. One for each member may stand at a time.
+pub const PROPOSAL_MAX: usize = 1024;
+/// Largest GroupInfo without its tree, bytes: a policy with all its moderators, and room to grow.
+pub const GROUP_INFO_MAX: usize = 16 * 1024;
+/// Largest leaf of a ratchet tree, bytes: ours have up to 450. With it the tree of a full room fits into a frame.
+pub const LEAF_MAX: usize = 768;
 /// Largest key package, bytes.
 pub const KEY_PACKAGE_MAX: usize = 4096;
 /// Bytes that may wait for one client before it is dropped as a slow reader.
@@ -77,3 +85,25 @@ pub const SEARCH_HOLDERS: usize = 32;
 pub const CANDIDATES_MAX: usize = 16;
 /// Rooms in one answer to `get_rooms`.
 pub const ROOM_LIST_MAX: usize = 1000;
+/// Rows of each room whose bytes the server knows again when they are repeated.
+pub const REPEATS_KNOWN: usize = 1024;
+/// Names that one key may own.
+pub const NAMES_PER_KEY: usize = 8;
+/// New names and new rooms from one address in [`DOOR_WINDOW`].
+pub const NEW_THINGS: u32 = 120;
+/// Direct conversations that one key may begin in [`DOOR_WINDOW`], and that it may be in at once.
+pub const NEW_DIRECTS: u32 = 60;
+/// See [`NEW_DIRECTS`].
+pub const DIRECTS_PER_CLIENT: usize = 512;
+/// Lines to the operator from one key in [`DOOR_WINDOW`].
+pub const OPERATOR_LINES: u32 = 30;
+/// Key packages left at which a client is asked for new ones.
+pub const KEY_PACKAGES_LOW: usize = 8;
+/// Hashes of one key that may wait or run.
+pub const HASHES_PER_KEY: usize = 4;
+/// Committers that are tried before newcomers are let in although a removal stands.
+pub const COMMITTERS_TRIED: usize = 4;
+/// Catch-up requests of one client that may be under way.
+pub const LOG_READS: usize = 64;
+/// Largest sealed message, bytes: a payload and what MLS puts around it.
+pub const SEALED_MAX: usize = PAYLOAD_MAX + 4096;

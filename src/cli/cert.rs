@@ -68,7 +68,8 @@ fn init(dir: &Path, names: Vec<String>) -> Result<(), Report> {
     let authority_key_pem = Zeroizing::new(authority_key.serialize_pem());
     let issuer = Issuer::new(authority_params, authority_key);
     let key = KeyPair::generate().map_err(failed)?;
-    let certificate = server_params(names, YEARS_SERVER).and_then(|params| params.signed_by(&key, &issuer)).map_err(failed)?;
+    let certificate =
+        server_params(names, YEARS_SERVER).and_then(|params| params.signed_by(&key, &issuer)).map_err(failed)?;
     let key_pem = Zeroizing::new(key.serialize_pem());
     private::write_new(&ca_key, authority_key_pem.as_bytes())?;
     private::write_new(&server_key, key_pem.as_bytes())?;

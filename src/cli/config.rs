@@ -77,7 +77,8 @@ fn apply(mut command: Command, text: &str, path: &Path) -> Result<Command, Confi
         let mut defaults = Vec::new();
         for (key, value) in values {
             let full = format!("{table}.{key}");
-            let id = sub.get_arguments().find(|arg| is_setting(arg, &key)).ok_or_else(|| unknown(&full))?.get_id().clone();
+            let id =
+                sub.get_arguments().find(|arg| is_setting(arg, &key)).ok_or_else(|| unknown(&full))?.get_id().clone();
             let texts = texts(&value).ok_or(ConfigError::Value { path: path.to_owned(), key: full })?;
             defaults.push((id, texts));
         }

@@ -78,8 +78,10 @@ pub fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, Report> {
 fn copy(from: &Path, to: &Path, passphrase: &PassphraseArgs) -> Result<(), Report> {
     let (identity, passphrase) = load(from, passphrase)?;
     identity::save_new(to, &identity, passphrase.as_ref()).map_err(|error| match error {
-        IdentityError::File(file) if file.is_taken() => Report::new(ExitCode::Failed, format!("{} is there already", to.display()))
-            .hint("move it away first: without it, the names that belong to its key are lost"),
+        IdentityError::File(file) if file.is_taken() => {
+            Report::new(ExitCode::Failed, format!("{} is there already", to.display()))
+                .hint("move it away first: without it, the names that belong to its key are lost")
+        }
         error => error.into(),
     })?;
     let fingerprint = identity.public().fingerprint();

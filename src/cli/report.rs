@@ -8,6 +8,7 @@ use crate::net::link::LinkError;
 use crate::net::pem::PemError;
 use crate::server::reload::ReloadError;
 use crate::server::run::StartError;
+use crate::store::StoreError;
 use crate::store::client::ClientStoreError;
 use crate::store::identity::IdentityError;
 use crate::store::private::PrivateError;
@@ -78,7 +79,6 @@ impl From<PrivateError> for Report {
             PrivateError::Loose { path, .. } => {
                 Some(format!("if nobody else has read it: chmod 600 {}", path.display()))
             }
-            PrivateError::Locked(_) => Some("stop the other process, or choose another directory with --data".into()),
             PrivateError::TooLarge { .. } | PrivateError::Io { .. } => None,
         };
         Self { hint, ..Self::new(ExitCode::Failed, error) }
@@ -97,10 +97,22 @@ impl From<IdentityError> for Report {
     }
 }
 
+impl From<StoreError> for Report {
+    fn from(error: StoreError) -> Self {
+        let hint = match &error {
+            StoreError::Locked { .. } => Some("stop the other process, or choose another directory with --data"),
+            StoreError::Newer { .. } => Some("use the newer version of the program"),
+            StoreError::Io { .. } | StoreError::Sqlite(_) | StoreError::Damaged(_) | StoreError::Random => None,
+        };
+        Self { hint: hint.map(str::to_owned), ..Self::new(ExitCode::Failed, error) }
+    }
+}
+
 impl From<ClientStoreError> for Report {
     fn from(error: ClientStoreError) -> Self {
         match error {
             ClientStoreError::Dir(error) => error.into(),
+            ClientStoreError::Lock(error) => error.into(),
             error => Self::new(ExitCode::Failed, error),
         }
     }
@@ -132,8 +144,7 @@ impl From<StartError> for Report {
         match error {
             StartError::Certificate(error) => error.into(),
             StartError::Listen { ref source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
-                Self::new(ExitCode::Failed, error)
-                    .hint("another server runs there; choose another port with --listen")
+                Self::new(ExitCode::Failed, error).hint("another server runs there; choose another port with --listen")
             }
             error @ StartError::Listen { .. } => Self::new(ExitCode::Failed, error),
         }

@@ -67,9 +67,11 @@ pub fn ask(what: &'static str, prompt: &str) -> Result<Secret, SecretSourceError
     if !io::stdin().is_terminal() {
         return Err(SecretSourceError::NoTerminal);
     }
-    let typed = rpassword::prompt_password(prompt)
-        .map(Zeroizing::new)
-        .map_err(|source| SecretSourceError::Read { what, from: "the terminal".into(), source })?;
+    let typed = rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|source| SecretSourceError::Read {
+        what,
+        from: "the terminal".into(),
+        source,
+    })?;
     Ok(Secret::new(&typed)?)
 }
 

@@ -1,6 +1,8 @@
 //! What a client keeps beside its identity: pins of servers and names, settings, sharing switches. One process for each directory.
 
-use super::private::{self, DirLock, PrivateError};
+use super::StoreError;
+use super::lock::DirLock;
+use super::private::{self, PrivateError};
 use crate::crypto::identity::PublicKey;
 use crate::wire::name::{FullName, Name};
 use crate::wire::pin::ServerPin;
@@ -20,6 +22,9 @@ pub enum ClientStoreError {
     /// The directory or its files.
     #[error(transparent)]
     Dir(#[from] PrivateError),
+    /// The directory is in use by another process, or cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] StoreError),
     /// SQLite failed.
     #[error("the client's database: {0}")]
     Sqlite(#[from] rusqlite::Error),
@@ -210,6 +215,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let _store = ClientStore::open(dir.path()).unwrap();
         let refused = ClientStore::open(dir.path()).unwrap_err();
-        assert!(matches!(refused, ClientStoreError::Dir(PrivateError::Locked(_))));
+        assert!(matches!(refused, ClientStoreError::Lock(StoreError::Locked { .. })));
     }
 }

@@ -32,9 +32,6 @@ pub enum PrivateError {
         /// Why.
         source: io::Error,
     },
-    /// Another process works with this directory.
-    #[error("{0} is in use by another process")]
-    Locked(PathBuf),
 }
 
 impl PrivateError {
@@ -88,27 +85,6 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), PrivateError> {
     sync_dir(dir).map_err(io_at(dir))
 }
 
-/// Held as long as one process works with a directory; the system gives it free when that ends, however it ends.
-#[derive(Debug)]
-pub struct DirLock(#[expect(dead_code, reason = "held, not used")] File);
-
-impl DirLock {
-    /// Takes the directory, or says that another process has it.
-    pub fn take(dir: &Path) -> Result<Self, PrivateError> {
-        let path = dir.join("lock");
-        let mut options = fs::OpenOptions::new();
-        options.create(true).truncate(false).write(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path).map_err(io_at(&path))?;
-        match fs4::FileExt::try_lock(&file) {
-            Ok(()) => Ok(Self(file)),
-            Err(fs4::TryLockError::WouldBlock) => Err(PrivateError::Locked(dir.to_owned())),
-            Err(fs4::TryLockError::Error(source)) => Err(PrivateError::Io { path, source }),
-        }
-    }
-}
-
 /// Refuses a file that its group or others may read or write.
 #[cfg(unix)]
 fn check_mode(path: &Path, metadata: &Metadata) -> Result<(), PrivateError> {
@@ -158,14 +134,5 @@ mod tests {
         }
         assert!(read(&dir.path().join("absent"), 9).unwrap_err().is_absent());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
-    }
-
-    #[test]
-    fn a_directory_belongs_to_one_at_a_time() {
-        let dir = tempfile::tempdir().unwrap();
-        let held = DirLock::take(dir.path()).unwrap();
-        assert!(matches!(DirLock::take(dir.path()), Err(PrivateError::Locked(_))));
-        drop(held);
-        assert!(DirLock::take(dir.path()).is_ok());
     }
 }

@@ -72,6 +72,12 @@ impl Policy {
         Self { version: self.version + 1, join_key: Some((*join_key.as_bytes()).into()), ..self.clone() }
     }
 
+    /// The same policy with these moderators and the next version.
+    pub fn with_moderators(&self, moderators: impl IntoIterator<Item = PublicKey>) -> Self {
+        let moderators = moderators.into_iter().map(|k| (*k.as_bytes()).into()).collect();
+        Self { version: self.version + 1, moderators, ..self.clone() }
+    }
+
     /// The encoded form, the extension's data.
     pub fn to_bytes(&self) -> Vec<u8> {
         encode(self)
