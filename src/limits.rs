@@ -97,6 +97,8 @@ pub const NEW_DIRECTS: u32 = 60;
 pub const DIRECTS_PER_CLIENT: usize = 512;
 /// Lines to the operator from one key in [`DOOR_WINDOW`].
 pub const OPERATOR_LINES: u32 = 30;
+/// Commits and departures of one key in [`DOOR_WINDOW`]; each costs the server milliseconds, with 1,000 members 50.
+pub const COMMITS: u32 = 240;
 /// Key packages left at which a client is asked for new ones.
 pub const KEY_PACKAGES_LOW: usize = 8;
 /// Hashes of one key that may wait or run.

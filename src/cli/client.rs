@@ -11,7 +11,7 @@ use crate::client::files::{self, FilesConfig};
 use crate::client::screen::{JsonScreen, LineScreen, read_standard_input};
 use crate::crypto::identity::PublicKey;
 use crate::crypto::secret::Secret;
-use crate::net::link::{Dial, LinkError};
+use crate::net::link::Dial;
 use crate::net::pem;
 use crate::net::trust::{Presented, Trust};
 use crate::store::client::ClientStore;
@@ -113,7 +113,7 @@ Examples:
 Then type text for the room, @NAME text for one person, @all whohas *.iso, @NAME getfile FILE, /help, exit.";
 
 /// Runs the command; gives the exit code of the process.
-pub fn run(args: ClientArgs) -> Result<u8, Report> {
+pub fn run(args: ClientArgs) -> Result<ExitCode, Report> {
     let data = &data_dir(&args.reach)?;
     let screen: Box<dyn Screen> = if args.json { Box::new(JsonScreen) } else { Box::new(LineScreen::new()) };
     let interactive = !args.json && args.exec.is_empty() && std::io::stdin().is_terminal();
@@ -216,6 +216,7 @@ impl Reached {
         let endpoint = endpoint(reach, invite.as_ref(), interactive)?;
         let store = ClientStore::open(data)?;
     
+        let passphrase = reach.passphrase.given()?;
         let identity = identity::load_or_create(data, passphrase.as_ref())?;
         let ask = ask_for_trust(reach.trust_on_first_use, interactive);
         let trust = Trust {
@@ -244,7 +245,7 @@ impl Reached {
     }
 
     /// Runs the client to its end.
-    pub fn run(self, job: Job) -> Result<u8, Report> {
+    pub fn run(self, job: Job) -> Result<ExitCode, Report> {
         let files = files::start(job.files)?;
         let options = Options {
             dial: self.dial,
@@ -263,7 +264,7 @@ impl Reached {
         // The thread that reads standard input may be blocked in a read for ever.
         runtime.shutdown_background();
         match ended {
-            Ended::Exit(code) => Ok(code),
+            Ended::Exit(code) => Ok(ExitCode::from_code(code)),
             Ended::Link(error) => Err((*error).into()),
         }
     }

@@ -1,6 +1,8 @@
 //! `secchat demo`: the whole thing at work on loopback, with its real parts, in half a minute.
 
 use super::drive::{DriveError, Process, Server, client_args, start_client};
+use super::exit::ExitCode;
+use super::report::Report;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -47,14 +49,19 @@ pub enum Cause {
     Io(#[from] std::io::Error),
     /// The server's database could not be read.
     #[error("reading what the server stored: {0}")]
-    Stored(#[from] rusqlite::Error),
+    Stored(#[from] crate::store::StoreError),
     /// It went otherwise than it must.
     #[error("{0}")]
     Wrong(String),
 }
 
 /// Runs the demo; an error names the step.
-pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
+pub fn run(args: &DemoArgs) -> Result<ExitCode, Report> {
+    perform(args).map_err(|error| Report::new(ExitCode::Failed, error))?;
+    Ok(ExitCode::Done)
+}
+
+fn perform(args: &DemoArgs) -> Result<(), DemoError> {
     let mut demo = Demo::prepare(args).map_err(|cause| DemoError { step: "prepare", cause })?;
     let steps: [(&'static str, fn(&mut Demo) -> Result<(), Cause>); 6] = [
         ("private room", Demo::private_room),
@@ -289,7 +296,7 @@ fn files_holding(dir: &Path, needle: &[u8]) -> Result<usize, Cause> {
 
 /// The rows of all rooms' logs in the server's database: number and bytes.
 fn stored_rows(data: &Path) -> Result<Vec<(u64, Vec<u8>)>, Cause> {
-    let rows = crate::store::peek_log(data)?;
+    let rows = crate::store::ServerStore::peek(data)?;
     if rows.is_empty() {
         return Err(wrong("the server's log is empty"));
     }

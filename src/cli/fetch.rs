@@ -39,7 +39,7 @@ Examples:
 Exit codes: 0 the file is there, 3 no server, 4 refused, 5 nobody has it, 6 holders are busy, 7 its hash was wrong.";
 
 /// Runs the command; gives the exit code of the process.
-pub fn run(args: FetchArgs) -> Result<u8, Report> {
+pub fn run(args: FetchArgs) -> Result<ExitCode, Report> {
     let data = &data_dir(&args.reach)?;
     let name = args.reach.name.clone();
     let name = name.ok_or_else(|| Report::new(ExitCode::Usage, "no name is given").hint("say --name NAME"))?;

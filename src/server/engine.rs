@@ -1,39 +1,28 @@
-//! The seam between the IO around the server and what decides: one input at a time, then outputs until there are no more.
+//! The seam between the IO around the server and what decides. [`Core`] stands behind it; a test may put a wrapper there.
 
-use crate::crypto::identity::PublicKey;
-use crate::wire::frame::{ToClient, ToServer};
-use std::net::SocketAddr;
+use super::{Core, Input, Output};
 use std::time::Duration;
 
-/// Names one connection for as long as the process runs.
-pub type SessionId = u64;
-
-/// Something happened.
-#[derive(Debug)]
-pub enum Input {
-    /// A client finished the TLS handshake with this certificate key.
-    Connected { session: SessionId, key: PublicKey, address: SocketAddr },
-    /// It said something.
-    Frame { session: SessionId, frame: ToServer },
-    /// It is gone.
-    Disconnected { session: SessionId },
-    /// The server stops: members are to be told.
-    Drain,
-}
-
-/// Something is to be done.
-#[derive(Debug)]
-pub enum Output {
-    /// To one client.
-    Send { session: SessionId, frame: ToClient },
-    /// The connection ends once what waits for it is sent.
-    Close { session: SessionId },
-}
-
-/// What decides.
+/// What decides: takes one input, then gives outputs until there are no more.
 pub trait Engine: Send + 'static {
-    /// Takes one input.
-    fn input(&mut self, input: Input, now: Duration);
+    /// Takes one input. `now` counts from any origin, `wall_ms` is Unix time.
+    fn handle(&mut self, now: Duration, wall_ms: u64, input: Input);
     /// The next output, in order.
-    fn output(&mut self) -> Option<Output>;
+    fn poll_output(&mut self) -> Option<Output>;
+    /// When [`Input::Timeout`] is wanted, on the clock of `now`.
+    fn next_timeout(&self) -> Option<Duration>;
+}
+
+impl Engine for Core {
+    fn handle(&mut self, now: Duration, wall_ms: u64, input: Input) {
+        self.handle(now, wall_ms, input);
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.poll_output()
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        self.next_timeout()
+    }
 }

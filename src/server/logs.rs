@@ -35,10 +35,16 @@ pub(super) struct Read {
 impl Core {
     /// A commit; one that replaces the join key waits for the hash of its new door key.
     pub(super) fn commit(&mut self, asker: &Asker, id: u64, commit: Commit, door: Option<ByteArray<32>>) -> Answer {
+        self.may_commit(asker)?;
         let Some(door) = door else { return self.commit_now(asker, id, commit, None) };
         self.judge(asker, &commit, true)?;
         self.submit(asker, id, zeroize::Zeroizing::new(*door), What::Rotate(Box::new(commit)))?;
         Ok(None)
+    }
+
+    /// What is judged with the room's tree is costly, so that each key has so many of it.
+    pub(super) fn may_commit(&mut self, asker: &Asker) -> Result<(), Refusal> {
+        if self.commits.take(asker.key, self.now) { Ok(()) } else { Err(too_many("too many commits")) }
     }
 
     /// Row, GroupInfo, tree, epoch and door are one batch of writes; who comes second in an epoch is refused as stale.

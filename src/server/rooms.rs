@@ -415,7 +415,9 @@ impl Core {
     pub(super) fn room_due(&mut self, id: RoomId) {
         if let Some(room) = self.rooms.get_mut(&id) {
             room.armed = None;
-            room.drop_late_lease(self.now);
+            if let Some(source) = room.drop_late_lease(self.now) {
+                self.wasted_leases.count(source, self.now);
+            }
         }
         self.settle(id);
     }

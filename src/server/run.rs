@@ -1,13 +1,15 @@
 //! A whole server: listen, accept, serve, stop.
 
+use super::SessionId;
 use super::accept::{Caps, Gate};
 use super::actor::actor;
-use super::engine::{Engine, SessionId};
+use super::connection::{self, SessionEnd, Shared};
+use super::engine::Engine;
 use super::listen;
 use super::reload::{Certificate, CertificateFiles, ReloadError};
-use super::session::{self, SessionEnd, Shared};
 use crate::crypto::identity::Identity;
 use crate::net::stun;
+use crate::store::{ServerStore, StoreError};
 use crate::wire::name::Name;
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
 /// What a server is made of.
@@ -91,9 +93,15 @@ impl Server {
         self.udp.iter().find_map(|socket| socket.local_addr().ok()).map_or(0, |address| address.port())
     }
 
-    /// Serves until [`Control::Stop`] or the end of `control`; at most [`DRAIN_DEADLINE`] after that all is over.
-    pub async fn run<E: Engine>(self, engine: E, mut control: mpsc::Receiver<Control>) {
-        let (core, deciding) = actor(engine);
+    /// Serves until [`Control::Stop`] or the end of `control`; at most twice [`DRAIN_DEADLINE`] after that all is over. Ends with an
+    /// error when the store fails, since nothing can be promised any more.
+    pub async fn run<E: Engine>(
+        self,
+        engine: E,
+        store: ServerStore,
+        mut control: mpsc::Receiver<Control>,
+    ) -> Result<(), StoreError> {
+        let (core, deciding) = actor(engine, store);
         let mut deciding = tokio::spawn(deciding);
         let shared = Arc::new(Shared { identity: self.identity, name: self.name, core: core.clone() });
         let mut tasks = JoinSet::new();
@@ -115,7 +123,7 @@ impl Server {
                     Some(Control::Reload) => sessions.reload(),
                     Some(Control::Stop) | None => break,
                 },
-                _ = &mut deciding => break,
+                ended = &mut deciding => return decided(ended),
             }
         }
         tasks.shutdown().await;
@@ -126,8 +134,12 @@ impl Server {
             sessions.running.shutdown().await;
         }
         drop(sessions);
-        if timeout(DRAIN_DEADLINE, &mut deciding).await.is_err() {
-            deciding.abort();
+        match timeout(DRAIN_DEADLINE, &mut deciding).await {
+            Ok(ended) => decided(ended),
+            Err(_) => {
+                deciding.abort();
+                Err(StoreError::Damaged("it did not finish its writes in time"))
+            }
         }
     }
 }
@@ -150,7 +162,7 @@ impl Sessions {
         self.next += 1;
         let (acceptor, shared) = (self.certificate.acceptor(), self.shared.clone());
         self.running.spawn(async move {
-            let end = session::run(id, tcp, address, acceptor, shared, ticket, evicted).await;
+            let end = connection::run(id, tcp, address, acceptor, shared, ticket, evicted).await;
             match end {
                 SessionEnd::Left => tracing::debug!(session = id, "left"),
                 end => tracing::info!(session = id, %address, %end, "session ended"),
@@ -166,6 +178,10 @@ impl Sessions {
             }
         }
     }
+}
+
+fn decided(ended: Result<Result<(), StoreError>, JoinError>) -> Result<(), StoreError> {
+    ended.unwrap_or(Err(StoreError::Damaged("the server's core panicked")))
 }
 
 fn bind_tcp(listen: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {

@@ -1,17 +1,16 @@
 //! One client's connection, from TCP to its end.
 
+use super::SessionId;
 use super::accept::{Evicted, Ticket};
 use super::actor::{CoreGone, CoreHandle};
-use super::engine::SessionId;
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::limits::{
-    FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, KEEPALIVE, LOGIN_DEADLINE, SESSION_QUEUE_BYTES,
-    WRITE_DEADLINE,
+    FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LOGIN_DEADLINE, SESSION_QUEUE_BYTES, WRITE_DEADLINE,
 };
 use crate::net::framed::{FrameError, FrameReader};
 use crate::net::queue::{FrameSender, WriteEnd, frame_queue};
 use crate::net::{hello, tls};
-use crate::wire::frame::{Code, Push, Refusal, ToClient, ToServer};
+use crate::wire::frame::{Code, Refusal, ToClient, ToServer};
 use crate::wire::name::Name;
 use std::future::Future;
 use std::io;
@@ -55,9 +54,6 @@ pub enum SessionEnd {
     /// It ended the link.
     #[error("it left")]
     Left,
-    /// It did not answer when asked whether it is there.
-    #[error("it fell silent")]
-    Silent,
     /// The server stops.
     #[error("the server stops")]
     Stopping,
@@ -212,38 +208,21 @@ impl Session {
         }
     }
 
+    /// Frames go to the core, which also asks silent clients whether they are there.
     async fn relay(&mut self) -> Result<(), SessionEnd> {
-        let Arrival { reader, sender, writing, .. } = &mut self.arrival;
-        let mut asked = 0;
+        let Arrival { reader, writing, .. } = &mut self.arrival;
         loop {
             let bytes = tokio::select! {
-                frame = timeout(KEEPALIVE, reader.next()) => match frame {
-                    Ok(frame) => frame?,
-                    Err(_) if asked < SILENCES => {
-                        asked += 1;
-                        let _ = sender.send(ToClient::Push(Push::KeepAlive).to_bytes().into());
-                        continue;
-                    }
-                    Err(_) => return Err(SessionEnd::Silent),
-                },
+                frame = reader.next() => frame?,
                 end = &mut *writing => return Err(end.into()),
             };
             let Some(bytes) = bytes else { return Ok(()) };
-            asked = 0;
-            match ToServer::from_bytes(&bytes, FRAME_MAX).map_err(|_| SessionEnd::Malformed)? {
-                ToServer::Alive => {}
-                ToServer::Goodbye => return Ok(()),
-                frame => {
-                    // The writing goes on while the core is busy, or two that wait for each other would stand still.
-                    tokio::select! {
-                        sent = self.core.frame(self.id, frame, bytes.len()) => sent?,
-                        end = &mut *writing => return Err(end.into()),
-                    }
-                }
+            let frame = ToServer::from_bytes(&bytes, FRAME_MAX).map_err(|_| SessionEnd::Malformed)?;
+            // The writing goes on while the core is busy, or two that wait for each other would stand still.
+            tokio::select! {
+                sent = self.core.frame(self.id, frame, bytes.len()) => sent?,
+                end = &mut *writing => return Err(end.into()),
             }
         }
     }
 }
-
-/// How often a silent client is asked before it counts as lost.
-const SILENCES: u32 = 2;
