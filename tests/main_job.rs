@@ -105,7 +105,7 @@ fn main_job(listen: &str) {
     bob.wait_event("direct", WAIT, |e| field(e, "text") == "likewise").unwrap();
 
     alice.say("@me setshare летний отчёт 1.bin").unwrap();
-    alice.wait_event("share_status", WAIT, |_| true).unwrap();
+    alice.wait_event("ok", WAIT, |e| field(e, "command").starts_with("set")).unwrap();
     bob.say("@all whohas летний*").unwrap();
     bob.wait_event("file_found", WAIT, |e| field(e, "file") == "летний отчёт 1.bin").unwrap();
     bob.say("@alice getfile летний отчёт 1.bin").unwrap();
@@ -142,7 +142,7 @@ fn a_busy_holder_is_passed_over_for_the_next() {
     let mut carol = stage.member("carol", &secret, &["--share", &two]);
     for holder in [&mut alice, &mut carol] {
         holder.say("@me setglobalshare").unwrap();
-        holder.wait_event("share_status", WAIT, |_| true).unwrap();
+        holder.wait_event("ok", WAIT, |e| field(e, "command").starts_with("set")).unwrap();
     }
     let downloads = stage.folder("downloads", &[("data.bin", b"mine".to_vec())]);
     let mut bob = stage.member("bob", &secret, &["--downloads", &downloads]);
@@ -185,7 +185,7 @@ fn no_canary_is_in_what_the_server_keeps() {
     let (mut alice, secret) = stage.alice(&["--share", &share]);
     let mut bob = stage.member("bob", &secret, &[]);
     alice.say("@me setglobalshare").unwrap();
-    alice.wait_event("share_status", WAIT, |_| true).unwrap();
+    alice.wait_event("ok", WAIT, |e| field(e, "command").starts_with("set")).unwrap();
     says(&mut alice, &mut bob, "canary-message");
     bob.say("@alice canary-direct").unwrap();
     alice.wait_event("direct", WAIT, |_| true).unwrap();

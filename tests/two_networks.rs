@@ -93,7 +93,7 @@ fn across(tag: &str, listen: &str) {
     bob.say("over there").unwrap();
     alice.wait_event("message", WAIT, |e| field(e, "text") == "over there").unwrap();
     alice.say("@me setglobalshare").unwrap();
-    alice.wait_event("share_status", WAIT, |_| true).unwrap();
+    alice.wait_event("ok", WAIT, |e| field(e, "command").starts_with("set")).unwrap();
     bob.say("@alice getfile data.bin").unwrap();
     let done = bob.wait_event("transfer_done", WAIT, |_| true).unwrap();
     assert_eq!(std::fs::read(field(&done, "path")).unwrap(), content);

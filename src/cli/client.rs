@@ -121,7 +121,10 @@ pub fn run(args: ClientArgs) -> Result<ExitCode, Report> {
     let reached = Reached::new(&args.reach, asked.name.clone(), &asked.invite, data, interactive)?;
     let files = FilesConfig {
         share: args.share.clone(),
-        downloads: args.downloads.clone().unwrap_or_else(|| places::downloads_dir().unwrap_or_else(|| data.join("downloads"))),
+        downloads: args
+            .downloads
+            .clone()
+            .unwrap_or_else(|| places::downloads_dir().unwrap_or_else(|| data.join("downloads"))),
         data: data.to_owned(),
         udp: args.reach.udp,
         uploads: args.uploads.unwrap_or(DEFAULT_UPLOADS),
@@ -215,7 +218,7 @@ impl Reached {
     ) -> Result<Self, Report> {
         let endpoint = endpoint(reach, invite.as_ref(), interactive)?;
         let store = ClientStore::open(data)?;
-    
+
         let passphrase = reach.passphrase.given()?;
         let identity = identity::load_or_create(data, passphrase.as_ref())?;
         let ask = ask_for_trust(reach.trust_on_first_use, interactive);
@@ -318,8 +321,11 @@ pub fn read_invite(reach: &Reach) -> Result<Option<Invite>, Report> {
         Some(url) => {
             let invite = Invite::parse(url).map_err(bad)?;
             if invite.has_secret() {
-                return Err(Report::new(ExitCode::Usage, "an invite with a secret was given as an argument, where others can see it")
-                    .hint("use --invite-file FILE or --invite -"));
+                return Err(Report::new(
+                    ExitCode::Usage,
+                    "an invite with a secret was given as an argument, where others can see it",
+                )
+                .hint("use --invite-file FILE or --invite -"));
             }
             Ok(Some(invite))
         }
@@ -334,7 +340,9 @@ fn endpoint(reach: &Reach, invite: Option<&Invite>, interactive: bool) -> Result
         Some(server) => server.clone(),
         None if interactive => ask("server: ")?,
         None => {
-            return Err(Report::new(ExitCode::Usage, "no server is given").hint("say --server HOST:PORT, or --invite URL"));
+            return Err(
+                Report::new(ExitCode::Usage, "no server is given").hint("say --server HOST:PORT, or --invite URL")
+            );
         }
     };
     text.parse().map_err(|e| Report::new(ExitCode::Usage, format!("--server {}: {e}", crate::wire::text::shown(&text))))

@@ -180,7 +180,7 @@ impl Demo {
     fn file(&mut self) -> Result<(), Cause> {
         let name = self.file.file_name().and_then(|n| n.to_str()).unwrap_or("file").to_owned();
         self.alice.say(&format!("@me setshare {name}"))?;
-        self.alice.wait_event("share_status", WAIT, |_| true)?;
+        self.alice.wait_event("ok", WAIT, |e| field(e, "command").as_deref() == Some("setshare"))?;
         let bob = self.bob.as_mut().ok_or_else(|| wrong("bob is not there"))?;
         bob.say("@all whohas *")?;
         let found = bob.wait_event("file_found", WAIT, |e| field(e, "file").as_deref() == Some(&name))?;

@@ -237,13 +237,7 @@ pub fn client_args(dir: &Path, name: &str, invite: &str, more: &[&str]) -> Vec<S
 }
 
 /// Starts a JSON client and waits until it is connected.
-pub fn start_client(
-    binary: &Path,
-    dir: &Path,
-    name: &str,
-    invite: &str,
-    more: &[&str],
-) -> Result<Process, DriveError> {
+pub fn start_client(binary: &Path, dir: &Path, name: &str, invite: &str, more: &[&str]) -> Result<Process, DriveError> {
     let args = client_args(dir, name, invite, more);
     let mut process = Process::start(binary, name, &args, &dir.join(format!("{name}.log")))?;
     process.wait_event("connected", Duration::from_secs(20), |_| true)?;

@@ -82,7 +82,8 @@ impl Progress {
             return;
         }
         let bar = ProgressBar::new(transfer.size.unwrap_or(0));
-        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}") {
+        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+        {
             bar.set_style(style);
         }
         bar.set_message(shown(&transfer.file));
