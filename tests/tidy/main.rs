@@ -34,6 +34,7 @@ const DRIVERS: &[&str] = &[
     "src/server/listen.rs",
     "src/server/reload.rs",
     "src/server/run.rs",
+    "src/server/session.rs",
 ];
 
 /// Files under `client` and `server` that hold no core and so may do input and output.
