@@ -113,3 +113,19 @@ async fn shares_are_found_by_name_and_switches_survive_a_restart() {
     assert_eq!((global, missing), (false, None));
     assert_eq!(files, [("hidden from all.iso".into(), false), ("Дистрибутив 13.iso".into(), true)]);
 }
+
+#[tokio::test]
+async fn what_is_shared_is_hashed_in_the_background() {
+    let mut holder = Place::new(None);
+    holder.offer("a", &bytes(5 << 20)).await;
+    let root = *blake3::hash(&bytes(5 << 20)).as_bytes();
+    loop {
+        let pattern = "a".to_owned();
+        holder.command(FilesCommand::Search { search: Id([1; 16]), asker: person("ann"), pattern }).await;
+        let FilesEvent::Found { rows, .. } = holder.next().await else { panic!() };
+        match rows.first().unwrap().root {
+            None => {}
+            Some(known) => break assert_eq!(*known, root),
+        }
+    }
+}

@@ -69,16 +69,7 @@ impl Downloads {
         for name in names {
             match rename_to_new(&self.dir, partial, name.as_str()) {
                 Ok(()) => {
-                    rustix::fs::fsync(
-                        rustix::fs::openat(
-                            &*self.dir,
-                            ".",
-                            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-                            rustix::fs::Mode::empty(),
-                        )
-                        .map_err(io::Error::from)?,
-                    )
-                    .map_err(io::Error::from)?;
+                    self.dir.open(".")?.sync_all()?;
                     return Ok(self.path.join(name));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -132,13 +123,132 @@ fn rename_to_new(dir: &Dir, from: &str, to: &str) -> io::Result<()> {
     match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
-            // A file system without this kind of rename; a hard link does not replace either.
-            dir.hard_link(from, dir, to)?;
-            dir.remove_file(from)
+            link_to_new(dir, from, to)
         }
         Err(error) => Err(error.into()),
     }
 }
 
+/// For file systems without that kind of rename.
+fn link_to_new(dir: &Dir, from: &str, to: &str) -> io::Result<()> {
+    dir.hard_link(from, dir, to)?;
+    dir.remove_file(from)
+}
+
 /// Numbers tried after a name that is taken.
 const NUMBERS_MAX: u32 = 9_999;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use tempfile::TempDir;
+
+    const VICTIMS: [&str; 3] = ["victim", "dir/victim", "downloads/mine"];
+
+    /// A directory with files that must not change, and links to them in the downloads directory within it.
+    fn trap(links: &[String]) -> TempDir {
+        let root = TempDir::new().unwrap();
+        fs::create_dir(root.path().join("dir")).unwrap();
+        fs::create_dir(root.path().join("downloads")).unwrap();
+        VICTIMS.iter().for_each(|victim| fs::write(root.path().join(victim), victim).unwrap());
+        for (n, link) in links.iter().enumerate() {
+            let targets = ["victim", "dir", "dir/victim", "not there", "downloads/mine"];
+            let target = root.path().join(targets[n % targets.len()]);
+            // A name that no file can have makes no link.
+            let _ = symlink(target, root.path().join("downloads").join(link));
+        }
+        root
+    }
+
+    /// Everything beneath `root` but the downloads directory, with contents, links not followed.
+    fn outside(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut all: Vec<_> = ["", "dir"]
+            .iter()
+            .flat_map(|dir| fs::read_dir(root.join(dir)).unwrap().map(|entry| entry.unwrap().path()))
+            .map(|path| (fs::read(&path).unwrap_or_default(), path))
+            .map(|(bytes, path)| (path, bytes))
+            .collect();
+        all.sort();
+        all
+    }
+
+    fn fetch(root: &Path, name: &str, bytes: &[u8]) -> Option<PathBuf> {
+        let downloads = Downloads::open(&root.join("downloads")).unwrap();
+        let name = SafeName::new(name).ok()?;
+        let expected = Expected { name, size: bytes.len() as u64, root: *blake3::hash(bytes).as_bytes() };
+        let mut partial = downloads.begin(expected, [7; 8]).unwrap();
+        partial.write(bytes).unwrap();
+        Some(partial.finish().unwrap())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn no_file_outside_the_downloads_directory_changes_and_none_inside_is_replaced(
+            name in r"((\.\.|dir|victim|mine|downloads|~|[a-c]|\PC)[/\\]?){1,6}",
+            planted in proptest::collection::vec(r"\PC{1,8}", 0..4),
+        ) {
+            let mut links = planted;
+            if let Ok(safe) = SafeName::new(&name) {
+                links.extend([safe.as_str().to_owned(), safe.numbered(1).as_str().to_owned()]);
+            }
+            links.retain(|link| link != "mine" && !link.contains('/'));
+            let root = trap(&links);
+            let before = outside(root.path());
+            if let Some(path) = fetch(root.path(), &name, b"evil") {
+                prop_assert_eq!(path.parent().unwrap(), root.path().join("downloads"));
+                prop_assert!(fs::symlink_metadata(&path).unwrap().is_file());
+                prop_assert_eq!(fs::read(&path).unwrap(), b"evil");
+            }
+            prop_assert_eq!(outside(root.path()), before);
+            prop_assert_eq!(fs::read(root.path().join("downloads/mine")).unwrap(), b"downloads/mine");
+        }
+    }
+
+    #[test]
+    fn a_planted_partial_file_is_not_written_through() {
+        let root = trap(&[]);
+        let name = SafeName::new("a").unwrap();
+        symlink(root.path().join("victim"), root.path().join("downloads").join(name.partial("0707070707070707")))
+            .unwrap();
+        let downloads = Downloads::open(&root.path().join("downloads")).unwrap();
+        let expected = Expected { name, size: 0, root: *blake3::hash(b"").as_bytes() };
+        assert!(matches!(downloads.begin(expected, [7; 8]), Err(DownloadError::Disk(_))));
+        assert_eq!(fs::read(root.path().join("victim")).unwrap(), b"victim");
+    }
+
+    #[test]
+    fn a_file_that_is_short_or_wrong_or_given_up_leaves_nothing() {
+        let root = TempDir::new().unwrap();
+        let downloads = Downloads::open(root.path()).unwrap();
+        let begin = |size| {
+            let expected = Expected { name: SafeName::new("a").unwrap(), size, root: *blake3::hash(b"abc").as_bytes() };
+            downloads.begin(expected, [1; 8]).unwrap()
+        };
+        for (size, bytes) in [(3, b"abd"), (4, b"abc")] {
+            let mut partial = begin(size);
+            partial.write(bytes).unwrap();
+            assert!(matches!(partial.finish(), Err(DownloadError::Verification)));
+        }
+        drop(begin(3));
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_link_that_stands_in_for_a_missing_rename_does_not_replace_either() {
+        let root = TempDir::new().unwrap();
+        let dir = Dir::open_ambient_dir(root.path(), ambient_authority()).unwrap();
+        fs::write(root.path().join("a"), "new").unwrap();
+        fs::write(root.path().join("b"), "old").unwrap();
+        assert_eq!(link_to_new(&dir, "a", "b").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(rename_to_new(&dir, "a", "b").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(root.path().join("b")).unwrap(), b"old");
+        link_to_new(&dir, "a", "c").unwrap();
+        assert_eq!(fs::read(root.path().join("c")).unwrap(), b"new");
+        assert!(!root.path().join("a").exists());
+    }
+}

@@ -85,6 +85,11 @@ impl FilesHandle {
         commands.send(command).await.map_err(|_| Ended)
     }
 
+    /// A way to pass commands on beside waiting for events; to be dropped before the handle is.
+    pub fn commands(&self) -> Option<mpsc::Sender<FilesCommand>> {
+        self.commands.clone()
+    }
+
     /// The next event; `None` when the file side has ended. May be dropped and called again.
     pub async fn next(&mut self) -> Option<FilesEvent> {
         self.events.recv().await
@@ -144,6 +149,8 @@ pub(super) struct Engine {
     pub(super) prepared: HashMap<TransferId, Prepared>,
     // Events that the core has not room for yet. It grows with the core's own commands only: progress is left out.
     pub(super) outbox: VecDeque<FilesEvent>,
+    // The datagram being made.
+    out: Vec<u8>,
     // A datagram that the socket had no room for.
     blocked: Option<(Vec<u8>, SocketAddr)>,
     pub(super) results: mpsc::UnboundedSender<Internal>,
@@ -186,6 +193,7 @@ impl Engine {
             runs: HashMap::new(),
             prepared: HashMap::new(),
             outbox: VecDeque::new(),
+            out: Vec::with_capacity(DATAGRAM_ROOM),
             blocked: None,
             results,
             results_in,
@@ -231,7 +239,6 @@ impl Engine {
     fn pump(&mut self) -> bool {
         let now = self.now();
         let mut more = false;
-        let mut out = Vec::with_capacity(DATAGRAM_ROOM);
         for run in self.runs.values_mut() {
             run.on_time(now);
             for sent in 0.. {
@@ -242,17 +249,12 @@ impl Engine {
                     more = true;
                     break;
                 }
-                let Some(to) = run.poll_transmit(now, &mut out) else { break };
-                if self.port.try_send(&out, to) == Sent::Full {
-                    self.blocked = Some((std::mem::take(&mut out), to));
+                let Some(to) = run.poll_transmit(now, &mut self.out) else { break };
+                if self.port.try_send(&self.out, to) == Sent::Full {
+                    self.blocked = Some((std::mem::take(&mut self.out), to));
                 }
             }
-            let room = self.outbox.len() < OUTBOX_WITH_PROGRESS;
-            let before = self.outbox.len();
-            run.report(now, &mut self.outbox);
-            if !room && self.outbox.len() > before && matches!(self.outbox.back(), Some(FilesEvent::Progress { .. })) {
-                self.outbox.pop_back();
-            }
+            run.report(now, self.outbox.len() < OUTBOX_WITH_PROGRESS, &mut self.outbox);
             if run.is_over() {
                 self.slots.release(run.transfer());
             }

@@ -25,6 +25,8 @@ pub(super) struct Run {
     transfer: TransferId,
     connection: Connection,
     side: Side,
+    // Bytes of the file.
+    size: u64,
     // Segments; what we offer while the disk keeps up.
     window: u32,
     paused: bool,
@@ -76,6 +78,7 @@ impl Run {
             transfer: start.transfer,
             connection,
             side,
+            size: start.size,
             window: terms.window,
             paused: false,
             started: now,
@@ -135,8 +138,8 @@ impl Run {
         self.connection.poll_timeout().into_iter().chain(look_at_disk).min()
     }
 
-    /// Puts what the core should know behind `events`.
-    pub(super) fn report(&mut self, now: Duration, events: &mut VecDeque<FilesEvent>) {
+    /// Puts what the core should know behind `events`; `progress` says whether that includes progress.
+    pub(super) fn report(&mut self, now: Duration, progress: bool, events: &mut VecDeque<FilesEvent>) {
         while let Some(event) = self.connection.poll_event() {
             if let (Event::Finished, false, Some(from)) = (&event, self.announced, self.heard_from) {
                 // An empty file is acknowledged before the path is proven to the sender.
@@ -145,8 +148,9 @@ impl Run {
             events.extend(self.on_event(now, event));
         }
         let bytes = self.connection.stats().file_bytes;
-        if !self.over
+        if progress
             && self.announced
+            && !self.over
             && let Some(rate) = self.meter.sample(now, bytes)
         {
             events.push_back(FilesEvent::Progress { transfer: self.transfer, bytes, rate });
@@ -189,8 +193,11 @@ impl Run {
         }
     }
 
-    /// The user gives it up.
+    /// The user gives it up. A file that has come whole is kept, and its end told as usual.
     pub(super) fn cancel(&mut self, now: Duration, reason: &str) -> Option<FilesEvent> {
+        if matches!(&self.side, Side::Down(Some(writer)) if writer.is_finishing()) {
+            return None;
+        }
         self.connection.close(now, CloseCode::CANCELLED, reason);
         self.failed("cancelled", reason.to_owned())
     }
@@ -199,8 +206,8 @@ impl Run {
         if std::mem::replace(&mut self.over, true) {
             return None;
         }
-        let (transfer, bytes) = (self.transfer, self.connection.stats().file_bytes);
-        Some(FilesEvent::Done { transfer, bytes, seconds: now.saturating_sub(self.started).as_secs_f64(), path })
+        let seconds = now.saturating_sub(self.started).as_secs_f64();
+        Some(FilesEvent::Done { transfer: self.transfer, bytes: self.size, seconds, path })
     }
 
     fn failed(&mut self, reason: &str, detail: String) -> Option<FilesEvent> {

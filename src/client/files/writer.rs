@@ -60,6 +60,11 @@ impl Writer {
         self.work = None;
     }
 
+    /// Everything was handed over; how it ends will be told.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.work.is_none()
+    }
+
     fn flush(&mut self) {
         let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
         self.waiting.fetch_add(chunk.len(), Ordering::Relaxed);
