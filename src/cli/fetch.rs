@@ -111,9 +111,7 @@ impl Screen for Progress {
             }
             Event::TransferFailed(_) | Event::Error { .. } | Event::Integrity { .. } | Event::Reconnecting { .. } => {
                 self.ended();
-                if let Some(text) = render::render(event, Style::Plain) {
-                    eprintln!("{text}");
-                }
+                render::lines(event, &Style::default()).iter().for_each(|line| eprintln!("{line}"));
             }
             _ => {}
         }

@@ -277,10 +277,7 @@ impl Driver {
 
 /// Whether trying again may help: the way there failed, not the server's identity.
 const fn passes(error: &LinkError) -> bool {
-    matches!(
-        error,
-        LinkError::Unreachable { .. } | LinkError::Tls { .. } | LinkError::Silent | LinkError::Broken(_)
-    )
+    matches!(error, LinkError::Unreachable { .. } | LinkError::Tls { .. } | LinkError::Silent | LinkError::Broken(_))
 }
 
 enum LinkChange {
