@@ -6,8 +6,9 @@
 pub mod peer;
 pub mod rooms;
 
+use secchat::client::commands;
 use secchat::crypto::keyfile;
-use secchat::limits::{FRAME_MAX, FRAME_MAX_BEFORE_LOGIN};
+use secchat::limits::{FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, TEXT_MAX};
 use secchat::wire::cert::NameCert;
 use secchat::wire::datagram::Frames;
 use secchat::wire::frame::{ToClient, ToServer};
@@ -35,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("channel_sender", peer::against_sender),
     ("channel_receiver", peer::against_receiver),
     ("room", rooms::room),
+    ("command", command),
 ];
 
 /// A frame from a client, before login and after.
@@ -119,4 +121,16 @@ pub fn datagram(data: &[u8]) -> bool {
     assert!(written.len() <= data.len());
     assert_eq!(Frames::new(&written).filter(|f| f.is_err()).count(), 0);
     whole
+}
+
+/// A line of the user's, as typed or as a script's object. What is sent is never empty nor longer than allowed.
+pub fn command(data: &[u8]) -> bool {
+    let Ok(line) = std::str::from_utf8(data) else { return false };
+    let (line, _) = commands::read_line(line);
+    let Ok(command) = commands::parse(&line) else { return false };
+    if let commands::Command::Say { text, .. } | commands::Command::Tell { text, .. } = &command {
+        assert!(!text.trim().is_empty() && text.len() <= TEXT_MAX);
+    }
+    assert!(commands::spec(&command).is_some(), "{command:?} has no row in the table");
+    true
 }

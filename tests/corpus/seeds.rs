@@ -39,6 +39,7 @@ pub fn all() -> Vec<Seed> {
     add("channel_sender", scripts(&[asks_for_path(), ack(0, 0), ack(0, 3)]));
     add("channel_receiver", scripts(&[asks_for_path(), segment(0), segment(1), segment(7)]));
     add("room", rooms());
+    add("command", commands());
     all
 }
 
@@ -79,7 +80,8 @@ fn to_client() -> Vec<(&'static str, Vec<u8>)> {
     let hello = Hello { version: VERSION, server: name("s1"), key, signature: [2; 64].into() };
     let welcome = Welcome { cert: cert().into(), seen_as: "[::1]:9".into(), stun_port: 3478, now_ms: 1 << 40 };
     let refusal = Refusal::new(Code::NameTaken, "taken").hint("bob2");
-    let entered = Reply::Entered { lease: 1, published: published(), seq: 5, chain: [9; 32].into() };
+    let chain = [9; 32].into();
+    let entered = Reply::Entered { lease: 1, published: published(), seq: 5, chain, proposals: vec![mls()] };
     let rooms = vec![RoomInfo { room: FullName::new(name("lab"), name("s1")), id: room(), members: 3 }];
     let reply = |body| ToClient::Reply { id: 1, body }.to_bytes();
     let push = |body| ToClient::Push(body).to_bytes();
@@ -170,6 +172,28 @@ fn policies() -> Vec<(&'static str, Vec<u8>)> {
         ("ok-rotated", private.rotated(owner).to_bytes()),
         ("bad-private-without-key", Policy::new(RoomKind::Private, "lab".into(), owner, None).to_bytes()),
     ]
+}
+
+fn commands() -> Vec<(&'static str, Vec<u8>)> {
+    let lines = [
+        ("ok-say", "hello all"),
+        ("ok-tell", "@bob@s2 hi there"),
+        ("ok-pipes", "@bob|getfile|a b.txt"),
+        ("ok-any", "@any getfile \"a b.txt\""),
+        ("ok-search", "@all whohas *.iso"),
+        ("ok-room", "@#den grüße"),
+        ("ok-create", "/create lab --private"),
+        ("ok-share", "@me setshare a.txt"),
+        ("ok-window", "@me setwindowsize 64"),
+        ("ok-slash", "//not a command"),
+        ("ok-object", "{\"cmd\":\"@server ping\",\"tag\":\"7\"}"),
+        ("ok-quit", "quit()"),
+        ("bad-empty", "   "),
+        ("bad-unknown", "/frobnicate"),
+        ("bad-nobody", "@ hello"),
+        ("bad-window", "@me setwindowsize -1"),
+    ];
+    lines.map(|(name, line)| (name, line.as_bytes().to_vec())).into()
 }
 
 fn names() -> Vec<(&'static str, Vec<u8>)> {
