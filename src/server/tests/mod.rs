@@ -5,6 +5,7 @@ mod doors;
 mod joins;
 mod leaving;
 mod login;
+mod model;
 mod restart;
 mod rooms;
 
@@ -230,8 +231,10 @@ impl World {
 
     fn pushes(&mut self, session: SessionId) -> Vec<Push> {
         let inbox = self.inbox.entry(session).or_default();
-        let frames = std::mem::take(inbox);
-        frames.into_iter().filter_map(|f| if let ToClient::Push(push) = f { Some(push) } else { None }).collect()
+        let (pushes, rest): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(inbox).into_iter().partition(|f| matches!(f, ToClient::Push(_)));
+        *inbox = rest;
+        pushes.into_iter().filter_map(|f| if let ToClient::Push(push) = f { Some(push) } else { None }).collect()
     }
 
     fn disconnect(&mut self, client: &Client) {
@@ -304,16 +307,21 @@ impl World {
         rest
     }
 
-    /// Everything after a number, page by page.
+    /// Everything that the client has missed, page by page.
     fn catch_up(&mut self, client: &mut Client) {
+        self.try_catch_up(client).unwrap();
+    }
+
+    fn try_catch_up(&mut self, client: &mut Client) -> Result<(), Code> {
         loop {
             match self.request(client.session, Request::Log { room: DEN, after: client.seen }) {
                 Reply::Log { rows, live } => {
                     rows.iter().for_each(|row| client.receive(row));
                     if live {
-                        return;
+                        return Ok(());
                     }
                 }
+                Reply::Refused(refusal) => return Err(refusal.code),
                 other => panic!("{other:?}"),
             }
         }
@@ -325,12 +333,25 @@ impl World {
         let reply = self.request(client.session, commit(out));
         match reply {
             Reply::Sequenced { seq, .. } => {
+                self.receive_below(client, seq);
                 client.room.as_mut().unwrap().own_commit_accepted().unwrap();
                 client.seen = seq;
             }
             _ => client.room.as_mut().unwrap().own_commit_lost().unwrap(),
         }
         reply
+    }
+
+    /// Rows that were pushed before the answer to an own commit come before it.
+    fn receive_below(&mut self, client: &mut Client, seq: u64) {
+        let pushes = self.pushes(client.session);
+        let inbox = self.inbox.entry(client.session).or_default();
+        for push in pushes {
+            match push {
+                Push::Row { room: DEN, row } if row.seq < seq => client.receive(&row),
+                other => inbox.push_back(ToClient::Push(other)),
+            }
+        }
     }
 
     fn leave(&mut self, client: &mut Client) -> Reply {
