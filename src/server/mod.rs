@@ -6,6 +6,7 @@
 mod attempts;
 mod committer;
 mod core;
+mod creating;
 mod directs;
 mod doors;
 mod io;
@@ -15,11 +16,13 @@ mod logs;
 mod names;
 mod outbox;
 mod permit;
+mod room;
 mod rooms;
 mod sessions;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod upkeep;
 
 pub use self::core::{Core, LoadError};
 pub use self::io::{Config, Door, Input, LogEvent, Output, SessionId};
