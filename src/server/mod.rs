@@ -11,6 +11,7 @@ mod attempts;
 mod committer;
 pub mod connection;
 mod core;
+mod creating;
 mod directs;
 mod doors;
 pub mod engine;
@@ -22,6 +23,7 @@ mod logs;
 mod names;
 mod outbox;
 mod permit;
+mod room;
 pub mod reload;
 mod rooms;
 pub mod run;
@@ -29,6 +31,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod upkeep;
 
 pub use self::core::{Core, LoadError};
 pub use self::io::{Config, Door, Input, LogEvent, Output, SessionId};
