@@ -279,7 +279,7 @@ impl Conversation {
         match received {
             Received::Application { sender, payload } => self.said(row.seq, sender, &payload),
             Received::Own => vec![News::Integrity { kind: "forged_sender", peer: None }],
-            Received::Proposal(member) => {
+            Received::Proposal { member, .. } => {
                 self.reasons.extend(row.reason.map(|reason| (member.key, reason)));
                 Vec::new()
             }
