@@ -29,8 +29,8 @@ pub(super) struct Conversation {
     pub held: bool,
     /// A new join is under way, after a gap in the log.
     pub rejoining: bool,
-    /// Our own commit, on its way.
-    pub commit: Option<Vec<u8>>,
+    /// Our own commit, on its way out of this epoch.
+    pub commit: Option<(u64, Vec<u8>)>,
     /// We wait for an epoch after this one.
     pub stale: Option<u64>,
     /// `/leave` was said, by this command.
@@ -193,9 +193,9 @@ impl Conversation {
         self.outbox.take(id)
     }
 
-    /// The server has logged our commit under this number.
-    pub fn committed(&mut self, seq: u64) -> Vec<News> {
-        let Some(bytes) = self.commit.take() else { return Vec::new() };
+    /// The server has logged our commit out of an epoch under this number.
+    pub fn committed(&mut self, epoch: u64, seq: u64) -> Vec<News> {
+        let Some((_, bytes)) = self.commit.take_if(|(of, _)| *of == epoch) else { return Vec::new() };
         let mut news = self.own_row(seq, RowKind::Commit, &bytes);
         if !self.syncing
             && self.room.has_pending_commit()
@@ -206,7 +206,14 @@ impl Conversation {
         news
     }
 
-    /// Another commit won the epoch, or ours was refused.
+    /// The server has refused our commit out of an epoch. By now another one may be on its way.
+    pub fn commit_refused(&mut self, epoch: u64) {
+        if self.commit.as_ref().is_some_and(|(of, _)| *of == epoch) {
+            self.commit_lost();
+        }
+    }
+
+    /// Our own commit, if there is one, did not make it.
     pub fn commit_lost(&mut self) {
         self.commit = None;
         if self.room.has_pending_commit() {
@@ -308,7 +315,8 @@ impl Conversation {
         let mut gone: Vec<_> = change.left.iter().map(|m| (m.clone(), "left")).collect();
         for removed in &change.removed {
             let told = self.reasons.get(&removed.member.key).map(|r| r.as_str());
-            let reason = if removed.by == By::Committer { "kicked" } else { told.unwrap_or("lost") };
+            // A departure that another commit overtook is proposed anew by the server, which gives no reason then.
+            let reason = if removed.by == By::Committer { "kicked" } else { told.unwrap_or("left") };
             gone.push((removed.member.clone(), reason));
         }
         self.reasons.clear();

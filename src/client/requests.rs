@@ -28,7 +28,8 @@ pub(super) enum Purpose {
     Take(FullName),
     CreateDirect(RoomId),
     Post(RoomId, MessageId),
-    Commit(RoomId),
+    /// A commit out of this epoch.
+    Commit(RoomId, u64),
     Leave(RoomId),
     Log(RoomId),
 }
@@ -71,7 +72,7 @@ impl Requests {
     /// A room is gone, and what was asked about it no longer matters.
     pub fn drop_posts(&mut self, room: &RoomId) {
         for (purpose, _) in self.open.values_mut() {
-            if matches!(purpose, Purpose::Post(id, _) | Purpose::Commit(id) | Purpose::Log(id) if id == room) {
+            if matches!(purpose, Purpose::Post(id, _) | Purpose::Commit(id, _) | Purpose::Log(id) if id == room) {
                 *purpose = Purpose::Forget;
             }
         }

@@ -60,7 +60,7 @@ impl Core {
             Purpose::RenewName => self.name_renewed(&reply),
             Purpose::Take(_) | Purpose::CreateDirect(_) => self.direct_reply(purpose, reply),
             Purpose::Post(id, message) => self.posted(id, message, reply),
-            Purpose::Commit(id) => self.committed(id, &reply),
+            Purpose::Commit(id, epoch) => self.committed(id, epoch, &reply),
             Purpose::Leave(id) => self.drop_room(&id, "left"),
             Purpose::Log(id) => self.log_page(id, reply),
             step => self.entry_reply(&step, reply),
@@ -243,13 +243,13 @@ impl Core {
         }
     }
 
-    fn committed(&mut self, id: RoomId, reply: &Reply) {
+    fn committed(&mut self, id: RoomId, epoch: u64, reply: &Reply) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         if let Reply::Sequenced { seq, .. } = reply {
-            let news = conversation.committed(*seq);
+            let news = conversation.committed(epoch, *seq);
             self.news(id, news);
         } else {
-            conversation.commit_lost();
+            conversation.commit_refused(epoch);
         }
     }
 
@@ -284,10 +284,11 @@ impl Core {
 
     fn send_commit(&mut self, id: RoomId, out: Outgoing) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        conversation.commit = Some(out.bytes.clone());
+        let epoch = conversation.room.epoch();
+        conversation.commit = Some((epoch, out.bytes.clone()));
         let (message, published) = (out.bytes.into(), published_commit(out.published));
         let request = Request::Commit { room: id, lease: None, message, published, door: None };
-        self.request(request, Purpose::Commit(id));
+        self.request(request, Purpose::Commit(id, epoch));
     }
 
     fn news(&mut self, id: RoomId, news: Vec<News>) {
