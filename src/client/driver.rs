@@ -60,7 +60,7 @@ pub struct FileSide {
     /// Commands to it.
     pub commands: mpsc::UnboundedSender<FilesCommand>,
     /// News of it.
-    pub events: mpsc::UnboundedReceiver<FilesEvent>,
+    pub events: mpsc::Receiver<FilesEvent>,
 }
 
 /// What the user's side says.
