@@ -74,3 +74,25 @@ async fn hostile_names_stay_inside_and_links_are_never_followed() {
     around.sort();
     assert_eq!(around, ["data", "downloads", "share", "victim"]);
 }
+
+#[tokio::test]
+async fn garbage_on_the_port_ends_nothing() {
+    let (mut holder, mut asker) = (Place::new(None), Place::new(None));
+    let content: Vec<u8> = (0..4_000_000_u32).map(|n| (n % 251) as u8).collect();
+    holder.offer("a", &content).await;
+    let ports = [&holder, &asker].map(|place| place.files.thread.local_addr().port());
+    let noise = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut connection = [0; 8];
+    begin(&mut holder, &mut asker, id(1), "a", "a", |told| connection = told.connection).await;
+    for n in 0..2_000_u64 {
+        let mut datagram = vec![n as u8; 1_200];
+        datagram[0] = 8;
+        datagram[1..9].copy_from_slice(&connection);
+        datagram[9..17].copy_from_slice(&n.to_be_bytes());
+        datagram.truncate((n % 1_201) as usize);
+        ports.iter().for_each(|port| drop(noise.send_to(&datagram, ("127.0.0.1", *port))));
+    }
+    let ends = ends(&mut holder, &mut asker).await;
+    assert!(matches!(ends.download.last(), Some(FilesEvent::Done { .. })), "{:?}", ends.download);
+    assert_eq!(fs::read(asker.downloads().join("a")).unwrap(), content);
+}

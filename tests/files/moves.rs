@@ -129,3 +129,21 @@ async fn what_is_shared_is_hashed_in_the_background() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_address_that_the_server_sees_is_a_candidate_too() {
+    let mut asker = Place::new(None);
+    let server = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    asker.files.thread.set_server(vec![server.local_addr().unwrap()]);
+    let mut question = [0; 1_280];
+    let (len, from) = server.recv_from(&mut question).await.unwrap();
+    let outside = "198.51.100.7:4000".parse().unwrap();
+    server.send_to(&secchat::net::stun::answer(&question[..len], outside).unwrap(), from).await.unwrap();
+    loop {
+        asker.command(FilesCommand::PrepareDownload { transfer: id(1) }).await;
+        let FilesEvent::DownloadReady { candidates, .. } = asker.next().await else { panic!() };
+        if candidates.contains(&outside) {
+            break assert!(candidates.len() > 1, "its own addresses are there as well");
+        }
+    }
+}

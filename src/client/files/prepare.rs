@@ -134,7 +134,7 @@ impl Engine {
                 let size = open.stamp.size;
                 let until = self.now() + START_DEADLINE;
                 self.prepared.insert(transfer, Prepared { kind: Kind::Upload(connection, open), until });
-                Ok(UploadReady { root, size, connection, candidates: self.port.candidates(self.loopback) })
+                Ok(UploadReady { root, size, connection, candidates: self.candidates() })
             }
             Err(refusal) => {
                 self.slots.release(transfer);
@@ -151,7 +151,7 @@ impl Engine {
         };
         let until = self.now() + ANSWER_DEADLINE;
         self.prepared.insert(transfer, Prepared { kind: Kind::Download(connection), until });
-        let (candidates, window) = (self.port.candidates(self.loopback), self.window);
+        let (candidates, window) = (self.candidates(), self.window);
         self.outbox.push_back(FilesEvent::DownloadReady { transfer, connection, candidates, window });
     }
 
