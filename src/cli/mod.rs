@@ -6,6 +6,7 @@ pub mod completions;
 pub mod config;
 pub mod exit;
 pub mod id;
+pub mod linking;
 pub mod logging;
 pub mod man;
 pub mod places;

@@ -4,7 +4,7 @@ use super::attempts::source;
 use super::core::{Answer, Core};
 use super::io::SessionId;
 use super::outbox::{too_many, wrong_room_or_password};
-use super::rooms::Room;
+use super::room::Room;
 use super::sessions::Asker;
 use crate::crypto::identity::PublicKey;
 use crate::limits::{JOIN_LEASE, JOIN_QUEUE, ROOM_MEMBERS_MAX};

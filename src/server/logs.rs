@@ -191,19 +191,6 @@ impl Core {
             self.settle(read.room);
         }
     }
-
-    /// Gives up what is too old or too much: in logs that grew by a part of their bound, and from time to time in all.
-    pub(super) fn trim_logs(&mut self, all: bool) {
-        let max_bytes = self.config.log_bytes;
-        let age = u64::try_from(self.config.log_age.as_millis()).unwrap_or(u64::MAX);
-        let before_ms = self.wall_ms.saturating_sub(age);
-        for room in self.rooms.iter_mut() {
-            if room.head > 0 && (all || room.untrimmed > max_bytes / TRIM_PART) {
-                room.untrimmed = 0;
-                self.out.write(Write::Trim { room: room.id, before_ms, max_bytes });
-            }
-        }
-    }
 }
 
 /// What a directory's error means to whoever sent the message.
@@ -219,6 +206,3 @@ pub(super) fn refusal(error: &MessageError) -> Refusal {
     };
     Refusal { code, message: error.to_string(), hint }
 }
-
-/// A log is trimmed when it has grown by this part of its bound.
-const TRIM_PART: u64 = 16;

@@ -11,6 +11,7 @@ mod attempts;
 mod committer;
 pub mod connection;
 mod core;
+mod creating;
 mod directs;
 mod doors;
 pub mod engine;
@@ -23,12 +24,14 @@ mod names;
 mod outbox;
 mod permit;
 pub mod reload;
+mod room;
 mod rooms;
 pub mod run;
 mod sessions;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod upkeep;
 
 pub use self::core::{Core, LoadError};
 pub use self::io::{Config, Door, Input, LogEvent, Output, SessionId};

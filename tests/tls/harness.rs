@@ -74,6 +74,7 @@ impl Engine for Parrot {
 }
 
 pub struct Running {
+    pub stun: u16,
     pub address: SocketAddr,
     pub control: mpsc::Sender<Control>,
     pub done: JoinHandle<Result<(), StoreError>>,
@@ -110,10 +111,10 @@ pub fn start_at(address: SocketAddr, seed: u8, caps: Caps) -> Running {
         caps,
     })
     .unwrap();
-    let address = server.addresses()[0];
+    let (address, stun) = (server.addresses()[0], server.stun_port());
     let (control, commands) = mpsc::channel(1);
     let done = tokio::spawn(server.run(Parrot::default(), ServerStore::in_memory().unwrap(), commands));
-    Running { address, control, done, files, _dir: dir }
+    Running { stun, address, control, done, files, _dir: dir }
 }
 
 impl Running {

@@ -140,3 +140,20 @@ fn a_flood_of_commits_is_cut_off_and_others_go_on() {
     assert_eq!(codes.last(), Some(&Code::TooMany));
     assert!(matches!(world.commit_pending(&mut bob), Reply::Sequenced { .. }));
 }
+
+#[test]
+fn the_chain_that_a_newcomer_is_given_is_that_of_the_rows() {
+    let mut world = World::new();
+    let (mut alice, mut bob, carol) = (world.client(1, "alice"), world.client(2, "bob"), world.client(3, "carol"));
+    world.create(&mut alice, RoomKind::Private);
+    world.join(&mut bob, RoomKind::Private);
+    world.catch(&mut alice);
+    world.say(&mut alice, "hello");
+    let mut world = world.restart();
+    let rows = world.store.page(&DEN, 0).unwrap().rows;
+    let chain = rows.iter().fold(crate::wire::log::Chain::start(&DEN), |c, r| c.after(r.seq, r.kind, &r.bytes));
+    let newcomer = world.connect(&carol.me.identity);
+    world.login_as(newcomer, "carol", 3).unwrap();
+    let Reply::Entered { seq, chain: given, .. } = world.request(newcomer, enter(1)) else { panic!() };
+    assert_eq!((seq, *given), (rows.len() as u64, chain.0));
+}
