@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 #[derive(Debug, Clone, Default, Args)]
 pub struct PassphraseArgs {
     /// Take the passphrase of the identity from this file
-    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_fd")]
+    #[arg(long, value_name = "FILE", global = true, conflicts_with = "passphrase_fd")]
     pub passphrase_file: Option<PathBuf>,
     /// Take the passphrase of the identity from this open descriptor
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", global = true)]
     pub passphrase_fd: Option<u32>,
 }
 

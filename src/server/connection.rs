@@ -17,6 +17,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::ReadHalf;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -99,7 +100,7 @@ pub async fn run(
     };
     let (welcome, welcomed) = oneshot::channel();
     let session = Session { id, arrival, core: shared.core.clone() };
-    tracing::debug!(session = id, %address, key = %key.fingerprint(), "login");
+    tracing::info!(session = id, %address, key = %key.fingerprint(), tls = %session.arrival.tls, "a client connected");
     if session.core.connect(id, key, address, session.arrival.sender.clone(), welcome).await.is_err() {
         return SessionEnd::Stopping;
     }
@@ -115,6 +116,8 @@ struct Arrival {
     sender: FrameSender,
     writing: Pin<Box<dyn Future<Output = WriteEnd> + Send>>,
     key: Option<PublicKey>,
+    /// Version, suite and key exchange, for the log.
+    tls: String,
 }
 
 async fn arrive(tcp: TcpStream, acceptor: TlsAcceptor, shared: &Shared) -> Result<Arrival, SessionEnd> {
@@ -127,7 +130,7 @@ async fn arrive(tcp: TcpStream, acceptor: TlsAcceptor, shared: &Shared) -> Resul
     if !tls::speaks_secchat(connection) {
         return Err(SessionEnd::OtherProtocol);
     }
-    tracing::debug!(tls = %tls::describe(connection), "TLS session");
+    let described = tls::describe(connection);
     let exporter = tls::exporter(connection).ok_or(SessionEnd::OtherProtocol)?;
     let key = tls::peer_client_key(connection);
     let (read, write) = tokio::io::split(stream);
@@ -135,7 +138,13 @@ async fn arrive(tcp: TcpStream, acceptor: TlsAcceptor, shared: &Shared) -> Resul
     let hello = hello::prove(&shared.identity, &shared.name, &exporter);
     // The queue is empty and open, so the hello fits.
     let _ = sender.send(ToClient::Hello(hello).to_bytes().into());
-    Ok(Arrival { reader: FrameReader::new(read, FRAME_MAX_BEFORE_LOGIN), sender, writing: Box::pin(writing), key })
+    Ok(Arrival {
+        reader: FrameReader::new(read, FRAME_MAX_BEFORE_LOGIN),
+        sender,
+        writing: Box::pin(writing),
+        key,
+        tls: described,
+    })
 }
 
 /// The first frame, which must be a login, and a certificate to log in with.
@@ -185,8 +194,19 @@ impl Session {
         self.arrival.reader.set_max(FRAME_MAX);
         match self.relay().await {
             Ok(()) => SessionEnd::Left,
-            Err(end) => end,
+            Err(end) => {
+                if matches!(end, SessionEnd::Writing(WriteEnd::Closed)) {
+                    self.linger().await;
+                }
+                end
+            }
         }
+    }
+
+    /// Lets the client read the last frame: closing while its bytes wait unread would reset the connection under it.
+    async fn linger(&mut self) {
+        let rest = async { while let Ok(Some(_)) = self.arrival.reader.next().await {} };
+        let _ = timeout(LINGER, rest).await;
     }
 
     /// Nothing more is read until the core has accepted the login. After a refusal the writing ends and so does this.
@@ -226,3 +246,5 @@ impl Session {
         }
     }
 }
+
+const LINGER: Duration = Duration::from_secs(1);

@@ -41,10 +41,12 @@ pub struct ServerConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The port is taken, or the address is not ours.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address} ({protocol}): {source}")]
     Listen {
         /// Which.
         address: SocketAddr,
+        /// TCP or UDP.
+        protocol: &'static str,
         /// What the system said.
         source: io::Error,
     },
@@ -79,7 +81,7 @@ impl Server {
         let ServerConfig { listen, udp, certificate, identity, name, caps } = config;
         let certificate = Arc::new(Certificate::load(certificate)?);
         let listeners = bind_tcp(&listen)?;
-        let udp = bind_udp(udp, &listeners)?;
+        let udp = bind_udp(udp, &listen, &listeners)?;
         Ok(Self { listeners, udp, certificate, identity, name, gate: Gate::new(caps) })
     }
 
@@ -163,9 +165,12 @@ impl Sessions {
         let (acceptor, shared) = (self.certificate.acceptor(), self.shared.clone());
         self.running.spawn(async move {
             let end = connection::run(id, tcp, address, acceptor, shared, ticket, evicted).await;
+            // What strangers do is no news, or a flood of them would flood the log.
             match end {
-                SessionEnd::Left => tracing::debug!(session = id, "left"),
-                end => tracing::info!(session = id, %address, %end, "session ended"),
+                SessionEnd::Malformed | SessionEnd::Frame(_) | SessionEnd::Writing(_) => {
+                    tracing::info!(session = id, %address, %end, "a session ended");
+                }
+                end => tracing::debug!(session = id, %address, %end, "a session ended"),
             }
         });
     }
@@ -185,7 +190,7 @@ fn decided(ended: Result<Result<(), StoreError>, JoinError>) -> Result<(), Store
 }
 
 fn bind_tcp(listen: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
-    let bind = |address| listen::tcp(address).map_err(|source| StartError::Listen { address, source });
+    let bind = |address| listen::tcp(address).map_err(|source| StartError::Listen { address, protocol: "TCP", source });
     if !listen.is_empty() {
         return listen.iter().copied().map(bind).collect();
     }
@@ -201,12 +206,24 @@ fn bind_tcp(listen: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
     Ok(listeners)
 }
 
-fn bind_udp(udp: Option<SocketAddr>, listeners: &[TcpListener]) -> Result<Vec<UdpSocket>, StartError> {
-    let bind = |address| listen::udp(address).map_err(|source| StartError::Listen { address, source });
-    match udp {
-        Some(address) => Ok(vec![bind(address)?]),
-        None => listeners.iter().filter_map(|l| l.local_addr().ok()).map(bind).collect(),
+/// Beside each listener, on its port; where the system chose that port, on another one if UDP has none free there.
+fn bind_udp(
+    udp: Option<SocketAddr>,
+    listen: &[SocketAddr],
+    listeners: &[TcpListener],
+) -> Result<Vec<UdpSocket>, StartError> {
+    let bind = |address| listen::udp(address).map_err(|source| StartError::Listen { address, protocol: "UDP", source });
+    if let Some(address) = udp {
+        return Ok(vec![bind(address)?]);
     }
+    let chosen = listen.iter().any(|address| address.port() == 0);
+    let beside = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+    beside
+        .map(|address| match bind(address) {
+            Err(_) if chosen => bind(SocketAddr::new(address.ip(), 0)),
+            bound => bound,
+        })
+        .collect()
 }
 
 async fn accept(listener: TcpListener, accepted: mpsc::Sender<(TcpStream, SocketAddr)>) {

@@ -4,9 +4,11 @@ use secchat::crypto::identity::Identity;
 use secchat::net::link::Dial;
 use secchat::net::trust::{Ask, Trust};
 use secchat::server::accept::Caps;
-use secchat::server::engine::{Engine, Input, Output, SessionId};
+use secchat::server::engine::Engine;
 use secchat::server::reload::CertificateFiles;
 use secchat::server::run::{Control, Server, ServerConfig};
+use secchat::server::{Input, Output, SessionId};
+use secchat::store::{ServerStore, StoreError};
 use secchat::wire::frame::{Code, Push, Refusal, Reply, Request, ToClient, ToServer, Welcome};
 use secchat::wire::id::Id;
 use secchat::wire::name::Name;
@@ -28,7 +30,7 @@ pub struct Parrot(VecDeque<Output>);
 
 impl Parrot {
     fn send(&mut self, session: SessionId, frame: ToClient) {
-        self.0.push_back(Output::Send { session, frame });
+        self.0.push_back(Output::Send { session, frame: frame.to_bytes().into() });
     }
 
     fn frame(&mut self, session: SessionId, frame: ToServer) {
@@ -56,21 +58,26 @@ impl Parrot {
 }
 
 impl Engine for Parrot {
-    fn input(&mut self, input: Input, _: Duration) {
-        if let Input::Frame { session, frame } = input {
+    fn handle(&mut self, _: Duration, _: u64, input: Input) {
+        if let Input::Frame(session, frame) = input {
             self.frame(session, frame);
         }
     }
 
-    fn output(&mut self) -> Option<Output> {
+    fn poll_output(&mut self) -> Option<Output> {
         self.0.pop_front()
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        None
     }
 }
 
 pub struct Running {
+    pub stun: u16,
     pub address: SocketAddr,
     pub control: mpsc::Sender<Control>,
-    pub done: JoinHandle<()>,
+    pub done: JoinHandle<Result<(), StoreError>>,
     pub files: CertificateFiles,
     _dir: TempDir,
 }
@@ -104,16 +111,16 @@ pub fn start_at(address: SocketAddr, seed: u8, caps: Caps) -> Running {
         caps,
     })
     .unwrap();
-    let address = server.addresses()[0];
+    let (address, stun) = (server.addresses()[0], server.stun_port());
     let (control, commands) = mpsc::channel(1);
-    let done = tokio::spawn(server.run(Parrot::default(), commands));
-    Running { address, control, done, files, _dir: dir }
+    let done = tokio::spawn(server.run(Parrot::default(), ServerStore::in_memory().unwrap(), commands));
+    Running { stun, address, control, done, files, _dir: dir }
 }
 
 impl Running {
     pub async fn stop(self) -> SocketAddr {
         self.control.send(Control::Stop).await.unwrap();
-        tokio::time::timeout(DEADLINE, self.done).await.unwrap().unwrap();
+        tokio::time::timeout(DEADLINE, self.done).await.unwrap().unwrap().unwrap();
         self.address
     }
 

@@ -1,4 +1,5 @@
 use crate::harness::{DEADLINE, dial, identity, start, start_at, write_certificate, yes};
+use secchat::cli::report::Report;
 use secchat::net::link::{LinkError, connect};
 use secchat::net::trust::Trust;
 use secchat::server::accept::Caps;
@@ -83,10 +84,9 @@ async fn another_identity_at_a_known_address_is_refused_even_if_the_user_would_s
     let address = server.stop().await;
     let impostor = start_at(address, 9, Caps::default());
     let trust = Trust { at_address: Some(established.pin), ask: Some(yes()), ..Trust::default() };
-    let refused = connect(&dial(impostor.address, 2, trust)).await.map(|_| ());
-    assert!(
-        matches!(&refused, Err(LinkError::Changed { pinned, .. }) if *pinned == identity(1).public().fingerprint())
-    );
+    let refused = connect(&dial(impostor.address, 2, trust)).await.map(|_| ()).unwrap_err();
+    assert!(matches!(&refused, LinkError::Changed { pinned, .. } if *pinned == identity(1).public().fingerprint()));
+    assert_eq!(Report::from(refused).code.code(), 3);
 }
 
 #[tokio::test]

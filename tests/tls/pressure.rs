@@ -60,7 +60,7 @@ async fn the_udp_port_tells_a_client_its_own_address() {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let request = Message::builder_request(BINDING, MessageWriteVec::new()).finish();
-    socket.send_to(&request, server.address).unwrap();
+    socket.send_to(&request, (Ipv4Addr::LOCALHOST, server.stun)).unwrap();
     let answer = tokio::task::spawn_blocking(move || {
         let mut buffer = [0; 200];
         let len = socket.recv(&mut buffer).unwrap();

@@ -20,9 +20,10 @@ use secchat::wire::name::Name;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -218,7 +219,8 @@ impl ClientCertVerifier for Spy {
 struct Curious {
     address: SocketAddr,
     spy: Arc<Spy>,
-    heard: Arc<AtomicUsize>,
+    /// For each connection that is over: the bytes it said inside TLS, none if TLS did not come about.
+    heard: mpsc::UnboundedReceiver<usize>,
 }
 
 impl Curious {
@@ -235,11 +237,14 @@ impl Curious {
         config.alpn_protocols = vec![ALPN.to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let (address, heard) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-        let count = heard.clone();
+        let address = listener.local_addr().unwrap();
+        let (hear, heard) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
-                let Ok(mut stream) = acceptor.accept(tcp).await else { continue };
+                let Ok(mut stream) = acceptor.accept(tcp).await else {
+                    hear.send(0).unwrap();
+                    continue;
+                };
                 let exporter = tls::exporter(stream.get_ref().1).unwrap();
                 let session = if honest { exporter } else { [0; 32] };
                 let hello = hello::prove(&identity(seed), &Name::parse("s1").unwrap(), &session);
@@ -248,14 +253,19 @@ impl Curious {
                 stream.write_all(&bytes).await.unwrap();
                 let mut rest = Vec::new();
                 let _ = stream.read_to_end(&mut rest).await;
-                count.fetch_add(rest.len(), Ordering::SeqCst);
+                hear.send(rest.len()).unwrap();
             }
         });
         Self { address, spy, heard }
     }
 
-    fn learned_nothing(&self) -> bool {
-        !self.spy.certificates.load(Ordering::SeqCst) && self.heard.load(Ordering::SeqCst) == 0
+    /// Waits until so many connections are over.
+    async fn learned_nothing(mut self, connections: usize) {
+        for _ in 0..connections {
+            let heard = timeout(DEADLINE, self.heard.recv()).await.expect("the connection ended");
+            assert_eq!(heard, Some(0), "bytes said to it");
+        }
+        assert!(!self.spy.certificates.load(Ordering::SeqCst), "it saw a client certificate");
     }
 }
 
@@ -273,7 +283,7 @@ async fn a_server_that_is_not_approved_learns_nothing_of_the_user() {
     };
     let refused = connect(&dial(curious.address, 2, wrong_invite)).await.map(|_| ());
     assert!(matches!(refused, Err(LinkError::Changed { .. })), "{refused:?}");
-    assert!(curious.learned_nothing());
+    curious.learned_nothing(3).await;
 }
 
 #[tokio::test]
@@ -284,7 +294,7 @@ async fn a_server_that_took_the_place_of_a_known_one_learns_nothing_of_the_user(
     let trust = Trust { at_address: Some(established.pin), ask: Some(yes()), ..Trust::default() };
     let refused = connect(&dial(curious.address, 2, trust)).await.map(|_| ());
     assert!(matches!(refused, Err(LinkError::Changed { .. })), "{refused:?}");
-    assert!(curious.learned_nothing());
+    curious.learned_nothing(2).await;
 }
 
 #[tokio::test]
@@ -292,5 +302,5 @@ async fn an_identity_proved_over_another_session_is_refused() {
     let curious = Curious::start(9, false).await;
     let refused = connect(&dial(curious.address, 2, Trust { ask: Some(yes()), ..Trust::default() })).await.map(|_| ());
     assert!(matches!(refused, Err(LinkError::Hello(HelloError::Proof))), "{refused:?}");
-    assert!(curious.learned_nothing());
+    curious.learned_nothing(1).await;
 }
