@@ -379,7 +379,7 @@ impl World {
                     }
                 }
                 Output::CheckDoor { ticket, phc, door } => {
-                    let ok = *phc == format!("phc {:?}", *door);
+                    let ok = *phc == format!("phc {:?}", door.as_bytes());
                     self.server.handle(self.now, wall, server::Input::DoorChecked { ticket, ok });
                 }
                 Output::HashDoor { ticket, door } => {
