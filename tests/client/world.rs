@@ -383,7 +383,7 @@ impl World {
                     self.server.handle(self.now, wall, server::Input::DoorChecked { ticket, ok });
                 }
                 Output::HashDoor { ticket, door } => {
-                    let phc = Some(format!("phc {:?}", *door));
+                    let phc = Some(format!("phc {:?}", door.as_bytes()));
                     self.server.handle(self.now, wall, server::Input::DoorHashed { ticket, phc });
                 }
                 Output::ReadLog { ticket, room, after } => {
