@@ -85,3 +85,23 @@ pub const SEARCH_HOLDERS: usize = 32;
 pub const CANDIDATES_MAX: usize = 16;
 /// Rooms in one answer to `get_rooms`.
 pub const ROOM_LIST_MAX: usize = 1000;
+/// Rows of each room whose bytes the server knows again when they are repeated.
+pub const REPEATS_KNOWN: usize = 1024;
+/// Names that one key may own.
+pub const NAMES_PER_KEY: usize = 8;
+/// New names and new rooms from one address in [`DOOR_WINDOW`].
+pub const NEW_THINGS: u32 = 120;
+/// Direct conversations that one key may begin in [`DOOR_WINDOW`], and that it may be in at once.
+pub const NEW_DIRECTS: u32 = 60;
+/// See [`NEW_DIRECTS`].
+pub const DIRECTS_PER_CLIENT: usize = 512;
+/// Lines to the operator from one key in [`DOOR_WINDOW`].
+pub const OPERATOR_LINES: u32 = 30;
+/// Key packages left at which a client is asked for new ones.
+pub const KEY_PACKAGES_LOW: usize = 8;
+/// Hashes of one key that may wait or run.
+pub const HASHES_PER_KEY: usize = 4;
+/// Committers that are tried before newcomers are let in although a removal stands.
+pub const COMMITTERS_TRIED: usize = 4;
+/// Catch-up requests of one client that may be under way.
+pub const LOG_READS: usize = 64;

@@ -4,6 +4,7 @@
 //! back to something that reads the same.
 
 pub mod peer;
+pub mod rooms;
 
 use secchat::crypto::keyfile;
 use secchat::limits::{FRAME_MAX, FRAME_MAX_BEFORE_LOGIN};
@@ -33,6 +34,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("datagram", datagram),
     ("channel_sender", peer::against_sender),
     ("channel_receiver", peer::against_receiver),
+    ("room", rooms::room),
 ];
 
 /// A frame from a client, before login and after.

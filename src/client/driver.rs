@@ -1,8 +1,9 @@
 //! Runs the pure core against the world: the link, the file side, the user's lines, the clock. IO.
 
 use super::core::{Core, CoreConfig};
-use super::effects::{Effect, FilesCommand, FilesEvent, Input, LinkInfo, Start};
+use super::effects::{Effect, FilesCommand, Input, LinkInfo, Start};
 use super::event::Event;
+use super::files::FilesHandle;
 use super::scripts::Script;
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::RoomKeys;
@@ -12,6 +13,7 @@ use crate::net::queue::FrameSender;
 use crate::wire::frame::{ToClient, ToServer};
 use crate::wire::name::FullName;
 use crate::wire::pin::ServerPin;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -54,15 +56,6 @@ pub trait Memory: Send {
     fn pin_person(&mut self, name: &FullName, key: &PublicKey) -> Result<(), String>;
 }
 
-/// The file side, as the driver sees it.
-#[derive(Debug)]
-pub struct FileSide {
-    /// Commands to it.
-    pub commands: mpsc::UnboundedSender<FilesCommand>,
-    /// News of it.
-    pub events: mpsc::Receiver<FilesEvent>,
-}
-
 /// What the user's side says.
 #[derive(Debug)]
 pub enum UserInput {
@@ -84,7 +77,7 @@ pub enum Ended {
 }
 
 /// Runs until the user leaves, the server refuses, or a script ends.
-pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut files: FileSide) -> Ended {
+pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut files: FilesHandle) -> Ended {
     let Options { dial, core, start, exec, screen, memory } = options;
     let mut seed = [0; 32];
     if getrandom::fill(&mut seed).is_err() {
@@ -92,6 +85,7 @@ pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut file
     }
     let (news, mut link_news) = mpsc::channel(LINK_NEWS);
     let (derived, mut derivations) = mpsc::channel(4);
+    let file_commands = files.commands();
     let mut script = Script::new(start.is_some(), exec);
     let mut driver = Driver {
         core: Core::new(core, seed),
@@ -99,7 +93,7 @@ pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut file
         screen,
         memory,
         links: Links { dial, news, sender: None, task: None, generation: 0, tries: 0, ever: false },
-        files: files.commands.clone(),
+        files: VecDeque::new(),
         derived,
         ended: None,
         interrupted: false,
@@ -115,8 +109,18 @@ pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut file
         let until = timeout.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(3600));
         tokio::select! {
             biased;
-            Some((generation, change)) = link_news.recv() => driver.link_changed(generation, change, &mut script),
-            Some(event) = files.events.recv() => driver.input(Input::Files(event), &mut script),
+            Some((generation, change)) = link_news.recv() => {
+                if let LinkChange::Up(info, ..) = &change {
+                    files.set_server(&driver.links.dial.endpoint.host, info.welcome.stun_port);
+                }
+                driver.link_changed(generation, change, &mut script);
+            }
+            Some(event) = files.next() => driver.input(Input::Files(event), &mut script),
+            Ok(permit) = file_commands.reserve(), if !driver.files.is_empty() => {
+                if let Some(command) = driver.files.pop_front() {
+                    permit.send(command);
+                }
+            }
             Some((ticket, keys)) = derivations.recv() => {
                 driver.input(Input::RoomDerived { ticket, keys: Box::new(keys) }, &mut script);
             }
@@ -143,7 +147,8 @@ struct Driver {
     screen: Box<dyn Screen>,
     memory: Box<dyn Memory>,
     links: Links,
-    files: mpsc::UnboundedSender<FilesCommand>,
+    /// Commands to the file side that wait for room there; the core bounds how many transfers it runs.
+    files: VecDeque<FilesCommand>,
     derived: mpsc::Sender<(u64, RoomKeys)>,
     ended: Option<Ended>,
     interrupted: bool,
@@ -197,10 +202,7 @@ impl Driver {
         match effect {
             Effect::Send(frame) => self.links.send(&frame),
             Effect::Event { tag, event } => self.screen.show(wall_ms(), tag.as_deref(), &event),
-            Effect::Files(command) => {
-                // The file side outlives the driver; if it is gone, so is the process.
-                let _ = self.files.send(command);
-            }
+            Effect::Files(command) => self.files.push_back(command),
             Effect::DeriveRoom { ticket, password, room } => {
                 let derived = self.derived.clone();
                 tokio::task::spawn_blocking(move || {
@@ -280,10 +282,7 @@ impl Driver {
 
 /// Whether trying again may help: the way there failed, not the server's identity.
 const fn passes(error: &LinkError) -> bool {
-    matches!(
-        error,
-        LinkError::Unreachable { .. } | LinkError::Tls { .. } | LinkError::Silent | LinkError::Broken(_)
-    )
+    matches!(error, LinkError::Unreachable { .. } | LinkError::Tls { .. } | LinkError::Silent | LinkError::Broken(_))
 }
 
 enum LinkChange {

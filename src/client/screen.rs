@@ -2,11 +2,11 @@
 
 use super::driver::{Screen, UserInput};
 use super::event::Event;
+use super::json;
 use super::render::{self, Style};
 use crate::crypto::secret::Secret;
 use crate::limits::TEXT_MAX;
 use crate::wire::text::shown;
-use serde::Serialize;
 use std::io::{BufRead, IsTerminal, Read, Write};
 use tokio::sync::mpsc;
 
@@ -20,21 +20,9 @@ pub struct LineScreen {
     style: Style,
 }
 
-#[derive(Serialize)]
-struct Dated<'a> {
-    #[serde(flatten)]
-    event: &'a Event,
-    time: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tag: Option<&'a str>,
-}
-
 impl Screen for JsonScreen {
     fn show(&mut self, wall_ms: u64, tag: Option<&str>, event: &Event) {
-        let dated = Dated { event, time: rfc3339(wall_ms), tag };
-        if let Ok(line) = serde_json::to_string(&dated) {
-            print_line(&line);
-        }
+        print_line(&json::to_line(event, tag, wall_ms));
     }
 
     fn ask_password(&mut self, _room: &str) -> Option<Secret> {
@@ -46,7 +34,7 @@ impl LineScreen {
     /// Colours are used on a terminal, unless `NO_COLOR` is set.
     pub fn new() -> Self {
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        Self { style: if colour { Style::Colour } else { Style::Plain } }
+        Self { style: Style { colour, ..Style::default() } }
     }
 }
 
@@ -58,9 +46,10 @@ impl Default for LineScreen {
 
 impl Screen for LineScreen {
     fn show(&mut self, _wall_ms: u64, _tag: Option<&str>, event: &Event) {
-        if let Some(text) = render::render(event, self.style) {
-            print_line(&text);
+        if let Event::Connected { server, .. } = event {
+            self.style.home.clone_from(server);
         }
+        render::lines(event, &self.style).iter().for_each(|line| print_line(line));
     }
 
     fn ask_password(&mut self, room: &str) -> Option<Secret> {
@@ -129,23 +118,12 @@ fn print_line(line: &str) {
     }
 }
 
-fn rfc3339(wall_ms: u64) -> String {
-    let time = i64::try_from(wall_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    time.map(|time| format!("{time:.3}")).unwrap_or_default()
-}
-
 /// Longest line of input, bytes: a message, in JSON escapes at the worst.
 const LINE_MAX: u64 = 8 * TEXT_MAX as u64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_rfc_3339_with_milliseconds() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(rfc3339(1_795_253_696_789), "2026-11-21T09:34:56.789Z");
-    }
 
     #[test]
     fn an_endless_line_is_cut_and_the_next_one_read() {

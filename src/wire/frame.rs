@@ -319,6 +319,9 @@ pub enum Reply {
         /// The log's chain at that row; the first message of any member shows whether it was true.
         #[n(3)]
         chain: ByteArray<32>,
+        /// Proposals that stand in this epoch, as they were sent: a joiner takes the SelfRemoves into its commit.
+        #[n(4)]
+        proposals: Vec<ByteVec>,
     },
     /// To [`Request::Log`].
     #[n(6)]

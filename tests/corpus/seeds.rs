@@ -38,6 +38,7 @@ pub fn all() -> Vec<Seed> {
     add("datagram", datagrams());
     add("channel_sender", scripts(&[asks_for_path(), ack(0, 0), ack(0, 3)]));
     add("channel_receiver", scripts(&[asks_for_path(), segment(0), segment(1), segment(7)]));
+    add("room", rooms());
     all
 }
 
@@ -231,6 +232,31 @@ fn scripts(datagrams: &[Vec<u8>]) -> Vec<(&'static str, Vec<u8>)> {
         script.push(0xe8);
     }
     vec![("script", script), ("silence", vec![0xef; 20])]
+}
+
+/// What is whole, for those who can be asked again and again; damage here and there for everybody.
+fn rooms() -> Vec<(&'static str, Vec<u8>)> {
+    let whole = [("ok-commit", 3), ("ok-message", 5), ("ok-join", 6), ("ok-welcome", 8), ("ok-key-package", 10)];
+    let mut seeds: Vec<_> = whole.map(|(name, choice)| (name, vec![choice])).into();
+    let places: Vec<u8> = (0..40u16).flat_map(|n| [&(n * 31).to_be_bytes()[..], &[1 << (n % 8)]].concat()).collect();
+    let names = [
+        "member-message",
+        "member-commit",
+        "member-proposal",
+        "server-commit",
+        "server-info",
+        "server-message",
+        "newcomer-info",
+        "newcomer-tree",
+        "peer-welcome",
+        "peer-tree",
+        "package",
+        "raw-member",
+        "raw-server",
+        "raw-newcomer",
+    ];
+    seeds.extend((0..).zip(names).map(|(choice, name)| (name, [&[choice], &places[..]].concat())));
+    seeds
 }
 
 fn asks_for_path() -> Vec<u8> {

@@ -1,0 +1,95 @@
+//! Counters of attempts in a window of time, by address or by key.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Counts what each source did in the present window of its own. The table is bounded: what is over is given up first, and a full
+/// table counts newcomers as one.
+#[derive(Debug)]
+pub(super) struct Attempts<K> {
+    limit: u32,
+    window: Duration,
+    counts: BTreeMap<K, (Duration, u32)>,
+    others: (Duration, u32),
+}
+
+impl<K: Ord + Copy> Attempts<K> {
+    pub(super) const fn new(limit: u32, window: Duration) -> Self {
+        Self { limit, window, counts: BTreeMap::new(), others: (Duration::ZERO, 0) }
+    }
+
+    /// How much of the window's allowance is used.
+    pub(super) fn used(&self, source: &K, now: Duration) -> u32 {
+        match self.counts.get(source) {
+            Some((start, count)) if now < *start + self.window => *count,
+            _ => 0,
+        }
+    }
+
+    /// Whether there is no allowance left.
+    pub(super) fn exhausted(&self, source: &K, now: Duration) -> bool {
+        self.used(source, now) >= self.limit
+    }
+
+    /// Counts one.
+    pub(super) fn count(&mut self, source: K, now: Duration) {
+        if self.counts.len() >= SOURCES_MAX && !self.counts.contains_key(&source) {
+            self.prune(now);
+        }
+        let full = self.counts.len() >= SOURCES_MAX && !self.counts.contains_key(&source);
+        let entry = if full { &mut self.others } else { self.counts.entry(source).or_insert((now, 0)) };
+        if now >= entry.0 + self.window {
+            *entry = (now, 0);
+        }
+        entry.1 = entry.1.saturating_add(1);
+    }
+
+    /// Counts one, if there is allowance left for it.
+    pub(super) fn take(&mut self, source: K, now: Duration) -> bool {
+        let free = !self.exhausted(&source, now);
+        if free {
+            self.count(source, now);
+        }
+        free
+    }
+
+    /// Forgets the windows that are over.
+    pub(super) fn prune(&mut self, now: Duration) {
+        let window = self.window;
+        self.counts.retain(|_, (start, _)| now < *start + window);
+    }
+}
+
+/// One source of attempts: an IPv4 address, or an IPv6 /64, which one customer has as a whole.
+pub(super) fn source(ip: IpAddr) -> [u8; 16] {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => (u128::from(v6) >> 64 << 64).to_be_bytes(),
+    }
+}
+
+const SOURCES_MAX: usize = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allowance_comes_back_after_its_window() {
+        let mut attempts = Attempts::new(2, Duration::from_secs(60));
+        assert!(attempts.take(1, Duration::ZERO) && attempts.take(1, Duration::from_secs(59)));
+        assert!(!attempts.take(1, Duration::from_secs(59)));
+        assert!(attempts.take(2, Duration::from_secs(59)));
+        assert!(attempts.take(1, Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_source() {
+        let ip = |text: &str| source(text.parse().unwrap());
+        assert_eq!(ip("2001:db8:1:2::1"), ip("2001:db8:1:2:ffff::9"));
+        assert_ne!(ip("2001:db8:1:2::1"), ip("2001:db8:1:3::1"));
+        assert_eq!(ip("::ffff:192.0.2.1"), ip("192.0.2.1"));
+        assert_ne!(ip("192.0.2.2"), ip("192.0.2.1"));
+    }
+}

@@ -1,0 +1,238 @@
+//! The state machine as a whole: one input in, outputs out, and which part answers which request.
+
+use super::attempts::Attempts;
+use super::doors::Doors;
+use super::io::{Config, Input, Output, SessionId};
+use super::logs::Read;
+use super::names::Names;
+use super::outbox::Outbox;
+use super::rooms::{Room, Rooms};
+use super::sessions::{Asker, Session};
+use super::timers::{Timer, Timers};
+use crate::crypto::identity::{Identity, PublicKey};
+use crate::group::{CertRefused, DirectoryError};
+use crate::limits::{DOOR_WINDOW, NEW_DIRECTS, NEW_THINGS, OPERATOR_LINES};
+use crate::store::{Loaded, ServerSecret};
+use crate::wire::cert::NameCert;
+use crate::wire::frame::{Refusal, Reply, Request};
+use crate::wire::id::{InstanceId, RoomId};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// One server.
+pub struct Core {
+    pub(super) config: Config,
+    pub(super) identity: Identity,
+    pub(super) secret: ServerSecret,
+    pub(super) now: Duration,
+    pub(super) wall_ms: u64,
+    pub(super) names: Names,
+    pub(super) instances: BTreeMap<PublicKey, InstanceId>,
+    pub(super) sessions: BTreeMap<SessionId, Session>,
+    /// The one session of each key that is logged in.
+    pub(super) online: BTreeMap<PublicKey, SessionId>,
+    pub(super) rooms: Rooms,
+    pub(super) doors: Doors,
+    pub(super) reads: BTreeMap<u64, Read>,
+    /// Leases and log reads are numbered by it.
+    pub(super) numbers: u64,
+    pub(super) new_things: Attempts<[u8; 16]>,
+    pub(super) new_directs: Attempts<PublicKey>,
+    pub(super) operator_lines: Attempts<PublicKey>,
+    pub(super) timers: Timers,
+    pub(super) rounds: u64,
+    pub(super) out: Outbox,
+    pub(super) draining: bool,
+}
+
+/// Why a server does not start from what its store holds.
+#[derive(Debug, thiserror::Error)]
+#[error("room {room} cannot be taken up: {source}")]
+pub struct LoadError {
+    /// Which room.
+    pub room: RoomId,
+    /// Why not.
+    pub source: DirectoryError,
+}
+
+/// A handler's answer: now, later (or given already, at its place among the rows), or a refusal.
+pub(super) type Answer = Result<Option<Reply>, Refusal>;
+
+impl Core {
+    /// A server that goes on from what was stored. `now` counts from any origin, `wall_ms` is Unix time.
+    pub fn new(
+        config: Config,
+        identity: Identity,
+        loaded: Loaded,
+        now: Duration,
+        wall_ms: u64,
+    ) -> Result<Self, LoadError> {
+        let mut rooms = Rooms::default();
+        for room in loaded.rooms {
+            rooms.insert(Room::load(room, &identity.public(), &config.name, now, wall_ms)?);
+        }
+        let mut core = Self {
+            config,
+            identity,
+            secret: loaded.secret,
+            now,
+            wall_ms,
+            names: Names::new(loaded.names),
+            instances: loaded.instances.into_iter().collect(),
+            sessions: BTreeMap::new(),
+            online: BTreeMap::new(),
+            rooms,
+            doors: Doors::default(),
+            reads: BTreeMap::new(),
+            numbers: 0,
+            new_things: Attempts::new(NEW_THINGS, DOOR_WINDOW),
+            new_directs: Attempts::new(NEW_DIRECTS, DOOR_WINDOW),
+            operator_lines: Attempts::new(OPERATOR_LINES, DOOR_WINDOW),
+            timers: Timers::default(),
+            rounds: 0,
+            out: Outbox::default(),
+            draining: false,
+        };
+        core.timers.set(now + HOUSEKEEPING, Timer::Housekeeping);
+        for id in core.rooms.ids() {
+            core.arm(id);
+        }
+        Ok(core)
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Duration, wall_ms: u64, input: Input) {
+        self.now = self.now.max(now);
+        self.wall_ms = wall_ms;
+        match input {
+            Input::Connected { session, key, addr } => self.connected(session, key, addr),
+            Input::Frame(session, frame) => self.frame(session, frame),
+            Input::Disconnected(session) => self.forget(session, "link lost"),
+            Input::DoorChecked { ticket, ok } => self.door_checked(ticket, ok),
+            Input::DoorHashed { ticket, phc } => self.door_hashed(ticket, phc),
+            Input::LogPage { ticket, page } => self.log_page(ticket, page),
+            Input::Timeout => self.timeout(),
+            Input::Drain => self.drain(),
+        }
+    }
+
+    /// What is to be done next; to be asked until it is `None`.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.poll()
+    }
+
+    /// When [`Input::Timeout`] is wanted.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        self.timers.next()
+    }
+
+    /// Connections that are logged in.
+    pub fn logged_in(&self) -> usize {
+        self.online.len()
+    }
+
+    /// Rooms and direct conversations.
+    pub fn room_count(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// A request of somebody who is logged in.
+    pub(super) fn request(&mut self, asker: &Asker, id: u64, body: Request) {
+        let answer = match self.permit(asker, &body) {
+            Ok(()) => self.dispatch(asker, id, body),
+            Err(refusal) => Err(refusal),
+        };
+        match answer {
+            Ok(Some(reply)) => self.out.reply(asker.session, id, reply),
+            Ok(None) => {}
+            Err(refusal) => self.out.refuse(asker.session, id, refusal),
+        }
+    }
+
+    fn dispatch(&mut self, asker: &Asker, id: u64, body: Request) -> Answer {
+        match body {
+            Request::Ping => Ok(Some(Reply::Done)),
+            Request::PublishKeyPackages { single, last_resort } => {
+                self.publish_key_packages(asker, single, last_resort)
+            }
+            Request::TakeKeyPackage { peer } => self.take_key_package(&peer),
+            Request::CreateRoom { room, door, published } => self.create_room(asker, id, room, door, published),
+            Request::CreateDirect { room, peer, welcome, published } => {
+                self.create_direct(asker, room, &peer, welcome, published)
+            }
+            Request::Resolve { label } => self.resolve(&label),
+            Request::Enter { room, door } => self.enter(asker, id, room, door),
+            Request::Commit { room, lease, message, published, door } => {
+                self.commit(asker, id, super::logs::Commit { room, lease, message, published }, door)
+            }
+            Request::Leave { room, message } => self.leave(asker, id, room, message.into()),
+            Request::Post { room, message } => self.post(asker, room, message.into()),
+            Request::Log { room, after } => self.read_log(asker, id, room, after),
+            Request::NoState { room } => self.no_state(asker, room),
+            Request::Rooms => Ok(Some(self.list_rooms())),
+            Request::Operator { text } => self.operator(asker, text),
+            Request::RenewName => Ok(Some(Reply::Name(self.issue(asker).into()))),
+        }
+    }
+
+    fn timeout(&mut self) {
+        while let Some(timer) = self.timers.pop(self.now) {
+            match timer {
+                Timer::Session(session) => self.session_due(session),
+                Timer::Room(room) => self.room_due(room),
+                Timer::Housekeeping => self.housekeeping(),
+            }
+        }
+    }
+
+    fn housekeeping(&mut self) {
+        self.timers.set(self.now + HOUSEKEEPING, Timer::Housekeeping);
+        self.rounds += 1;
+        self.doors.prune(self.now);
+        self.new_things.prune(self.now);
+        self.new_directs.prune(self.now);
+        self.operator_lines.prune(self.now);
+        self.expire_rooms();
+        self.trim_logs(self.rounds.is_multiple_of(ALL_LOGS));
+    }
+
+    /// A number that was not used before.
+    pub(super) fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// Judges certificates: only our own hold here.
+    pub(super) fn certs(&self) -> impl Fn(&NameCert) -> Result<(), CertRefused> + use<> {
+        own_certs(self.identity.public(), self.config.name.clone(), self.wall_ms)
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core")
+            .field("name", &self.config.name)
+            .field("sessions", &self.sessions.len())
+            .field("rooms", &self.rooms.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Believes what this server signed and what has not expired at `now_ms`.
+pub(super) fn own_certs(
+    key: PublicKey,
+    server: crate::wire::name::Name,
+    now_ms: u64,
+) -> impl Fn(&NameCert) -> Result<(), CertRefused> {
+    move |cert| {
+        if *cert.server() != server {
+            return Err(CertRefused::UnknownServer);
+        }
+        Ok(cert.check(&key, now_ms)?)
+    }
+}
+
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// All logs are looked through in every so many rounds of housekeeping, for rows that have become too old.
+const ALL_LOGS: u64 = 60;

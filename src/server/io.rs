@@ -1,0 +1,198 @@
+//! What happens to the core, and what it wants done.
+
+use crate::crypto::identity::PublicKey;
+use crate::store::{LogPage, Write};
+use crate::wire::frame::{Code, ToServer};
+use crate::wire::id::RoomId;
+use crate::wire::name::{FullName, Name};
+use crate::wire::text::Untrusted;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// Names one connection; the driver never uses a number twice.
+pub type SessionId = u64;
+/// A door key on its way to the hash.
+pub type Door = Zeroizing<[u8; 32]>;
+
+/// What the operator decides.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The server's name, the part after the `@`.
+    pub name: Name,
+    /// UDP port on this host that answers STUN Binding requests, 0 for none.
+    pub stun_port: u16,
+    /// How long rows are kept.
+    pub log_age: Duration,
+    /// Bytes of messages that each room's log keeps.
+    pub log_bytes: u64,
+    /// An empty public room that is unused for so long goes away.
+    pub room_ttl: Duration,
+    /// How long a client may be away before its leaf is removed; [`crate::limits::LOST_GRACE`] but for tests.
+    pub lost_grace: Duration,
+    /// A valid PHC hash of bytes that nobody knows, for doors of rooms that do not exist.
+    pub decoy_phc: String,
+}
+
+/// What happened, one at a time.
+#[derive(Debug)]
+pub enum Input {
+    /// A TLS handshake with a client certificate is over, and our Hello is on its way.
+    Connected {
+        /// The new connection.
+        session: SessionId,
+        /// The certificate's key.
+        key: PublicKey,
+        /// Whence.
+        addr: SocketAddr,
+    },
+    /// A frame of a client.
+    Frame(SessionId, ToServer),
+    /// A connection is gone.
+    Disconnected(SessionId),
+    /// To [`Output::CheckDoor`].
+    DoorChecked {
+        /// Its ticket.
+        ticket: u64,
+        /// Whether the door key fits the hash.
+        ok: bool,
+    },
+    /// To [`Output::HashDoor`].
+    DoorHashed {
+        /// Its ticket.
+        ticket: u64,
+        /// The PHC hash, `None` if it could not be made.
+        phc: Option<String>,
+    },
+    /// To [`Output::ReadLog`].
+    LogPage {
+        /// Its ticket.
+        ticket: u64,
+        /// What the store has.
+        page: LogPage,
+    },
+    /// The time of [`super::Core::next_timeout`] has come.
+    Timeout,
+    /// The server stops: everybody is told.
+    Drain,
+}
+
+/// What the core wants done, in this order.
+#[derive(Debug)]
+pub enum Output {
+    /// Make durable, in one transaction, before anything that follows. If that fails, the process must stop.
+    Store(Vec<Write>),
+    /// Send an encoded [`crate::wire::frame::ToClient`]; one allocation is shared by all its receivers.
+    Send {
+        /// To whom.
+        session: SessionId,
+        /// The frame, without the length prefix.
+        frame: Arc<[u8]>,
+    },
+    /// Send what waits, then close. The core has forgotten this session.
+    Close {
+        /// Whose.
+        session: SessionId,
+    },
+    /// Check a door key against a hash; at most [`crate::limits::HASHES_RUNNING`] of these and of [`Output::HashDoor`] are asked for
+    /// at once.
+    CheckDoor {
+        /// Goes back with the answer.
+        ticket: u64,
+        /// Argon2id, PHC format.
+        phc: Arc<str>,
+        /// The door key.
+        door: Door,
+    },
+    /// Hash a door key with a fresh salt.
+    HashDoor {
+        /// Goes back with the answer.
+        ticket: u64,
+        /// The door key.
+        door: Door,
+    },
+    /// Read a part of a log with [`crate::store::ServerStore::page`].
+    ReadLog {
+        /// Goes back with the answer.
+        ticket: u64,
+        /// Which room.
+        room: RoomId,
+        /// The rows after this number.
+        after: u64,
+    },
+    /// A line for the operator's log.
+    Log(LogEvent),
+}
+
+/// What the operator may know: who and where, never what is said, no passwords, no file names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogEvent {
+    /// Somebody is in.
+    LoggedIn {
+        /// Who.
+        name: FullName,
+        /// Whence.
+        addr: SocketAddr,
+    },
+    /// Somebody was not let in.
+    LoginRefused {
+        /// Whence.
+        addr: SocketAddr,
+        /// Why.
+        code: Code,
+    },
+    /// Somebody is gone.
+    LoggedOut {
+        /// Who.
+        name: FullName,
+        /// One word.
+        reason: &'static str,
+    },
+    /// A wrong room or password, by an address.
+    DoorRefused {
+        /// Whence.
+        addr: SocketAddr,
+    },
+    /// A room was made.
+    RoomCreated {
+        /// Its label.
+        label: Name,
+        /// Whether a password is asked for.
+        private: bool,
+    },
+    /// An unused public room went away.
+    RoomExpired {
+        /// Its label.
+        label: Name,
+    },
+    /// Text that a user wrote to the operator.
+    Operator {
+        /// Who.
+        from: FullName,
+        /// What.
+        text: Untrusted,
+    },
+    /// The server's own fault.
+    Fault {
+        /// What went wrong.
+        what: String,
+    },
+}
+
+impl fmt::Display for LogEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LoggedIn { name, addr } => write!(f, "{name} logged in from {addr}"),
+            Self::LoginRefused { addr, code } => write!(f, "login from {addr} refused: {}", code.as_str()),
+            Self::LoggedOut { name, reason } => write!(f, "{name} is gone: {reason}"),
+            Self::DoorRefused { addr } => write!(f, "wrong room or password from {addr}"),
+            Self::RoomCreated { label, private: true } => write!(f, "private room {label} created"),
+            Self::RoomCreated { label, private: false } => write!(f, "public room {label} created"),
+            Self::RoomExpired { label } => write!(f, "room {label} was unused and is gone"),
+            Self::Operator { from, text } => write!(f, "{from} to the operator: {text}"),
+            Self::Fault { what } => write!(f, "internal fault: {what}"),
+        }
+    }
+}

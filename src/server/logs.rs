@@ -1,0 +1,218 @@
+//! The log of a room: commits, messages, catching up.
+
+use super::core::{Answer, Core};
+use super::doors::What;
+use super::io::{Output, SessionId};
+use super::outbox::{not_member, too_many};
+use super::sessions::Asker;
+use crate::group::{self, Change, CheckedCommit, MessageError};
+use crate::limits::LOG_READS;
+use crate::store::{LogPage, Write, digest};
+use crate::wire::frame::{Code, Published, Push, Refusal, Reply};
+use crate::wire::id::RoomId;
+use crate::wire::log::{RemoveReason, Row, RowKind};
+use crate::wire::policy::RoomKind;
+use minicbor::bytes::{ByteArray, ByteVec};
+
+/// A commit as it was asked for.
+#[derive(Debug)]
+pub(super) struct Commit {
+    pub(super) room: RoomId,
+    pub(super) lease: Option<u64>,
+    pub(super) message: ByteVec,
+    pub(super) published: Published,
+}
+
+/// A catch-up that waits for the store.
+#[derive(Debug)]
+pub(super) struct Read {
+    session: SessionId,
+    request: u64,
+    room: RoomId,
+    after: u64,
+}
+
+impl Core {
+    /// A commit; one that replaces the join key waits for the hash of its new door key.
+    pub(super) fn commit(&mut self, asker: &Asker, id: u64, commit: Commit, door: Option<ByteArray<32>>) -> Answer {
+        let Some(door) = door else { return self.commit_now(asker, id, commit, None) };
+        self.judge(asker, &commit, true)?;
+        self.submit(asker, id, zeroize::Zeroizing::new(*door), What::Rotate(Box::new(commit)))?;
+        Ok(None)
+    }
+
+    /// Row, GroupInfo, tree, epoch and door are one batch of writes; who comes second in an epoch is refused as stale.
+    pub(super) fn commit_now(&mut self, asker: &Asker, id: u64, commit: Commit, door: Option<String>) -> Answer {
+        let checked = self.judge(asker, &commit, door.is_some())?;
+        let room_id = commit.room;
+        let room = self.rooms.get_mut(&room_id).ok_or_else(not_member)?;
+        let change = room.directory.apply(checked).map_err(|e| refusal(&e))?;
+        let logged = self.append(room_id, RowKind::Commit, commit.message.into(), None, Some(asker.session));
+        let (seq, time_ms) = logged.ok_or_else(not_member)?;
+        let room = self.rooms.get_mut(&room_id).ok_or_else(not_member)?;
+        let state = Box::new(room.state(seq));
+        self.out.write(Write::Epoch { room: room_id, state, door: door.clone() });
+        room.door = door.or(room.door.take());
+        self.out.reply(asker.session, id, Reply::Sequenced { seq, time_ms });
+        self.follow(asker, room_id, &change);
+        Ok(None)
+    }
+
+    fn judge(&self, asker: &Asker, commit: &Commit, new_door: bool) -> Result<CheckedCommit, Refusal> {
+        let not_allowed = |why: &str| Refusal::new(Code::NotAllowed, why.to_owned());
+        let room = self.rooms.get(&commit.room).ok_or_else(not_member)?;
+        let published = group::Published {
+            epoch: commit.published.epoch,
+            group_info: commit.published.group_info.to_vec(),
+            vouch: commit.published.vouch.as_ref().map(|v| **v),
+        };
+        let checked = room.directory.check_commit(&commit.message, published, &self.certs());
+        let checked = checked.map_err(|e| refusal(&e))?;
+        let change = checked.change();
+        if change.committer.key != asker.key {
+            return Err(not_allowed("the commit is somebody else's"));
+        }
+        if change.joined && commit.lease.is_none_or(|lease| !room.holds_lease(asker.session, lease)) {
+            return Err(
+                Refusal::new(Code::Stale, "a join needs the room's lease").hint(room.directory.epoch().to_string())
+            );
+        }
+        let rotated = change.policy.as_ref().is_some_and(|p| p.join_key() != room.directory.policy().join_key());
+        if rotated == new_door {
+            Ok(checked)
+        } else {
+            Err(not_allowed("a new join key and a new door key go together"))
+        }
+    }
+
+    /// Puts members, subscribers, leases and removals right after a commit.
+    fn follow(&mut self, asker: &Asker, id: RoomId, change: &Change) {
+        self.rooms.follow(&id, change);
+        let removed = change.removed.iter().map(|r| r.member.key);
+        let gone: Vec<_> = change.left.iter().map(|m| m.key).chain(removed).filter(|k| *k != asker.key).collect();
+        for key in &gone {
+            if let Some(session) = self.online.get(key).copied() {
+                self.unsubscribe(session, id);
+            }
+        }
+        if let Some(room) = self.rooms.get_mut(&id) {
+            room.committer = super::committer::Duty::default();
+            if change.joined {
+                room.wanted.remove(&asker.key);
+            }
+            let directory = &room.directory;
+            room.wanted.retain(|key, _| directory.is_member(key));
+            room.lost.retain(|key, _| directory.is_member(key));
+        }
+        if change.joined {
+            self.joined(asker, id);
+        }
+        self.settle(id);
+    }
+
+    /// An application message.
+    pub(super) fn post(&mut self, asker: &Asker, room_id: RoomId, message: Vec<u8>) -> Answer {
+        let room = self.rooms.get(&room_id).ok_or_else(not_member)?;
+        if let Some((seq, time_ms)) = room.recent.find(&digest(&message)) {
+            return Ok(Some(Reply::Sequenced { seq, time_ms }));
+        }
+        room.directory.check_private_message(&message).map_err(|e| refusal(&e))?;
+        if room.kind == RoomKind::Direct && !room.directory.members().all(|m| self.online.contains_key(&m.key)) {
+            return Err(super::directs::not_here());
+        }
+        let logged = self.append(room_id, RowKind::Message, message, None, Some(asker.session));
+        let (seq, time_ms) = logged.ok_or_else(not_member)?;
+        Ok(Some(Reply::Sequenced { seq, time_ms }))
+    }
+
+    /// Adds a row and pushes it to all subscribers but its sender. Number and time, `None` if there is no such room.
+    pub(super) fn append(
+        &mut self,
+        id: RoomId,
+        kind: RowKind,
+        bytes: Vec<u8>,
+        reason: Option<RemoveReason>,
+        sender: Option<SessionId>,
+    ) -> Option<(u64, u64)> {
+        let room = self.rooms.get_mut(&id)?;
+        let seq = room.head.checked_add(1)?;
+        let time_ms = self.wall_ms;
+        room.head = seq;
+        room.chain = room.chain.after(seq, kind, &bytes);
+        room.recent.add(digest(&bytes), seq, time_ms);
+        room.last_used_ms = room.last_used_ms.max(time_ms);
+        room.untrimmed = room.untrimmed.saturating_add(bytes.len() as u64);
+        let row = Row { seq, time_ms, kind, bytes: bytes.into(), reason };
+        self.out.write(Write::Append { room: id, row: row.clone(), chain: room.chain.0 });
+        let receivers = room.subscribers.keys().copied().filter(|s| Some(*s) != sender);
+        self.out.fan_out(receivers, Push::Row { room: id, row });
+        Some((seq, time_ms))
+    }
+
+    /// Catching up: the store is asked.
+    pub(super) fn read_log(&mut self, asker: &Asker, request: u64, room: RoomId, after: u64) -> Answer {
+        let session = self.sessions.get_mut(&asker.session).ok_or_else(not_member)?;
+        if session.reads >= LOG_READS {
+            return Err(too_many("too many requests at once"));
+        }
+        session.reads += 1;
+        let ticket = self.number();
+        self.reads.insert(ticket, Read { session: asker.session, request, room, after });
+        self.out.output(Output::ReadLog { ticket, room, after });
+        Ok(None)
+    }
+
+    /// The store's answer. The page that reaches the end subscribes; rows that were logged meanwhile make it one that does not.
+    pub(super) fn log_page(&mut self, ticket: u64, page: LogPage) {
+        let Some(read) = self.reads.remove(&ticket) else { return };
+        let Some(asker) = self.asker(read.session) else { return };
+        if let Some(session) = self.sessions.get_mut(&read.session) {
+            session.reads = session.reads.saturating_sub(1);
+        }
+        let permitted = self.permit(&asker, &crate::wire::frame::Request::Log { room: read.room, after: read.after });
+        let head = self.rooms.get(&read.room).map(|r| r.head);
+        let (Ok(()), Some(head)) = (permitted, head) else {
+            return self.out.refuse(asker.session, read.request, not_member());
+        };
+        if read.after > head || read.after.saturating_add(1) < page.first {
+            let refusal = Refusal::new(Code::Gap, "these rows are no longer kept");
+            return self.out.refuse(asker.session, read.request, refusal.hint(page.first.to_string()));
+        }
+        let live = page.rows.last().map_or(read.after, |row| row.seq) == head;
+        self.out.reply(asker.session, read.request, Reply::Log { rows: page.rows, live });
+        if live {
+            self.subscribe(asker.session, read.room);
+            self.settle(read.room);
+        }
+    }
+
+    /// Gives up what is too old or too much: in logs that grew by a part of their bound, and from time to time in all.
+    pub(super) fn trim_logs(&mut self, all: bool) {
+        let max_bytes = self.config.log_bytes;
+        let age = u64::try_from(self.config.log_age.as_millis()).unwrap_or(u64::MAX);
+        let before_ms = self.wall_ms.saturating_sub(age);
+        for room in self.rooms.iter_mut() {
+            if room.head > 0 && (all || room.untrimmed > max_bytes / TRIM_PART) {
+                room.untrimmed = 0;
+                self.out.write(Write::Trim { room: room.id, before_ms, max_bytes });
+            }
+        }
+    }
+}
+
+/// What a directory's error means to whoever sent the message.
+pub(super) fn refusal(error: &MessageError) -> Refusal {
+    let (code, hint) = match error {
+        MessageError::Stale { ours, .. } => (Code::Stale, Some(ours.to_string())),
+        MessageError::TooLong => (Code::TooLarge, None),
+        MessageError::Refused(group::Refusal::Full) => (Code::TooMany, None),
+        MessageError::Refused(_) | MessageError::NoSuchMember => (Code::NotAllowed, None),
+        MessageError::Malformed | MessageError::WrongRoom | MessageError::Invalid(_) | MessageError::Published => {
+            (Code::Malformed, None)
+        }
+    };
+    Refusal { code, message: error.to_string(), hint }
+}
+
+/// A log is trimmed when it has grown by this part of its bound.
+const TRIM_PART: u64 = 16;

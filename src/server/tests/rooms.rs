@@ -1,0 +1,216 @@
+use super::*;
+
+#[test]
+fn labels_are_unique_by_their_looks_and_a_private_room_needs_a_door() {
+    let mut world = World::new();
+    let mut alice = world.client(1, "alice");
+    world.create(&mut alice, RoomKind::Private);
+    for label in ["den", "dеn"] {
+        let mut bob = world.client(2, "bob");
+        let reply = world.try_create(&mut bob, Id([8; 16]), label, RoomKind::Public);
+        assert_eq!(code(&reply), Some(Code::LabelTaken), "{label}");
+    }
+    let mut bob = world.client(2, "bob");
+    assert_eq!(code(&world.try_create(&mut bob, Id([8; 16]), "DEN2", RoomKind::Public)), Some(Code::BadName));
+    assert_eq!(code(&world.try_create(&mut bob, DEN, "den2", RoomKind::Public)), Some(Code::NotAllowed));
+    let policy = Policy::new(RoomKind::Private, "vault".into(), bob.key(), Some(secret().public()));
+    let (_, grant) = Room::create(&bob.me, server().public(), [9; 16], policy, Some(secret())).unwrap();
+    let open = Request::CreateRoom { room: Id([9; 16]), door: None, published: published(0, &grant) };
+    assert_eq!(world.refused(bob.session, open), Code::NotAllowed);
+}
+
+#[test]
+fn only_public_rooms_are_listed() {
+    let mut world = World::new();
+    let mut alice = world.client(1, "alice");
+    world.create(&mut alice, RoomKind::Private);
+    world.try_create(&mut alice, Id([8; 16]), "square", RoomKind::Public);
+    let Reply::Rooms(rooms) = world.request(alice.session, Request::Rooms) else { panic!() };
+    let seen: Vec<_> = rooms.iter().map(|r| (r.room.clone(), r.members)).collect();
+    assert_eq!(seen, [(full("square"), 1)]);
+}
+
+#[test]
+fn messages_reach_all_others_in_order_and_their_sender_gets_a_number() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    world.create(&mut alice, RoomKind::Private);
+    world.join(&mut bob, RoomKind::Private);
+    world.catch(&mut alice);
+    assert!(matches!(world.say(&mut alice, "one"), Reply::Sequenced { seq: 2, .. }));
+    world.catch(&mut bob);
+    assert!(matches!(world.say(&mut bob, "two"), Reply::Sequenced { seq: 3, .. }));
+    world.catch(&mut alice);
+    assert_eq!((alice.texts, bob.texts), (vec!["two".to_owned()], vec!["one".to_owned()]));
+}
+
+#[test]
+fn who_is_not_in_a_room_gets_nothing_from_it() {
+    let mut world = World::new();
+    let mut alice = world.client(1, "alice");
+    world.create(&mut alice, RoomKind::Private);
+    let mallory = world.client(2, "mallory");
+    let message = alice.room.as_mut().unwrap().seal(b"x").unwrap();
+    for room in [DEN, Id([99; 16])] {
+        let post = Request::Post { room, message: message.clone().into() };
+        assert_eq!(world.refused(mallory.session, post), Code::NotMember);
+        assert_eq!(world.refused(mallory.session, Request::Log { room, after: 0 }), Code::NotMember);
+        let leave = Request::Leave { room, message: Vec::new().into() };
+        assert_eq!(world.refused(mallory.session, leave), Code::NotMember);
+        assert_eq!(world.refused(mallory.session, Request::NoState { room }), Code::NotMember);
+    }
+    let mut outsider = world.client(3, "outsider");
+    let reply = world.request(outsider.session, enter(1));
+    let (_, forged, _) = outsider.prepare_join(RoomKind::Private, reply);
+    assert_eq!(world.refused(mallory.session, forged), Code::NotMember, "no lease, no join");
+    outsider.room = None;
+}
+
+#[test]
+fn identical_bytes_are_logged_once_even_across_a_commit_and_a_restart() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    world.create(&mut alice, RoomKind::Public);
+    world.join(&mut bob, RoomKind::Public);
+    world.catch(&mut alice);
+    let message = alice.room.as_mut().unwrap().seal(b"once").unwrap();
+    let first = world.post(&mut alice, message.clone());
+    assert_eq!(world.post(&mut alice, message.clone()), first);
+    world.catch(&mut bob);
+    assert!(matches!(world.commit_pending(&mut bob), Reply::Sequenced { seq: 3, .. }));
+    world.catch(&mut alice);
+    assert_eq!(world.post(&mut alice, message.clone()), first);
+    let mut world = world.restart();
+    world.reconnect(&mut alice, 1);
+    assert_eq!(world.post(&mut alice, message), first);
+    world.reconnect(&mut bob, 2);
+    world.catch_up(&mut bob);
+    assert_eq!(bob.texts, ["once"]);
+}
+
+#[test]
+fn a_message_of_another_epoch_is_stale_and_of_another_kind_refused() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    world.create(&mut alice, RoomKind::Public);
+    let early = alice.room.as_mut().unwrap().seal(b"early").unwrap();
+    world.join(&mut bob, RoomKind::Public);
+    let Reply::Refused(refusal) = world.post(&mut alice, early) else { panic!() };
+    assert_eq!((refusal.code, refusal.hint.as_deref()), (Code::Stale, Some("1")));
+    for garbage in [vec![], vec![0; 100], b"hello in the clear".to_vec()] {
+        assert_eq!(code(&world.post(&mut bob, garbage)), Some(Code::Malformed));
+    }
+    let long = vec![0; crate::limits::SEALED_MAX + 1];
+    assert_eq!(code(&world.post(&mut bob, long)), Some(Code::TooLarge));
+}
+
+#[test]
+fn of_two_commits_in_one_epoch_the_second_is_stale_and_nothing_breaks() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    world.create(&mut alice, RoomKind::Private);
+    world.join(&mut bob, RoomKind::Private);
+    world.catch(&mut alice);
+    let late = alice.room.as_mut().unwrap().self_update().unwrap();
+    assert!(matches!(world.commit_pending(&mut bob), Reply::Sequenced { .. }));
+    assert_eq!(world.refused(alice.session, commit(late)), Code::Stale);
+    alice.room.as_mut().unwrap().own_commit_lost().unwrap();
+    world.catch(&mut alice);
+    assert!(matches!(world.commit_pending(&mut alice), Reply::Sequenced { .. }));
+    world.catch(&mut bob);
+    world.say(&mut bob, "still here");
+    world.catch(&mut alice);
+    assert_eq!(alice.texts, ["still here"]);
+}
+
+#[test]
+fn catching_up_comes_in_pages_and_the_last_one_subscribes() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    world.create(&mut alice, RoomKind::Public);
+    world.join(&mut bob, RoomKind::Public);
+    world.catch(&mut alice);
+    world.disconnect(&bob);
+    let many = crate::limits::LOG_PAGE_ROWS + 10;
+    for n in 0..many {
+        world.say(&mut alice, &n.to_string());
+    }
+    world.reconnect(&mut bob, 2);
+    let first = Request::Log { room: DEN, after: bob.seen };
+    let Reply::Log { rows, live: false } = world.request(bob.session, first) else { panic!() };
+    assert_eq!(rows.len(), crate::limits::LOG_PAGE_ROWS);
+    world.say(&mut alice, "not yet");
+    assert!(world.pushes(bob.session).is_empty());
+    world.catch_up(&mut bob);
+    assert_eq!(bob.texts.len(), many + 1);
+    world.say(&mut alice, "now");
+    world.catch(&mut bob);
+    assert_eq!(bob.texts.last().map(String::as_str), Some("now"));
+}
+
+#[test]
+fn below_the_bound_of_the_log_is_a_gap() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    world.create(&mut alice, RoomKind::Public);
+    world.join(&mut bob, RoomKind::Public);
+    world.catch(&mut alice);
+    world.disconnect(&bob);
+    let text = "x".repeat(crate::limits::TEXT_MAX);
+    for _ in 0..100 {
+        world.say(&mut alice, &text);
+        world.feed(Input::Frame(alice.session, ToServer::Alive));
+    }
+    world.pass(Duration::from_secs(61));
+    world.reconnect(&mut bob, 2);
+    let Reply::Refused(gap) = world.request(bob.session, Request::Log { room: DEN, after: bob.seen }) else { panic!() };
+    assert_eq!(gap.code, Code::Gap);
+    let first: u64 = gap.hint.unwrap().parse().unwrap();
+    let again = Request::Log { room: DEN, after: first - 1 };
+    assert!(matches!(world.request(bob.session, again), Reply::Log { rows, .. } if rows[0].seq == first));
+    let ahead = Request::Log { room: DEN, after: 1_000_000 };
+    assert_eq!(world.refused(bob.session, ahead), Code::Gap);
+}
+
+#[test]
+fn rows_that_are_too_old_are_given_up() {
+    let mut world = World::new();
+    let mut alice = world.client(1, "alice");
+    world.create(&mut alice, RoomKind::Private);
+    world.say(&mut alice, "old");
+    world.pass(config().log_age + Duration::from_secs(2 * 3600));
+    assert_eq!(world.store.page(&DEN, 0).unwrap().first, 2);
+}
+
+#[test]
+fn an_empty_public_room_goes_away_and_a_private_one_stays() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    world.create(&mut alice, RoomKind::Private);
+    world.try_create(&mut bob, Id([8; 16]), "square", RoomKind::Public);
+    world.disconnect(&alice);
+    world.disconnect(&bob);
+    world.pass(Duration::from_secs(3000));
+    assert_eq!(world.core.room_count(), 2);
+    world.pass(Duration::from_secs(700));
+    assert_eq!(world.core.room_count(), 1);
+    assert!(world.log.contains(&LogEvent::RoomExpired { label: name("square") }));
+    let mut world = world.restart();
+    let mut bob = world.client(2, "bob");
+    let again = world.try_create(&mut bob, Id([8; 16]), "square", RoomKind::Public);
+    assert!(matches!(again, Reply::Sequenced { .. }), "its label is free again");
+    assert_eq!(world.core.room_count(), 2);
+}
+
+#[test]
+fn one_may_be_in_so_many_rooms_only() {
+    let mut world = World::new();
+    let mut alice = world.client(1, "alice");
+    for n in 0..u8::try_from(crate::limits::ROOMS_PER_CLIENT).unwrap() {
+        world.try_create(&mut alice, Id([n + 50; 16]), &format!("r{n}x"), RoomKind::Public);
+    }
+    let mut bob = world.client(2, "bob");
+    world.create(&mut bob, RoomKind::Public);
+    assert_eq!(world.refused(alice.session, Request::Enter { room: DEN, door: None }), Code::TooMany);
+    assert_eq!(code(&world.try_create(&mut alice, Id([1; 16]), "one", RoomKind::Public)), Some(Code::TooMany));
+}

@@ -1,0 +1,148 @@
+use super::*;
+use crate::crypto::identity::PublicKey;
+use crate::wire::id::Id;
+use crate::wire::log::{Chain, RemoveReason, Row, RowKind};
+use crate::wire::name::Name;
+use crate::wire::policy::RoomKind;
+
+const DEN: crate::wire::id::RoomId = Id([1; 16]);
+
+fn room() -> LoadedRoom {
+    LoadedRoom {
+        id: DEN,
+        label: Some(Name::parse("den").unwrap()),
+        kind: RoomKind::Private,
+        door: Some("phc".into()),
+        state: RoomState { epoch: 0, since: 0, group_info: vec![1], tree: vec![2], vouch: Some([3; 64]) },
+        head: 0,
+        chain: Chain::start(&DEN).0,
+        last_used_ms: 5,
+        standing: Vec::new(),
+        recent: Vec::new(),
+    }
+}
+
+fn row(seq: u64, kind: RowKind, bytes: &[u8]) -> Write {
+    let row = Row { seq, time_ms: seq * 1000, kind, bytes: bytes.to_vec().into(), reason: None };
+    Write::Append { room: DEN, row, chain: [u8::try_from(seq).unwrap(); 32] }
+}
+
+fn with_room() -> ServerStore {
+    let mut store = ServerStore::in_memory().unwrap();
+    store.apply(&[Write::NewRoom(Box::new(room()))]).unwrap();
+    store
+}
+
+#[test]
+fn what_is_applied_is_loaded_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (name, key) = (Name::parse("bob").unwrap(), PublicKey::from_bytes([9; 32]));
+    let state = RoomState { epoch: 1, since: 1, group_info: vec![4], tree: vec![5], vouch: None };
+    let secret = {
+        let mut store = ServerStore::open(dir.path()).unwrap();
+        let writes = [
+            Write::Name { name: name.clone(), key, since_ms: 1 },
+            Write::Instance { key, instance: Id([2; 16]) },
+            Write::Instance { key, instance: Id([3; 16]) },
+            Write::NewRoom(Box::new(room())),
+            row(1, RowKind::Commit, b"commit"),
+            Write::Epoch { room: DEN, state: Box::new(state.clone()), door: Some("new".into()) },
+            row(2, RowKind::Proposal, b"proposal"),
+        ];
+        store.apply(&writes).unwrap();
+        store.load().unwrap().secret
+    };
+    let loaded = ServerStore::open(dir.path()).unwrap().load().unwrap();
+    assert_eq!(loaded.secret.bytes(), secret.bytes());
+    assert_eq!((loaded.names, loaded.instances), (vec![(name, key)], vec![(key, Id([3; 16]))]));
+    let standing = vec![StandingRow { bytes: b"proposal".to_vec(), reason: None }];
+    let recent = vec![(1, 1000, digest(b"commit")), (2, 2000, digest(b"proposal"))];
+    let expected = LoadedRoom {
+        door: Some("new".into()),
+        state,
+        head: 2,
+        chain: [2; 32],
+        last_used_ms: 2000,
+        standing,
+        recent,
+        ..room()
+    };
+    assert_eq!(loaded.rooms, [expected]);
+}
+
+#[test]
+fn a_batch_is_all_or_nothing() {
+    let mut store = with_room();
+    let hole = [row(1, RowKind::Message, b"a"), row(3, RowKind::Message, b"b")];
+    assert!(store.apply(&hole).is_err());
+    assert_eq!(store.load().unwrap().rooms[0].head, 0);
+    assert!(store.page(&DEN, 0).unwrap().rows.is_empty());
+    assert!(store.apply(&[row(1, RowKind::Message, b"a"), row(1, RowKind::Message, b"a")]).is_err());
+}
+
+#[test]
+fn pages_are_bounded_in_bytes_but_never_empty() {
+    let mut store = with_room();
+    let big = vec![0; crate::limits::LOG_PAGE_BYTES];
+    let rows = [row(1, RowKind::Message, &big), row(2, RowKind::Message, &big), row(3, RowKind::Message, b"x")];
+    store.apply(&rows).unwrap();
+    let seqs = |after| store.page(&DEN, after).unwrap().rows.iter().map(|r| r.seq).collect::<Vec<_>>();
+    assert_eq!((seqs(0), seqs(1), seqs(2), seqs(3)), (vec![1], vec![2], vec![3], vec![]));
+}
+
+#[test]
+fn a_trimmed_log_begins_later_and_keeps_standing_proposals() {
+    let mut store = with_room();
+    let mut removal = row(1, RowKind::Proposal, b"remove");
+    if let Write::Append { row, .. } = &mut removal {
+        row.reason = Some(RemoveReason::Lost);
+    }
+    let rest = (2..=5).map(|seq| row(seq, RowKind::Message, &[0; 100]));
+    let writes: Vec<Write> = std::iter::once(removal).chain(rest).collect();
+    store.apply(&writes).unwrap();
+    store.apply(&[Write::Trim { room: DEN, before_ms: 2500, max_bytes: 10_000 }]).unwrap();
+    assert_eq!(store.page(&DEN, 0).unwrap(), LogPage { rows: Vec::new(), first: 3 });
+    store.apply(&[Write::Trim { room: DEN, before_ms: 0, max_bytes: 150 }]).unwrap();
+    assert_eq!(store.page(&DEN, 4).unwrap().first, 5);
+    let standing = &store.load().unwrap().rooms[0].standing;
+    assert_eq!(standing[..], [StandingRow { bytes: b"remove".to_vec(), reason: Some(RemoveReason::Lost) }]);
+    store.apply(&[row(6, RowKind::Message, b"on")]).unwrap();
+    assert_eq!(store.page(&DEN, 4).unwrap().rows.len(), 2);
+}
+
+#[test]
+fn a_removed_room_takes_its_log_along() {
+    let mut store = with_room();
+    store.apply(&[row(1, RowKind::Message, b"a"), Write::RemoveRoom { room: DEN }]).unwrap();
+    assert!(store.load().unwrap().rooms.is_empty());
+    store.apply(&[Write::NewRoom(Box::new(room())), row(1, RowKind::Message, b"b")]).unwrap();
+    assert_eq!(store.page(&DEN, 0).unwrap().rows.len(), 1);
+}
+
+#[test]
+fn a_data_directory_has_one_owner_and_is_private() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut store = ServerStore::open(&data).unwrap();
+    store.apply(&[Write::NewRoom(Box::new(room()))]).unwrap();
+    let error = ServerStore::open(&data).unwrap_err().to_string();
+    assert!(error.ends_with(&format!("is in use by process {}", std::process::id())), "{error}");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&data), 0o700);
+    for file in fs::read_dir(&data).unwrap() {
+        let path = file.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    drop(store);
+    assert!(ServerStore::open(&data).is_ok());
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(ServerStore::open(dir.path()).unwrap());
+    let db = Connection::open(dir.path().join(DATABASE)).unwrap();
+    db.execute("UPDATE schema_version SET version = 99", []).unwrap();
+    drop(db);
+    assert!(matches!(ServerStore::open(dir.path()), Err(StoreError::Newer { found: 99, .. })));
+}
