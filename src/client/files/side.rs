@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -135,12 +136,16 @@ pub fn start(config: FilesConfig) -> Result<FilesHandle, StartError> {
                 Err(error) => tracing::error!("the UDP port cannot be used: {error}"),
             }
         });
+        // A name that is still being looked up holds nobody up.
+        runtime.shutdown_timeout(THREADS_END);
     })?;
     Ok(FilesHandle { commands, events, local, news: results, stop: Some(stop), thread: Some(thread) })
 }
 
 /// Hashes of requested files, and searches, that may run at once; more wait.
 const BLOCKING_THREADS: usize = 8;
+/// How long hashes that were given up have to notice.
+const THREADS_END: Duration = Duration::from_millis(500);
 /// Commands that may wait.
 const COMMANDS_WAITING: usize = 256;
 /// Events that the client may leave unread before progress is left out.
