@@ -118,7 +118,12 @@ impl Engine {
             if leaving.is_some_and(|until| self.runs.is_empty() || now >= until) {
                 return;
             }
-            let deadline = if more { now } else { self.deadline(now) };
+            let deadline = match self.blocked {
+                // Deadlines that have passed cannot be met before there is room again.
+                Some(_) => now + BLOCKED_TICK,
+                None if more => now,
+                None => self.deadline(now),
+            };
             tokio::select! {
                 _ = self.port.readable() => self.receive(&mut buffer),
                 _ = self.port.writable(), if self.blocked.is_some() => self.send_blocked(),
@@ -270,5 +275,7 @@ const OUTBOX_WITH_PROGRESS: usize = 64;
 const SEARCHES_WAITING: usize = 64;
 /// How often the engine looks around when nothing happens.
 const IDLE_TICK: Duration = Duration::from_secs(1);
+/// How often timeouts are looked at while nothing can be sent.
+const BLOCKED_TICK: Duration = Duration::from_millis(10);
 /// How long peers have to confirm that they heard us leave.
 const LEAVING: Duration = Duration::from_millis(300);
