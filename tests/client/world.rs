@@ -396,7 +396,7 @@ impl World {
                     let page = self.store.as_ref().unwrap().page(&room, after).unwrap();
                     self.server.handle(self.now, wall, server::Input::LogPage { ticket, page });
                 }
-                Output::Log(_) => {}
+                Output::Admitted { .. } | Output::Log(_) => {}
             }
         }
     }
