@@ -17,6 +17,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod channel;
 pub mod cli;
 pub mod client;
 pub mod crypto;
@@ -25,4 +26,5 @@ pub mod limits;
 pub mod net;
 pub mod server;
 pub mod store;
+pub mod transfer;
 pub mod wire;

@@ -25,6 +25,21 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
+    /// The exit code of a number; what is none of ours is a failure.
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            0 => Self::Done,
+            2 => Self::Usage,
+            3 => Self::Unreachable,
+            4 => Self::Refused,
+            5 => Self::NotFound,
+            6 => Self::PeerRefused,
+            7 => Self::Verification,
+            130 => Self::Interrupted,
+            _ => Self::Failed,
+        }
+    }
+
     /// The number.
     pub const fn code(self) -> u8 {
         self as u8

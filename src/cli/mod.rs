@@ -2,11 +2,14 @@
 
 pub mod args;
 pub mod cert;
+pub mod client;
 pub mod completions;
 pub mod config;
+pub mod demo;
+pub mod drive;
 pub mod exit;
+pub mod fetch;
 pub mod id;
-pub mod linking;
 pub mod logging;
 pub mod man;
 pub mod places;
@@ -41,6 +44,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
 fn dispatch(command: Command) -> Result<ExitCode, Report> {
     match command {
         Command::Server(args) => server::run(args),
+        Command::Client(args) => client::run(*args),
+        Command::Fetch(args) => fetch::run(*args),
+        Command::Demo(args) => demo::run(&args),
         Command::Cert(args) => cert::run(args),
         Command::Id(args) => id::run(args),
         Command::Completions(args) => completions::run(&args),

@@ -3,6 +3,7 @@
 use super::config::ConfigError;
 use super::exit::ExitCode;
 use super::secrets::SecretSourceError;
+use crate::client::files;
 use crate::crypto::keyfile::KeyFileError;
 use crate::net::link::LinkError;
 use crate::net::pem::PemError;
@@ -148,6 +149,18 @@ impl From<StartError> for Report {
             }
             error @ StartError::Listen { .. } => Self::new(ExitCode::Failed, error),
         }
+    }
+}
+
+impl From<files::StartError> for Report {
+    fn from(error: files::StartError) -> Self {
+        let hint = match &error {
+            files::StartError::Port(_) => "choose another port with --udp",
+            files::StartError::Share(_) => "name a folder that is there with --share",
+            files::StartError::Downloads { .. } => "name a folder that you can write with --downloads",
+            files::StartError::System(_) => return Self::new(ExitCode::Failed, error),
+        };
+        Self::new(ExitCode::Failed, error).hint(hint)
     }
 }
 

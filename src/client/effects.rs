@@ -2,8 +2,11 @@
 
 use super::event::Event;
 use crate::crypto::identity::PublicKey;
+use crate::crypto::room::RoomKeys;
+use crate::crypto::secret::Secret;
 use crate::wire::frame::{ToClient, ToServer, Welcome};
-use crate::wire::id::{SearchId, TransferId};
+use crate::wire::id::{RoomId, SearchId, TransferId};
+use crate::wire::invite::Invite;
 use crate::wire::name::{FullName, Name};
 use crate::wire::payload::{FileRefusal, FileRow};
 use std::net::SocketAddr;
@@ -23,12 +26,28 @@ pub enum Input {
     },
     /// A frame of the server.
     Frame(ToClient),
-    /// A line of the user's, or a command object.
+    /// What the command line asked for, before any command. Counted as a command, see [`Effect::CommandDone`].
+    Start(Box<Start>),
+    /// A line of the user's, or a command object. Commands are counted from 1 in the order in which they come.
     Command {
         /// As typed, without the line end.
         line: String,
         /// Given back on all that follows from it.
         tag: Option<String>,
+    },
+    /// To [`Effect::AskPassword`]; `None` if there is nobody to ask.
+    Password {
+        /// The command's number.
+        number: u64,
+        /// As typed.
+        password: Option<Secret>,
+    },
+    /// To [`Effect::DeriveRoom`].
+    RoomDerived {
+        /// As asked.
+        ticket: u64,
+        /// What the password gives.
+        keys: Box<RoomKeys>,
     },
     /// Standard input has ended: finish transfers, then leave.
     EndOfInput,
@@ -36,6 +55,34 @@ pub enum Input {
     Files(FilesEvent),
     /// Time passed; see `Core::next_timeout`.
     Timeout,
+}
+
+/// Rooms that the command line names.
+#[derive(Debug)]
+pub enum Start {
+    /// `--create --room ROOM`.
+    Create {
+        /// As typed.
+        room: String,
+        /// Whether a password is needed to join.
+        private: bool,
+        /// A private room's; one is generated where none is given.
+        password: Option<Secret>,
+    },
+    /// `--room ROOM`.
+    Join {
+        /// As typed.
+        room: String,
+        /// If it is private.
+        password: Option<Secret>,
+    },
+    /// `--invite URL`, which may name a room.
+    Invited {
+        /// As read.
+        invite: Box<Invite>,
+        /// If the invite has none.
+        password: Option<Secret>,
+    },
 }
 
 /// A link that stands.
@@ -65,6 +112,43 @@ pub enum Effect {
     },
     /// To the file side.
     Files(FilesCommand),
+    /// Run [`RoomKeys::derive`] away from the core (64 MiB, a tenth of a second); answered by [`Input::RoomDerived`].
+    DeriveRoom {
+        /// Given back.
+        ticket: u64,
+        /// Of the room.
+        password: Secret,
+        /// The salt.
+        room: RoomId,
+    },
+    /// A private room's password is missing; answered by [`Input::Password`].
+    AskPassword {
+        /// The command's number.
+        number: u64,
+        /// `LABEL@SERVER`.
+        room: String,
+    },
+    /// Keep for ever that this name belongs to this key.
+    Pin {
+        /// Who.
+        name: FullName,
+        /// Their identity key.
+        key: PublicKey,
+    },
+    /// A command has come to its end, good or bad: what it caused has been told.
+    CommandDone {
+        /// Which, counted from 1.
+        number: u64,
+        /// As given.
+        tag: Option<String>,
+        /// Exit code of a script in which this is the first failure; 0 is success.
+        code: u8,
+    },
+    /// The server does not answer: end this link and make a new one.
+    DropLink {
+        /// For people.
+        reason: String,
+    },
     /// End the link cleanly, then the process with this exit code.
     Exit(u8),
 }

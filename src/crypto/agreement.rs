@@ -62,6 +62,18 @@ impl ModeList {
         Self(modes.iter().map(|mode| mode.name()).collect::<Vec<_>>().join(","))
     }
 
+    /// The names on it, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.split(',')
+    }
+
+    /// The list with these names in this order, as a peer sent them; `None` if they could not stand on one.
+    pub fn from_names(names: &[String]) -> Option<Self> {
+        let len: usize = names.iter().map(|name| name.len() + 1).sum();
+        let plain = |name: &String| !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b',');
+        (len <= MODES_MAX && names.iter().all(plain)).then(|| Self(names.join(",")))
+    }
+
     /// Whether the mode is on it.
     pub fn has(&self, mode: Mode) -> bool {
         self.0.split(',').any(|name| name == mode.name())

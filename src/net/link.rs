@@ -23,6 +23,7 @@ use crate::wire::pin::ServerPin;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, RootCertStore};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::io::ReadHalf;
 use tokio::net::{TcpStream, lookup_host};
@@ -61,6 +62,8 @@ pub struct Established {
     pub welcome: Welcome,
     /// To be remembered for the next time.
     pub pin: ServerPin,
+    /// The server's address in use.
+    pub peer: IpAddr,
 }
 
 /// The receiving side of a link.
@@ -177,6 +180,7 @@ struct Met {
     writer: tokio::io::WriteHalf<TlsStream<TcpStream>>,
     presented: Presented,
     tls: String,
+    peer: IpAddr,
 }
 
 enum MeetError {
@@ -207,6 +211,7 @@ async fn meet(dial: &Dial, expect: Option<[u8; 32]>, with_identity: bool) -> Res
         .map_err(LinkError::from)?;
     let config = tls::client_config(certs, with_identity.then_some(&dial.identity)).map_err(LinkError::from)?;
     let tcp = dial_tcp(&dial.endpoint).await?;
+    let peer = tcp.peer_addr().map_err(|e| LinkError::Broken(e.to_string()))?.ip();
     let handshake = TlsConnector::from(config).connect(server_name(&dial.endpoint.host)?, tcp);
     let stream = timeout(HANDSHAKE_DEADLINE, handshake)
         .await
@@ -229,7 +234,7 @@ async fn meet(dial: &Dial, expect: Option<[u8; 32]>, with_identity: bool) -> Res
     let key = hello::check(&hello, &exporter).map_err(LinkError::from)?;
     let (address, authority) = (dial.endpoint.to_string(), dial.authority.is_some());
     let presented = Presented { address, server: hello.server, key, tls_key, authority };
-    Ok(Met { reader, writer, presented, tls: described })
+    Ok(Met { reader, writer, presented, tls: described, peer })
 }
 
 async fn dial_tcp(endpoint: &Endpoint) -> Result<TcpStream, LinkError> {
@@ -257,8 +262,8 @@ async fn dial_tcp(endpoint: &Endpoint) -> Result<TcpStream, LinkError> {
 
 fn server_name(host: &Host) -> Result<ServerName<'static>, LinkError> {
     match host {
-        Host::V4(address) => Ok(ServerName::IpAddress(std::net::IpAddr::from(*address).into())),
-        Host::V6(address) => Ok(ServerName::IpAddress(std::net::IpAddr::from(*address).into())),
+        Host::V4(address) => Ok(ServerName::IpAddress(IpAddr::from(*address).into())),
+        Host::V6(address) => Ok(ServerName::IpAddress(IpAddr::from(*address).into())),
         Host::Name(name) => {
             ServerName::try_from(name.clone()).map_err(|_| LinkError::Protocol("its host name is not a DNS name"))
         }
@@ -310,7 +315,7 @@ fn verdict(verdict: Verdict, presented: &Presented) -> Result<(), LinkError> {
 }
 
 async fn log_in(dial: &Dial, met: Met) -> Result<(Established, FrameSender, LinkReceiver), LinkError> {
-    let Met { mut reader, writer, presented, tls } = met;
+    let Met { mut reader, writer, presented, tls, peer } = met;
     let (sender, writing) = frame_queue(writer, SESSION_QUEUE_BYTES, WRITE_DEADLINE);
     let writing = tokio::spawn(writing);
     let login = Login { version: VERSION, name: dial.name.clone(), instance: dial.instance };
@@ -321,7 +326,8 @@ async fn log_in(dial: &Dial, met: Met) -> Result<(Established, FrameSender, Link
         ToClient::Welcome(welcome) => {
             receiver.reader.set_max(FRAME_MAX);
             let pin = presented.pin();
-            let established = Established { server: presented.server, server_key: presented.key, tls, welcome, pin };
+            let established =
+                Established { server: presented.server, server_key: presented.key, tls, welcome, pin, peer };
             Ok((established, sender, receiver))
         }
         ToClient::Refused(refusal) => Err(LinkError::Refused(refusal)),

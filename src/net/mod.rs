@@ -1,4 +1,4 @@
-//! TLS, framed streams and the client's link to a server. IO.
+//! TLS, framed streams, the client's link to a server, and its UDP port. IO.
 
 pub mod framed;
 pub mod hello;
@@ -8,4 +8,5 @@ pub mod queue;
 pub mod stun;
 pub mod tls;
 pub mod trust;
+pub mod udp;
 pub mod verify;

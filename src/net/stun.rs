@@ -20,6 +20,33 @@ pub fn answer(datagram: &[u8], source: SocketAddr) -> Option<Vec<u8>> {
     Some(response.finish())
 }
 
+/// A Binding request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// To send.
+    pub bytes: Vec<u8>,
+    /// Random, 96 bits; the answer bears it.
+    pub transaction: u128,
+}
+
+/// Asks how our address looks.
+pub fn request() -> Question {
+    let request = Message::builder_request(BINDING, MessageWriteVec::new());
+    let transaction = request.transaction_id().into();
+    Question { bytes: request.finish(), transaction }
+}
+
+/// Our address in the answer to the request `transaction`; `None` for all else.
+pub fn mapped(datagram: &[u8], transaction: u128) -> Option<SocketAddr> {
+    let answer = Message::from_bytes(datagram).ok()?;
+    let ours = u128::from(answer.transaction_id()) == transaction;
+    if !ours || !answer.has_method(BINDING) || !answer.has_class(MessageClass::Success) {
+        return None;
+    }
+    let seen = answer.attribute::<XorMappedAddress>().ok()?.addr(answer.transaction_id());
+    Some(SocketAddr::new(seen.ip().to_canonical(), seen.port()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,6 +64,19 @@ mod tests {
             let message = Message::from_bytes(&bytes).unwrap();
             let address = message.attribute::<XorMappedAddress>().unwrap().addr(message.transaction_id());
             assert_eq!(address, shown.parse().unwrap());
+        }
+    }
+
+    #[test]
+    fn only_the_answer_to_the_question_tells_an_address() {
+        let (question, other) = (request(), request());
+        let source = "192.0.2.7:4000".parse().unwrap();
+        let bytes = answer(&question.bytes, source).unwrap();
+        assert_eq!(mapped(&bytes, question.transaction), Some(source));
+        assert_eq!(mapped(&bytes, other.transaction), None);
+        assert_eq!(mapped(&question.bytes, question.transaction), None);
+        for len in 0..bytes.len() {
+            assert_eq!(mapped(&bytes[..len], question.transaction), None);
         }
     }
 

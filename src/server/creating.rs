@@ -3,7 +3,7 @@
 use super::attempts::source;
 use super::core::{Answer, Core};
 use super::doors::What;
-use super::io::LogEvent;
+use super::io::{Door, LogEvent};
 use super::outbox::too_many;
 use super::room::Room;
 use super::sessions::Asker;
@@ -43,7 +43,7 @@ impl Core {
         match (new.directory.policy().kind, door) {
             (RoomKind::Public, None) => self.make_room(asker, new, None),
             (RoomKind::Private, Some(door)) => {
-                let door = zeroize::Zeroizing::new(*door);
+                let door = Door::new(*door);
                 self.submit(asker, id, door, What::Create(Box::new(new)))?;
                 Ok(None)
             }

@@ -2,7 +2,7 @@
 
 use super::attempts::source;
 use super::core::{Answer, Core};
-use super::io::SessionId;
+use super::io::{Door, SessionId};
 use super::outbox::{too_many, wrong_room_or_password};
 use super::room::Room;
 use super::sessions::Asker;
@@ -76,7 +76,7 @@ impl Core {
             return self.wait_for_lease(asker, id, room);
         }
         let door = door.ok_or_else(wrong_room_or_password)?;
-        self.knock(asker, id, room, zeroize::Zeroizing::new(*door))?;
+        self.knock(asker, id, room, Door::new(*door))?;
         Ok(None)
     }
 

@@ -2,7 +2,7 @@
 
 use super::core::{Answer, Core};
 use super::doors::What;
-use super::io::{Output, SessionId};
+use super::io::{Door, Output, SessionId};
 use super::outbox::{not_member, too_many};
 use super::sessions::Asker;
 use crate::group::{self, Change, CheckedCommit, MessageError};
@@ -38,7 +38,7 @@ impl Core {
         self.may_commit(asker)?;
         let Some(door) = door else { return self.commit_now(asker, id, commit, None) };
         self.judge(asker, &commit, true)?;
-        self.submit(asker, id, zeroize::Zeroizing::new(*door), What::Rotate(Box::new(commit)))?;
+        self.submit(asker, id, Door::new(*door), What::Rotate(Box::new(commit)))?;
         Ok(None)
     }
 

@@ -160,3 +160,27 @@ fn one_data_directory_serves_one_server_and_an_open_identity_none() {
     assert_eq!(code, 1);
     assert!(err.contains("open to others (mode 0644)"), "{err}");
 }
+
+#[test]
+fn a_client_trusts_a_stranger_only_when_told_and_a_changed_server_never() {
+    let home = tempdir().unwrap();
+    let server = Server::start(home.path(), &[]);
+    let address = format!("127.0.0.1:{}", server.invite.port);
+    let client = |arguments: &[&str]| {
+        let fixed = ["client", "--server", &address, "--name", "bob", "--exec", "get_rooms"];
+        run(home.path(), &[&fixed, arguments].concat())
+    };
+    let (code, _, err) = client(&[]);
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("is not known") && err.contains(&server.invite.pin.to_string()), "{err}");
+    let (code, _, err) = client(&["--trust-on-first-use"]);
+    assert_eq!(code, 0, "{err}");
+    let (code, _, err) = client(&[]);
+    assert_eq!(code, 0, "it is known now: {err}");
+    assert_eq!(server.stop().0, Some(0));
+    fs::remove_dir_all(home.path().join(".local/share/secchat/server")).unwrap();
+    let _impostor = Server::start(home.path(), &["--listen", &address]);
+    let (code, _, err) = client(&["--trust-on-first-use"]);
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("has changed"), "{err}");
+}

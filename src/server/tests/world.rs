@@ -6,6 +6,7 @@ pub(super) struct World {
     pub(super) store: ServerStore,
     pub(super) now: Duration,
     pub(super) inbox: BTreeMap<SessionId, VecDeque<ToClient>>,
+    pub(super) admitted: Vec<SessionId>,
     pub(super) closed: Vec<SessionId>,
     pub(super) log: Vec<LogEvent>,
     /// Hash work that was asked for: the ticket, and the answer to it.
@@ -29,6 +30,7 @@ impl World {
             store,
             now: Duration::ZERO,
             inbox: BTreeMap::new(),
+            admitted: Vec::new(),
             closed: Vec::new(),
             log: Vec::new(),
             hashes: VecDeque::new(),
@@ -72,14 +74,15 @@ impl World {
                 let frame = ToClient::from_bytes(&frame, 1 << 20).unwrap();
                 self.inbox.entry(session).or_default().push_back(frame);
             }
+            Output::Admitted { session } => self.admitted.push(session),
             Output::Close { session } => self.closed.push(session),
             Output::CheckDoor { ticket, phc, door } => {
-                let ok = *phc == format!("phc {:?}", *door);
+                let ok = *phc == format!("phc {:?}", door.as_bytes());
                 self.checked.push(phc.to_string());
                 self.hashes.push_back(Input::DoorChecked { ticket, ok });
             }
             Output::HashDoor { ticket, door } => {
-                self.hashes.push_back(Input::DoorHashed { ticket, phc: Some(format!("phc {:?}", *door)) });
+                self.hashes.push_back(Input::DoorHashed { ticket, phc: Some(format!("phc {:?}", door.as_bytes())) });
             }
             Output::ReadLog { ticket, room, after } => {
                 let page = self.store.page(&room, after).unwrap();

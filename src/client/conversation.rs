@@ -1,0 +1,356 @@
+//! One room or direct conversation: its log processed strictly in order, every message checked against what its sender says it saw.
+
+use super::core::Ticket;
+use super::history::{Flaw, History, Place};
+use super::outbox::{Item, Outbox};
+use crate::crypto::identity::PublicKey;
+use crate::crypto::room::RoomKeys;
+use crate::crypto::secret::Secret;
+use crate::group::{By, CertCheck, Change, Integrity, MemberInfo, ReceiveError, Received, Room, Sealer};
+use crate::wire::id::{MessageId, RoomId};
+use crate::wire::log::{Chain, RemoveReason, Row, RowKind};
+use crate::wire::name::FullName;
+use crate::wire::payload::Envelope;
+use crate::wire::policy::RoomKind;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub(super) struct Conversation {
+    pub id: RoomId,
+    pub kind: Kind,
+    pub room: Room,
+    pub outbox: Outbox,
+    pub history: History,
+    /// Rows are fetched from the log; what is pushed meanwhile comes with them.
+    pub syncing: bool,
+    /// A direct conversation that the server has not taken up yet.
+    pub founding: bool,
+    /// Somebody broke the rules in a way that we cannot follow: nothing is sent or shown until we join again.
+    pub held: bool,
+    /// A new join is under way, after a gap in the log.
+    pub rejoining: bool,
+    /// Our own commit, on its way out of this epoch.
+    pub commit: Option<(u64, Vec<u8>)>,
+    /// We wait for an epoch after this one.
+    pub stale: Option<u64>,
+    /// `/leave` was said, by this command.
+    pub leaving: Option<Ticket>,
+    /// Our SelfRemove is on its way.
+    pub left: bool,
+    /// Rows before our join, which we can only chain, and the commit that took us in.
+    pub joined_at: Option<(u64, Vec<u8>)>,
+    /// When our leaf is renewed next.
+    pub renew_at: Duration,
+    session: [u8; 8],
+    counter: u64,
+    /// The counter of our last message in the log.
+    logged: u64,
+    /// A message was refused for good: what is left is counted anew once nothing is on its way.
+    recount: bool,
+    reasons: BTreeMap<PublicKey, RemoveReason>,
+}
+
+/// What the conversation is to the user.
+pub(super) enum Kind {
+    Room { name: FullName, access: Box<Access> },
+    Direct { peer: FullName },
+}
+
+/// What it takes to get in again.
+#[derive(Clone)]
+pub(super) struct Access {
+    pub kind: RoomKind,
+    pub keys: Option<RoomKeys>,
+    /// For invites.
+    pub secret: Option<Secret>,
+}
+
+/// What a row of the log, or the server's answer to a post, means.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Our own message is in the log.
+    Delivered(Box<Item>),
+    /// Somebody said something, and all that can be checked about it holds.
+    Said { sender: Sealer, envelope: Box<Envelope> },
+    /// A new epoch; each who is gone, and why.
+    Changed { change: Box<Change>, gone: Vec<(MemberInfo, &'static str)> },
+    /// Our own leaf is gone.
+    Out { reason: &'static str },
+    /// Somebody broke the rules.
+    Integrity { kind: &'static str, peer: Option<FullName> },
+    /// Rows are missing: ask for them.
+    Resync,
+}
+
+impl Conversation {
+    /// At a row of the log, with the chain there.
+    pub fn new(id: RoomId, kind: Kind, room: Room, at: (u64, Chain), session: [u8; 8]) -> Self {
+        Self {
+            id,
+            kind,
+            room,
+            outbox: Outbox::default(),
+            history: History::new(at),
+            syncing: false,
+            held: false,
+            founding: false,
+            rejoining: false,
+            commit: None,
+            stale: None,
+            leaving: None,
+            left: false,
+            joined_at: None,
+            renew_at: Duration::MAX,
+            session,
+            counter: 0,
+            logged: 0,
+            recount: false,
+            reasons: BTreeMap::new(),
+        }
+    }
+
+    /// How people call it.
+    pub fn title(&self) -> String {
+        match &self.kind {
+            Kind::Room { name, .. } => name.to_string(),
+            Kind::Direct { peer, .. } => peer.to_string(),
+        }
+    }
+
+    pub const fn is_room(&self) -> bool {
+        matches!(self.kind, Kind::Room { .. })
+    }
+
+    /// A private room's password, for invites.
+    pub const fn secret(&self) -> Option<&Secret> {
+        match &self.kind {
+            Kind::Room { access, .. } => access.secret.as_ref(),
+            Kind::Direct { .. } => None,
+        }
+    }
+
+    /// The next message to be posted, sealed in the present epoch; repeats of one epoch are identical bytes.
+    pub fn next_post(&mut self) -> Option<(MessageId, Vec<u8>)> {
+        if self.recount && !self.outbox.any_in_flight() {
+            self.recount = false;
+            self.counter = self.logged;
+            self.outbox.forget_counters();
+        }
+        if !self.may_post() {
+            return None;
+        }
+        let epoch = self.room.epoch();
+        let (seen, chain) = self.history.last();
+        let item = self.outbox.next()?;
+        if item.sealed_in(epoch).is_none() {
+            let counter = *item.counter.get_or_insert_with(|| {
+                self.counter += 1;
+                self.counter
+            });
+            let (session, chain) = (self.session.into(), chain.0.into());
+            let envelope = Envelope { id: item.id, session, counter, seen, chain, body: item.body.clone() };
+            let bytes = self.room.seal(&envelope.to_bytes()).ok()?;
+            item.set_sealed(epoch, bytes);
+        }
+        let post = (item.id, item.sealed_in(epoch)?.to_vec());
+        self.outbox.set_in_flight(&post.0);
+        Some(post)
+    }
+
+    fn may_post(&self) -> bool {
+        let waits = self.recount || !self.may_commit();
+        !waits && !self.room.must_commit() && self.stale.is_none_or(|epoch| self.room.epoch() > epoch)
+    }
+
+    /// Whether a commit of ours makes sense now.
+    pub fn may_commit(&self) -> bool {
+        let waits = self.syncing || self.founding || self.held || self.rejoining || self.left;
+        !waits && self.commit.is_none() && self.room.is_active()
+    }
+
+    /// Nothing is on its way.
+    pub fn is_quiet(&self) -> bool {
+        self.outbox.is_empty() && self.commit.is_none() && !self.syncing && !self.rejoining
+    }
+
+    /// The server has logged our message under this number.
+    pub fn posted(&mut self, id: &MessageId, seq: u64) -> Vec<News> {
+        let Some(bytes) = self.outbox.bytes_of(id).map(<[u8]>::to_vec) else { return Vec::new() };
+        let mut news = self.own_row(seq, RowKind::Message, &bytes);
+        news.extend(self.delivered(id));
+        news
+    }
+
+    fn delivered(&mut self, id: &MessageId) -> Option<News> {
+        let item = self.outbox.take(id)?;
+        self.logged = self.logged.max(item.counter.unwrap_or(0));
+        Some(News::Delivered(Box::new(item)))
+    }
+
+    /// The server will not log it, whatever we do.
+    pub fn post_failed(&mut self, id: &MessageId) -> Option<Item> {
+        self.recount = true;
+        self.outbox.take(id)
+    }
+
+    /// The server has logged our commit out of an epoch under this number.
+    pub fn committed(&mut self, epoch: u64, seq: u64) -> Vec<News> {
+        let Some((_, bytes)) = self.commit.take_if(|(of, _)| *of == epoch) else { return Vec::new() };
+        let mut news = self.own_row(seq, RowKind::Commit, &bytes);
+        if !self.syncing
+            && self.room.has_pending_commit()
+            && let Ok(change) = self.room.own_commit_accepted()
+        {
+            news.extend(self.changed(change));
+        }
+        news
+    }
+
+    /// The server has refused our commit out of an epoch. By now another one may be on its way.
+    pub fn commit_refused(&mut self, epoch: u64) {
+        if self.commit.as_ref().is_some_and(|(of, _)| *of == epoch) {
+            self.commit_lost();
+        }
+    }
+
+    /// Our own commit, if there is one, did not make it.
+    pub fn commit_lost(&mut self) {
+        self.commit = None;
+        if self.room.has_pending_commit() {
+            // Only a library failure: the next commit of anybody clears it too.
+            let _ = self.room.own_commit_lost();
+        }
+    }
+
+    /// Where one of our own rows stands. While rows are being fetched it comes once more with them.
+    fn own_row(&mut self, seq: u64, kind: RowKind, bytes: &[u8]) -> Vec<News> {
+        self.history.remember_own(bytes);
+        if self.syncing {
+            return Vec::new();
+        }
+        match self.history.place(seq) {
+            Place::Next => self.history.append(seq, kind, bytes),
+            // Logged before the link broke.
+            Place::Past => {}
+            Place::Beyond => return self.hole(),
+        }
+        Vec::new()
+    }
+
+    fn hole(&mut self) -> Vec<News> {
+        self.syncing = true;
+        vec![News::Integrity { kind: "gap", peer: None }, News::Resync]
+    }
+
+    /// One row of the log, pushed or fetched. `certs` judges newcomers.
+    pub fn row(&mut self, row: &Row, certs: &CertCheck) -> Vec<News> {
+        match self.history.place(row.seq) {
+            Place::Past => return vec![News::Integrity { kind: "replay", peer: None }],
+            Place::Beyond => return self.hole(),
+            Place::Next => self.history.append(row.seq, row.kind, &row.bytes),
+        }
+        if let Some(news) = self.before_join(row) {
+            return news;
+        }
+        if self.held || self.rejoining {
+            return Vec::new();
+        }
+        if row.kind == RowKind::Message {
+            if let Some(id) = self.outbox.with_bytes(&row.bytes) {
+                self.history.remember_own(&row.bytes);
+                return self.delivered(&id).into_iter().collect();
+            }
+            if self.history.is_own(&row.bytes) {
+                let replayed = !self.syncing;
+                return if replayed { vec![News::Integrity { kind: "replay", peer: None }] } else { Vec::new() };
+            }
+        }
+        match self.room.receive(&row.bytes, certs) {
+            Ok(received) => self.received(row, received),
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    /// Rows up to our own join: of others' words before it we have no keys.
+    fn before_join(&mut self, row: &Row) -> Option<Vec<News>> {
+        let (at, commit) = self.joined_at.as_ref()?;
+        if row.seq < *at {
+            return Some(Vec::new());
+        }
+        let ours = row.seq == *at && *commit == *row.bytes;
+        self.joined_at = None;
+        Some(if ours { Vec::new() } else { vec![News::Integrity { kind: "diverged", peer: None }] })
+    }
+
+    fn received(&mut self, row: &Row, received: Received) -> Vec<News> {
+        match received {
+            Received::Application { sender, payload } => self.said(row.seq, sender, &payload),
+            Received::Own => vec![News::Integrity { kind: "forged_sender", peer: None }],
+            Received::Proposal { member, .. } => {
+                self.reasons.extend(row.reason.map(|reason| (member.key, reason)));
+                Vec::new()
+            }
+            Received::Commit(change) => {
+                self.commit = None;
+                self.changed(*change)
+            }
+        }
+    }
+
+    fn said(&mut self, seq: u64, sender: Sealer, payload: &[u8]) -> Vec<News> {
+        let Ok(envelope) = Envelope::from_bytes(payload) else {
+            return vec![News::Integrity { kind: "malformed", peer: Some(sender.name) }];
+        };
+        let mut news = Vec::new();
+        let flaws = self.history.check(seq, &sender.key, &envelope);
+        let shown = !flaws.contains(&Flaw::Late);
+        news.extend(flaws.iter().map(|f| News::Integrity { kind: f.as_str(), peer: Some(sender.name.clone()) }));
+        if shown {
+            news.push(News::Said { sender, envelope: Box::new(envelope) });
+        }
+        news
+    }
+
+    fn changed(&mut self, change: Change) -> Vec<News> {
+        let mut gone: Vec<_> = change.left.iter().map(|m| (m.clone(), "left")).collect();
+        for removed in &change.removed {
+            let told = self.reasons.get(&removed.member.key).map(|r| r.as_str());
+            // A departure that another commit overtook is proposed anew by the server, which gives no reason then.
+            let reason = if removed.by == By::Committer { "kicked" } else { told.unwrap_or("left") };
+            gone.push((removed.member.clone(), reason));
+        }
+        self.reasons.clear();
+        gone.iter().for_each(|(member, _)| self.history.forget(&member.key));
+        if change.joined {
+            self.history.expect(&change.committer.key);
+        }
+        if self.room.is_active() {
+            return vec![News::Changed { change: Box::new(change), gone }];
+        }
+        // Replaced by another device or process with our key, or removed.
+        let own = gone.iter().find(|(member, _)| self.room.own().is_none_or(|me| me.key == member.key));
+        vec![News::Out { reason: own.map_or("replaced", |(_, reason)| reason) }]
+    }
+
+    fn refused(&mut self, error: &ReceiveError) -> Vec<News> {
+        let kind = match error {
+            ReceiveError::Repeated => "replay",
+            // A row of the log stands in the epoch in which it was logged.
+            ReceiveError::WrongEpoch { message, ours } if message < ours => "replay",
+            ReceiveError::WrongEpoch { .. } => "diverged",
+            ReceiveError::Gone => return Vec::new(),
+            error => error.integrity().map_or("malformed", kind_of),
+        };
+        self.held |= kind == Integrity::UnauthorisedCommit.as_str();
+        vec![News::Integrity { kind, peer: None }]
+    }
+}
+
+/// The word for it in events.
+pub(super) const fn kind_of(integrity: Integrity) -> &'static str {
+    match integrity {
+        Integrity::BadVouch | Integrity::BadTree => "bad_state",
+        Integrity::WrongEpoch => "diverged",
+        other => other.as_str(),
+    }
+}

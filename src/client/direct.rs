@@ -1,0 +1,328 @@
+//! Conversations of two: begun with a key package, one for each pair in the end, and what is said in them.
+
+use super::conversation::{Conversation, Kind, kind_of};
+use super::core::{Core, Ticket};
+use super::dispatch::key_changed;
+use super::effects::Effect;
+use super::event::Event;
+use super::outbox::Item;
+use super::peers::{Meeting, PING_DEADLINE, Ping};
+use super::problem::{FAILED, NOT_FOUND, Problem, UNVERIFIED};
+use super::requests::Purpose;
+use super::rooms::millis;
+use crate::crypto::identity::PublicKey;
+use crate::group::{AcceptError, Direct, Room, Sealer};
+use crate::wire::frame::{Published, Refusal, Reply, Request};
+use crate::wire::id::RoomId;
+use crate::wire::log::Chain;
+use crate::wire::name::FullName;
+use crate::wire::payload::{Body, Envelope};
+use rand_core::RngCore;
+
+impl Core {
+    /// Says something to one person, in the conversation that there is or in a new one.
+    pub(super) fn send_direct(&mut self, to: &FullName, body: Body, ticket: Ticket) -> Result<(), Problem> {
+        if self.me() == Some(to) {
+            return Err(Problem::new("yourself", FAILED, "that is you"));
+        }
+        if self.peers.is_changed(to) {
+            return Err(key_changed(to));
+        }
+        let item = Item::new(self.new_id(), body, ticket);
+        self.give(to, item)
+    }
+
+    fn give(&mut self, to: &FullName, item: Item) -> Result<(), Problem> {
+        if let Some(id) = self.peers.current(to) {
+            return self.queue_item(&id, item);
+        }
+        self.peers.get(to).waiting.push(item).map_err(|_| Problem::full())?;
+        self.take_key_packages();
+        Ok(())
+    }
+
+    fn take_key_packages(&mut self) {
+        if self.link.is_none() {
+            return;
+        }
+        for peer in self.peers.waiting() {
+            self.peers.get(&peer).taking = true;
+            self.request(Request::TakeKeyPackage { peer: peer.clone() }, Purpose::Take(peer));
+        }
+    }
+
+    pub(super) fn resume_peers(&mut self) {
+        self.take_key_packages();
+    }
+
+    pub(super) fn direct_reply(&mut self, purpose: Purpose, reply: Reply) {
+        match (purpose, reply) {
+            (Purpose::Take(peer), Reply::KeyPackage(package)) => {
+                self.peers.not_taking(&peer);
+                // Meanwhile they may have begun one with us.
+                if let Some(id) = self.peers.current(&peer) {
+                    return self.move_waiting(&peer, id);
+                }
+                if let Err(problem) = self.begin(&peer, &package) {
+                    self.fail_waiting(&peer, &problem);
+                }
+            }
+            (Purpose::Take(peer), Reply::Refused(refusal)) => {
+                self.peers.not_taking(&peer);
+                self.fail_waiting(&peer, &refusal.into());
+            }
+            (Purpose::CreateDirect(id), Reply::Sequenced { .. }) => {
+                self.conversations.get_mut(&id).into_iter().for_each(|c| c.founding = false);
+            }
+            (Purpose::CreateDirect(id), Reply::Refused(refusal)) => self.direct_failed(&id, Some(refusal)),
+            _ => {}
+        }
+    }
+
+    /// Makes the group and shows it to the server; what waits goes out once that has taken it up.
+    fn begin(&mut self, peer: &FullName, package: &[u8]) -> Result<(), Problem> {
+        let id = self.new_id();
+        let home = self.home.as_ref().ok_or_else(Problem::no_link)?;
+        let made = Direct::create(&home.me, home.key, id.0, package, &home.certs(self.wall_ms));
+        let (room, welcoming, grant) = made.map_err(|e| self.not_the_peer(peer, &e))?;
+        if welcoming.peer.name != *peer {
+            self.integrity(None, peer.to_string(), "forged_sender", Some(welcoming.peer.name.to_string()));
+            return Err(Problem::new("forged_sender", UNVERIFIED, "the server gave us somebody else's key package"));
+        }
+        self.meet(peer, &welcoming.peer.key);
+        if self.peers.is_changed(peer) {
+            return Err(key_changed(peer));
+        }
+        let published = Published {
+            epoch: room.epoch(),
+            group_info: grant.group_info.into(),
+            tree: grant.tree.into(),
+            vouch: None,
+        };
+        let welcome = welcoming.welcome.into();
+        self.add_direct(id, peer, welcoming.peer.key, room);
+        self.conversations.get_mut(&id).into_iter().for_each(|c| c.founding = true);
+        let request = Request::CreateDirect { room: id, peer: peer.clone(), welcome, published };
+        self.request(request, Purpose::CreateDirect(id));
+        Ok(())
+    }
+
+    fn not_the_peer(&self, peer: &FullName, error: &AcceptError) -> Problem {
+        let text = format!("no conversation with {peer}: {error}");
+        match error.integrity() {
+            Some(broken) => Problem::new(kind_of(broken), UNVERIFIED, text),
+            None => Problem::new("failed", FAILED, text),
+        }
+    }
+
+    /// Somebody made a conversation with us.
+    pub(super) fn invited(&mut self, id: RoomId, welcome: &[u8], tree: &[u8]) {
+        if self.conversations.contains_key(&id) {
+            return;
+        }
+        match self.accept(id, welcome, tree) {
+            Ok((room, peer, key)) if self.is_welcome(&peer) => {
+                self.meet(&peer, &key);
+                self.add_direct(id, &peer, key, room);
+            }
+            Ok(_) => self.refuse_state(id),
+            Err(error) => {
+                if let Some(broken) = error.integrity() {
+                    self.integrity(None, "direct".into(), kind_of(broken), None);
+                }
+                self.refuse_state(id);
+            }
+        }
+    }
+
+    fn accept(&mut self, id: RoomId, welcome: &[u8], tree: &[u8]) -> Result<(Room, FullName, PublicKey), AcceptError> {
+        let home = self.home.as_mut().ok_or(AcceptError::NoKeyPackage)?;
+        let certs = home.certs(self.wall_ms);
+        let room = match Direct::accept(&mut home.stock, home.key, id.0, welcome, tree, &certs) {
+            Err(AcceptError::NoKeyPackage) => {
+                let old = home.old_stock.as_mut().ok_or(AcceptError::NoKeyPackage)?;
+                Direct::accept(old, home.key, id.0, welcome, tree, &certs)?
+            }
+            other => other?,
+        };
+        let peer = room.members().find(|m| m.key != home.me.identity.public());
+        let (name, key) = peer.map(|m| (m.name.clone(), m.key)).ok_or(AcceptError::WrongRoom)?;
+        Ok((room, name, key))
+    }
+
+    /// Strangers may begin only so many conversations in a time.
+    fn is_welcome(&mut self, peer: &FullName) -> bool {
+        if self.peers.is_ignored(peer) {
+            return false;
+        }
+        let together = self.conversations.values().any(|c| c.room.members().any(|m| m.name == *peer));
+        together || self.peers.stranger(self.now)
+    }
+
+    fn refuse_state(&mut self, id: RoomId) {
+        self.request(Request::NoState { room: id }, Purpose::Forget);
+    }
+
+    /// Of two that were made at once the lower id wins; lines that are not on their way move there.
+    fn add_direct(&mut self, id: RoomId, peer: &FullName, key: PublicKey, room: Room) {
+        let mut session = [0; 8];
+        self.rng.fill_bytes(&mut session);
+        let kind = Kind::Direct { peer: peer.clone() };
+        let mut conversation = Conversation::new(id, kind, room, (0, Chain::start(&id)), session);
+        conversation.history.expect(&key);
+        conversation.renew_at = self.next_renewal();
+        self.conversations.insert(id, conversation);
+        let before = self.peers.current(peer);
+        let current = before.map_or(id, |before| before.min(id));
+        self.peers.get(peer).current = Some(current);
+        if let Some(before) = before.filter(|before| *before != current) {
+            let items = self.conversations.get_mut(&before).map(|c| c.outbox.drain(false)).unwrap_or_default();
+            self.give_all(peer, items);
+        }
+        self.move_waiting(peer, current);
+        self.keep_few(peer);
+    }
+
+    /// The server drops the quietest conversation of a pair beyond a few; so do we, lest a peer fill our memory.
+    fn keep_few(&mut self, peer: &FullName) {
+        let current = self.peers.current(peer);
+        let with = |c: &&Conversation| matches!(&c.kind, Kind::Direct { peer: p, .. } if p == peer);
+        let ids: Vec<RoomId> = self.conversations.values().filter(with).map(|c| c.id).collect();
+        let spare = ids.len().saturating_sub(PER_PEER);
+        for id in ids.into_iter().rev().filter(|id| Some(*id) != current).take(spare) {
+            self.close_direct(&id);
+            self.refuse_state(id);
+        }
+    }
+
+    fn move_waiting(&mut self, peer: &FullName, to: RoomId) {
+        let items = self.peers.get(peer).waiting.drain(true);
+        for item in items {
+            if self.conversations.contains_key(&to) {
+                self.give_all(peer, vec![item]);
+            }
+        }
+    }
+
+    fn give_all(&mut self, peer: &FullName, items: Vec<Item>) {
+        for item in items {
+            let (id, body, ticket) = (item.id, item.body.clone(), item.ticket);
+            if let Err(problem) = self.give(peer, item) {
+                self.fail_item(Item::new(id, body, ticket), problem);
+            }
+        }
+    }
+
+    fn fail_waiting(&mut self, peer: &FullName, problem: &Problem) {
+        for item in self.peers.get(peer).waiting.drain(true) {
+            self.fail_item(item, problem.clone());
+        }
+    }
+
+    /// The server did not take up a conversation of ours. Without its word it is tried anew, with the same lines.
+    pub(super) fn direct_failed(&mut self, id: &RoomId, refusal: Option<Refusal>) {
+        let Some(problem) = refusal.map(Problem::from) else { return self.close_direct(id) };
+        let Some(mut conversation) = self.conversations.remove(id) else { return };
+        let Kind::Direct { peer, .. } = &conversation.kind else { return };
+        self.forget_current(peer, id);
+        for item in conversation.outbox.drain(true) {
+            self.fail_item(item, problem.clone());
+        }
+    }
+
+    /// A conversation is gone; what the log has not, goes into another one with the same inner ids.
+    pub(super) fn close_direct(&mut self, id: &RoomId) {
+        if self.conversations.get(id).is_none_or(Conversation::is_room) {
+            return;
+        }
+        let Some(mut conversation) = self.conversations.remove(id) else { return };
+        self.requests.drop_posts(id);
+        let Kind::Direct { peer, .. } = &conversation.kind else { return };
+        self.forget_current(peer, id);
+        self.give_all(peer, conversation.outbox.drain(true));
+    }
+
+    fn forget_current(&mut self, peer: &FullName, id: &RoomId) {
+        if self.peers.current(peer) == Some(*id) {
+            let with = |c: &&Conversation| matches!(&c.kind, Kind::Direct { peer: p, .. } if p == peer);
+            let other = self.conversations.values().find(with).map(|c| c.id);
+            self.peers.get(peer).current = other;
+        }
+    }
+
+    /// A certified key of somebody: pinned at first sight, told if it is another than before.
+    pub(super) fn meet(&mut self, name: &FullName, key: &PublicKey) {
+        if self.me() == Some(name) {
+            return;
+        }
+        match self.peers.meet(name, key) {
+            Meeting::New => self.effect(Effect::Pin { name: name.clone(), key: *key }),
+            Meeting::Changed => self.tell(None, Event::KeyChanged { name: name.to_string() }),
+            Meeting::Known | Meeting::StillChanged => {}
+        }
+    }
+
+    /// Somebody said something in a room or to us; sender and order are proven.
+    pub(super) fn said(&mut self, id: RoomId, sender: &Sealer, envelope: Envelope) {
+        let Some(conversation) = self.conversations.get(&id) else { return };
+        let (is_room, room) = (conversation.is_room(), conversation.title());
+        if self.peers.is_ignored(&sender.name) || !self.peers.first_time(&sender.key, envelope.id) {
+            return;
+        }
+        let (from, message) = (sender.name.to_string(), envelope.id.to_string());
+        match (envelope.body, is_room) {
+            (Body::Text(text), true) => self.tell(None, Event::Message { room, from, text, id: message }),
+            (Body::Text(text), false) => self.tell(None, Event::Direct { from, text, id: message }),
+            (Body::WhoHas { search, pattern }, true) => self.asked_who_has(&sender.name, search, pattern),
+            (Body::Holds { search, rows, more }, false) => self.holds(&sender.name, &search, rows, more),
+            (Body::FileRequest(request), false) => self.file_request(id, sender, request),
+            (Body::FileAnswer(answer), false) => self.file_answer(id, sender, &answer),
+            (Body::FileRefused { transfer, reason }, false) => self.file_refused(sender, &transfer, reason),
+            (Body::Ping { token }, false) => {
+                // Whether it arrives is the asker's business.
+                let _ = self.send_direct(&sender.name, Body::Pong { token }, None);
+            }
+            (Body::Pong { token }, false) => self.pong(&sender.name, token),
+            // In the wrong place, or for roles that have their own commands.
+            _ => {}
+        }
+    }
+
+    /// `@NAME ping`.
+    pub(super) fn ping(&mut self, number: u64, peer: &FullName) -> Result<(), Problem> {
+        let token = self.rng.next_u64();
+        self.send_direct(peer, Body::Ping { token }, None)?;
+        let ping = Ping { ticket: Some(number), peer: peer.clone(), sent: self.now };
+        self.peers.pings.insert(token, ping);
+        Ok(())
+    }
+
+    fn pong(&mut self, from: &FullName, token: u64) {
+        if self.peers.pings.get(&token).is_none_or(|ping| ping.peer != *from) {
+            return;
+        }
+        let Some(ping) = self.peers.pings.remove(&token) else { return };
+        let rtt_ms = millis(self.now.saturating_sub(ping.sent));
+        let (target, route) = (ping.peer.to_string(), "server".to_owned());
+        self.tell(ping.ticket, Event::Pong { target, rtt_ms, route });
+        self.done(ping.ticket, 0);
+    }
+
+    pub(super) fn ping_failed(&mut self, token: u64, problem: Problem) {
+        if let Some(ping) = self.peers.pings.remove(&token) {
+            self.fail(ping.ticket, problem);
+        }
+    }
+
+    pub(super) fn peers_timeouts(&mut self) {
+        let late: Vec<_> =
+            self.peers.pings.iter().filter(|(_, p)| self.now >= p.sent + PING_DEADLINE).map(|(t, _)| *t).collect();
+        for token in late {
+            let who = self.peers.pings.get(&token).map(|p| p.peer.to_string()).unwrap_or_default();
+            self.ping_failed(token, Problem { exit: NOT_FOUND, ..Problem::timeout(&who) });
+        }
+    }
+}
+
+/// Conversations with one peer; more than one stand only for moments.
+const PER_PEER: usize = 4;

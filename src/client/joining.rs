@@ -1,0 +1,463 @@
+//! Into a room, step by step: resolve the label, derive the keys, take the join lease, check what the server hands out, commit.
+
+use super::conversation::{Access, Conversation, Kind, kind_of};
+use super::core::{Core, Ticket};
+use super::effects::{Effect, Start};
+use super::event::Event;
+use super::links::{grant_of, published_of};
+use super::problem::{FAILED, Problem, REFUSED, UNVERIFIED, USAGE};
+use super::requests::Purpose;
+use crate::crypto::room::{RoomKeys, generate_room_secret};
+use crate::crypto::secret::Secret;
+use crate::group::{JoinError, Room, Target};
+use crate::limits::ROOMS_PER_CLIENT;
+use crate::wire::frame::{Code, Refusal, Reply, Request};
+use crate::wire::id::RoomId;
+use crate::wire::invite::Invite;
+use crate::wire::log::{Chain, RowKind};
+use crate::wire::name::FullName;
+use crate::wire::policy::{Policy, RoomKind};
+use minicbor::bytes::ByteArray;
+use rand_core::RngCore;
+use std::time::Duration;
+
+/// A creation or a join under way.
+pub(super) struct Entry {
+    pub ticket: Ticket,
+    create: bool,
+    name: FullName,
+    room: Option<RoomId>,
+    /// Known once the label is resolved.
+    kind: Option<RoomKind>,
+    password: Option<Secret>,
+    generated: bool,
+    keys: Option<RoomKeys>,
+    step: Step,
+    tries: u32,
+    deadline: Duration,
+}
+
+enum Step {
+    /// Next is whatever is still missing.
+    Idle,
+    /// For an answer of the server.
+    Waiting,
+    /// For the user's password or its derivation.
+    Password,
+    Creating(Box<Creating>),
+    Joining(Box<Joining>),
+}
+
+struct Creating {
+    room: Room,
+    request: Request,
+}
+
+struct Joining {
+    room: Room,
+    commit: Vec<u8>,
+    at: (u64, Chain),
+}
+
+impl Core {
+    pub(super) fn is_entering(&self) -> bool {
+        self.entries.values().any(|entry| entry.ticket.is_some())
+    }
+
+    pub(super) fn enter_at_start(&mut self, number: u64, start: Start) {
+        let result = match start {
+            Start::Create { room, private, password } => self.create_room(number, &room, private, password),
+            Start::Join { room, password } => self.join_room(number, &room, password),
+            Start::Invited { invite, password } => self.join_invited(number, *invite, password),
+        };
+        if let Err(problem) = result {
+            self.fail(Some(number), problem);
+        }
+    }
+
+    /// A private room without a password gets a generated one.
+    pub(super) fn create_room(
+        &mut self,
+        number: u64,
+        room: &str,
+        private: bool,
+        password: Option<Secret>,
+    ) -> Result<(), Problem> {
+        if password.is_some() && !private {
+            return Err(Problem::new("usage", USAGE, "a public room has no password").hint("add --private"));
+        }
+        let name = self.room_name(room)?;
+        let generated = private && password.is_none();
+        let password = if generated { Some(generate_room_secret(&mut self.rng)) } else { password };
+        let kind = Some(if private { RoomKind::Private } else { RoomKind::Public });
+        let room = Some(self.new_id());
+        self.enter(Entry { create: true, room, kind, password, generated, ..Entry::new(Some(number), name) })
+    }
+
+    /// `/join ROOM|INVITE`.
+    pub(super) fn join_typed(&mut self, number: u64, room: &str) -> Result<(), Problem> {
+        if !room.starts_with("secchat://") {
+            return self.join_room(number, room, None);
+        }
+        let invite = Invite::parse(room).map_err(|e| Problem::new("bad_invite", USAGE, e.to_string()))?;
+        self.join_invited(number, invite, None)
+    }
+
+    fn join_room(&mut self, number: u64, room: &str, password: Option<Secret>) -> Result<(), Problem> {
+        let name = self.room_name(room)?;
+        self.enter(Entry { password, ..Entry::new(Some(number), name) })
+    }
+
+    fn join_invited(&mut self, number: u64, invite: Invite, password: Option<Secret>) -> Result<(), Problem> {
+        let home = self.home.as_ref().ok_or_else(Problem::no_link)?;
+        if invite.pin != home.key.fingerprint() || invite.server != home.server {
+            let text = format!("this invite is for another server ({})", invite.server);
+            return Err(Problem::new("other_server", REFUSED, text));
+        }
+        let Some(room) = invite.room else {
+            self.done(Some(number), 0);
+            return Ok(());
+        };
+        let name = FullName::new(room.label, invite.server);
+        let password = room.secret.or(password);
+        // The id is the invite's word, not the server's; whether the room is private is found out at the door.
+        let kind = password.is_some().then_some(RoomKind::Private);
+        let id = kind.map(|_| crate::wire::id::Id(room.id));
+        self.enter(Entry { room: id, kind, password, ..Entry::new(Some(number), name) })
+    }
+
+    /// Into a room that we were in, after a gap or a removal for a lost link.
+    pub(super) fn rejoin(&mut self, id: RoomId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let Kind::Room { name, access } = &conversation.kind else { return };
+        let entry = Entry {
+            room: Some(id),
+            kind: Some(access.kind),
+            keys: access.keys.clone(),
+            password: access.secret.clone(),
+            ..Entry::new(None, name.clone())
+        };
+        conversation.rejoining = true;
+        conversation.syncing = false;
+        conversation.commit_lost();
+        conversation.outbox.ground();
+        self.requests.drop_posts(&id);
+        let number = self.add_entry(entry);
+        self.step(number);
+    }
+
+    fn room_name(&self, text: &str) -> Result<FullName, Problem> {
+        let name = self.full_name(text)?;
+        let home = self.home.as_ref().ok_or_else(Problem::no_link)?;
+        if name.server != home.server {
+            let text = format!("{} is not the server that you are on", name.server);
+            return Err(Problem::new("other_server", REFUSED, text));
+        }
+        Ok(name)
+    }
+
+    fn enter(&mut self, entry: Entry) -> Result<(), Problem> {
+        if self.rooms().len() >= ROOMS_PER_CLIENT {
+            let text = format!("at most {ROOMS_PER_CLIENT} rooms at once");
+            return Err(Problem::new("too_many", FAILED, text).hint("/leave one"));
+        }
+        let taken = |c: &Conversation| matches!(&c.kind, Kind::Room { name, .. } if *name == entry.name);
+        if self.conversations.values().any(taken) {
+            return Err(Problem::new("already_in", FAILED, format!("you are in {} already", entry.name)));
+        }
+        let number = self.add_entry(entry);
+        self.step(number);
+        Ok(())
+    }
+
+    fn add_entry(&mut self, mut entry: Entry) -> u64 {
+        entry.deadline = entry.ticket.map_or(Duration::MAX, |_| self.now + ENTRY_DEADLINE);
+        self.next_entry += 1;
+        self.entries.insert(self.next_entry, entry);
+        self.next_entry
+    }
+
+    /// Does whatever is missing next.
+    fn step(&mut self, number: u64) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        entry.step = Step::Waiting;
+        let (Some(room), Some(kind)) = (entry.room, entry.kind) else {
+            let label = entry.name.name.to_string();
+            self.request(Request::Resolve { label }, Purpose::Resolve(number));
+            return;
+        };
+        if kind == RoomKind::Private && entry.keys.is_none() {
+            entry.step = Step::Password;
+            let effect = match (&entry.password, entry.ticket) {
+                (Some(password), _) => Effect::DeriveRoom { ticket: number, password: password.clone(), room },
+                (None, Some(command)) => Effect::AskPassword { number: command, room: entry.name.to_string() },
+                (None, None) => return self.give_up(number, no_password()),
+            };
+            return self.effect(effect);
+        }
+        if entry.create {
+            return self.make_room(number);
+        }
+        let door = entry.door();
+        self.request_for(Request::Enter { room, door }, Purpose::Enter(number), ENTER_DEADLINE);
+    }
+
+    pub(super) fn password_given(&mut self, command: u64, password: Option<Secret>) {
+        let wanted = |e: &Entry| e.ticket == Some(command) && matches!(e.step, Step::Password) && e.password.is_none();
+        let Some((&number, entry)) = self.entries.iter_mut().find(|(_, e)| wanted(e)) else { return };
+        entry.password = password;
+        entry.deadline = self.now + ENTRY_DEADLINE;
+        if entry.password.is_none() { self.give_up(number, no_password()) } else { self.step(number) }
+    }
+
+    pub(super) fn room_derived(&mut self, number: u64, keys: RoomKeys) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        if matches!(entry.step, Step::Password) {
+            entry.keys = Some(keys);
+            self.step(number);
+        }
+    }
+
+    fn make_room(&mut self, number: u64) {
+        let (Some(entry), Some(home)) = (self.entries.get_mut(&number), &self.home) else { return };
+        let (Some(id), Some(kind)) = (entry.room, entry.kind) else { return };
+        let join = entry.keys.as_ref().map(|keys| keys.join.clone());
+        let (owner, join_key) = (home.me.identity.public(), join.as_ref().map(|j| j.public()));
+        let policy = Policy::new(kind, entry.name.name.to_string(), owner, join_key);
+        match Room::create(&home.me, home.key, id.0, policy, join) {
+            Ok((room, grant)) => {
+                let published = published_of(room.epoch(), grant);
+                let request = Request::CreateRoom { room: id, door: entry.door(), published };
+                entry.step = Step::Creating(Box::new(Creating { room, request: request.clone() }));
+                self.request(request, Purpose::Create(number));
+            }
+            Err(error) => self.give_up(number, Self::internal(&error)),
+        }
+    }
+
+    pub(super) fn entry_reply(&mut self, purpose: &Purpose, reply: Reply) {
+        match (purpose, reply) {
+            (Purpose::Resolve(n), Reply::Resolved { room, private }) => self.resolved(*n, room, private),
+            (Purpose::Create(n), Reply::Sequenced { .. }) => self.created(*n),
+            // The creation came through before the link broke.
+            (Purpose::Probe(n), Reply::Log { .. }) => {
+                let id = self.entries.get(n).and_then(|entry| entry.room);
+                self.created(*n);
+                id.into_iter().for_each(|id| self.resync(id));
+            }
+            (Purpose::Probe(n), Reply::Refused(_)) => self.create_again(*n),
+            (Purpose::Enter(n), entered @ Reply::Entered { .. }) => self.entered(*n, entered),
+            (Purpose::Join(n), Reply::Sequenced { seq, .. }) => self.joined(*n, seq),
+            (Purpose::Join(n), Reply::Refused(refusal)) => self.join_refused(*n, refusal),
+            (Purpose::Resolve(n) | Purpose::Create(n) | Purpose::Enter(n), Reply::Refused(refusal)) => {
+                self.give_up(*n, refusal.into());
+            }
+            (
+                Purpose::Resolve(n) | Purpose::Create(n) | Purpose::Enter(n) | Purpose::Join(n) | Purpose::Probe(n),
+                _,
+            ) => {
+                self.give_up(*n, Problem::new("malformed", FAILED, "the server's answer makes no sense"));
+            }
+            _ => {}
+        }
+    }
+
+    fn resolved(&mut self, number: u64, room: RoomId, private: bool) {
+        let known = self.conversations.contains_key(&room);
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        if known {
+            let text = format!("you are in {} already", entry.name);
+            return self.give_up(number, Problem::new("already_in", FAILED, text));
+        }
+        if entry.password.is_some() && !private {
+            // Else a server could have us talk in the open where we meant a locked room.
+            let text = format!("{} is public, and a password was given", entry.name);
+            return self.give_up(number, Problem::new("not_private", REFUSED, text));
+        }
+        entry.room = Some(room);
+        entry.kind = Some(if private { RoomKind::Private } else { RoomKind::Public });
+        self.step(number);
+    }
+
+    fn created(&mut self, number: u64) {
+        let Some(mut entry) = self.entries.remove(&number) else { return };
+        let Step::Creating(creating) = std::mem::replace(&mut entry.step, Step::Idle) else { return };
+        let Some(id) = entry.room else { return };
+        let start = (0, Chain::start(&id));
+        let secret = entry.password.as_ref().filter(|_| entry.generated).map(|s| s.expose().to_owned());
+        let (ticket, private) = (entry.ticket, entry.kind == Some(RoomKind::Private));
+        self.add_room(id, &entry, creating.room, start);
+        let Some(conversation) = self.conversations.get(&id) else { return };
+        let invite = self.invite_to(conversation, false).unwrap_or_default();
+        let room = entry.name.to_string();
+        self.tell(ticket, Event::RoomCreated { room, id: id.to_string(), private, invite, secret });
+        self.welcome(id, ticket);
+    }
+
+    fn create_again(&mut self, number: u64) {
+        let Some(Entry { step: Step::Creating(creating), .. }) = self.entries.get(&number) else { return };
+        let request = creating.request.clone();
+        self.request(request, Purpose::Create(number));
+    }
+
+    fn entered(&mut self, number: u64, reply: Reply) {
+        let Reply::Entered { lease, published, seq, chain, proposals } = reply else { return };
+        let (Some(entry), Some(home)) = (self.entries.get_mut(&number), &self.home) else { return };
+        let (Some(id), Some(kind)) = (entry.room, entry.kind) else { return };
+        let target = Target { room_id: id.0, kind, label: entry.name.name.to_string(), server: home.key };
+        let join = entry.keys.as_ref().map(|keys| keys.join.clone());
+        let grant = grant_of(published, proposals);
+        match Room::join(&home.me, &target, &grant, join, &home.certs(self.wall_ms)) {
+            Ok((room, out)) => {
+                let at = (seq, Chain(*chain));
+                let message = out.bytes.clone().into();
+                let published = super::links::published_commit(out.published);
+                let commit = Request::Commit { room: id, lease: Some(lease), message, published, door: None };
+                entry.step = Step::Joining(Box::new(Joining { room, commit: out.bytes, at }));
+                self.request(commit, Purpose::Join(number));
+            }
+            Err(error) => self.not_believed(number, &error),
+        }
+    }
+
+    fn not_believed(&mut self, number: u64, error: &JoinError) {
+        let Some(entry) = self.entries.get(&number) else { return };
+        let (ticket, room) = (entry.ticket, entry.name.to_string());
+        let Some(broken) = error.integrity() else { return self.give_up(number, Self::internal(error)) };
+        self.integrity(ticket, room, kind_of(broken), None);
+        let problem = Problem::new(kind_of(broken), UNVERIFIED, error.to_string());
+        self.give_up(number, problem.hint("the server may be handing out a room of its own, or an old state"));
+    }
+
+    fn joined(&mut self, number: u64, seq: u64) {
+        let Some(mut entry) = self.entries.remove(&number) else { return };
+        let Step::Joining(joining) = std::mem::replace(&mut entry.step, Step::Idle) else { return };
+        let (Some(id), ticket) = (entry.room, entry.ticket) else { return };
+        let Joining { room, commit, at } = *joining;
+        self.add_room(id, &entry, room, at);
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        conversation.history.remember_own(&commit);
+        if at.0.checked_add(1) == Some(seq) {
+            conversation.history.append(seq, RowKind::Commit, &commit);
+        } else {
+            // Others spoke between our lease and our commit: their rows belong to the chain too.
+            conversation.joined_at = Some((seq, commit));
+            self.resync(id);
+        }
+        self.welcome(id, ticket);
+    }
+
+    /// Puts the room in place; one that it replaces hands over what it had to say.
+    fn add_room(&mut self, id: RoomId, entry: &Entry, room: Room, at: (u64, Chain)) {
+        let access = Access {
+            kind: entry.kind.unwrap_or(RoomKind::Public),
+            keys: entry.keys.clone(),
+            secret: entry.password.clone(),
+        };
+        let kind = Kind::Room { name: entry.name.clone(), access: Box::new(access) };
+        let mut session = [0; 8];
+        self.rng.fill_bytes(&mut session);
+        let mut conversation = Conversation::new(id, kind, room, at, session);
+        conversation.renew_at = self.next_renewal();
+        if let Some(mut old) = self.conversations.remove(&id) {
+            for item in old.outbox.drain(true) {
+                // Both have one bound.
+                let _ = conversation.outbox.push(item);
+            }
+            conversation.leaving = old.leaving;
+        }
+        self.conversations.insert(id, conversation);
+        if entry.ticket.is_some() || self.current.is_none() {
+            self.current = Some(id);
+        }
+    }
+
+    fn welcome(&mut self, id: RoomId, ticket: Ticket) {
+        let Some(conversation) = self.conversations.get(&id) else { return };
+        let members: Vec<_> = conversation.room.members().map(|m| (m.name.clone(), m.key)).collect();
+        let names = members.iter().map(|(name, _)| name.to_string()).collect();
+        let room = conversation.title();
+        self.tell(ticket, Event::Joined { room, id: id.to_string(), members: names });
+        members.iter().for_each(|(name, key)| self.meet(name, key));
+        self.done(ticket, 0);
+    }
+
+    fn join_refused(&mut self, number: u64, refusal: Refusal) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        entry.tries += 1;
+        // Another commit won, or the lease was over.
+        let again = matches!(refusal.code, Code::Stale | Code::NotAllowed) && entry.tries < TRIES;
+        if again { self.step(number) } else { self.give_up(number, refusal.into()) }
+    }
+
+    fn give_up(&mut self, number: u64, problem: Problem) {
+        let Some(entry) = self.entries.remove(&number) else { return };
+        self.tell(entry.ticket, problem.clone().event());
+        if entry.ticket.is_none()
+            && let Some(id) = entry.room
+        {
+            self.drop_room(&id, "lost");
+        }
+        self.done(entry.ticket, problem.exit);
+    }
+
+    /// The link stands again: every step that waits for the server is taken once more.
+    pub(super) fn resume_entries(&mut self) {
+        let numbers: Vec<u64> = self.entries.keys().copied().collect();
+        for number in numbers {
+            let Some(entry) = self.entries.get(&number) else { continue };
+            match (&entry.step, entry.room) {
+                (Step::Password, _) => {}
+                (Step::Creating(_), Some(room)) => {
+                    self.request(Request::Log { room, after: 0 }, Purpose::Probe(number));
+                }
+                _ => self.step(number),
+            }
+        }
+    }
+
+    pub(super) fn entries_timeout(&self) -> Option<Duration> {
+        let runs = |e: &&Entry| !matches!(e.step, Step::Password);
+        self.entries.values().filter(runs).map(|e| e.deadline).min().filter(|d| *d != Duration::MAX)
+    }
+
+    pub(super) fn entries_timeouts(&mut self) {
+        let late = |e: &Entry| self.now >= e.deadline && !matches!(e.step, Step::Password);
+        let late: Vec<u64> = self.entries.iter().filter(|(_, e)| late(e)).map(|(n, _)| *n).collect();
+        late.into_iter().for_each(|number| self.give_up(number, Problem::timeout("the server")));
+    }
+}
+
+impl Entry {
+    fn new(ticket: Ticket, name: FullName) -> Self {
+        Self {
+            ticket,
+            create: false,
+            name,
+            room: None,
+            kind: None,
+            password: None,
+            generated: false,
+            keys: None,
+            step: Step::Idle,
+            tries: 0,
+            deadline: Duration::MAX,
+        }
+    }
+
+    fn door(&self) -> Option<ByteArray<32>> {
+        self.keys.as_ref().map(|keys| (*keys.door.as_bytes()).into())
+    }
+}
+
+fn no_password() -> Problem {
+    Problem::new("wrong_room_or_password", REFUSED, "there is no public room of that name, and no password was given")
+        .hint("--password-file gives one")
+}
+
+/// From the command to being in; waiting for the password apart.
+const ENTRY_DEADLINE: Duration = Duration::from_secs(180);
+/// For the join lease of a room that many want to enter.
+const ENTER_DEADLINE: Duration = Duration::from_secs(120);
+/// Commits that may lose against others before we give up.
+const TRIES: u32 = 64;

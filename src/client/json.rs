@@ -1,0 +1,39 @@
+//! Events as JSON, one object a line.
+
+use super::event::Event;
+use serde::Serialize;
+
+/// One line without its end: the event's fields, `time` (RFC 3339, UTC, milliseconds) and the `tag` of the command that it follows from.
+pub fn to_line(event: &Event, tag: Option<&str>, wall_ms: u64) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        #[serde(flatten)]
+        event: &'a Event,
+        time: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tag: Option<&'a str>,
+    }
+    serde_json::to_string(&Line { event, time: time(wall_ms), tag }).unwrap_or_default()
+}
+
+fn time(wall_ms: u64) -> String {
+    let at = i64::try_from(wall_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    format!("{:.3}", at.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_time_and_tag_and_escapes_what_others_wrote() {
+        let event = Event::Notice { from: "server@s1".into(), text: "a\n\x1b[31m".into() };
+        let line = to_line(&event, Some("7"), 1_700_000_000_012);
+        assert!(!line.contains('\n') && !line.contains('\x1b'));
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["event"], "notice");
+        assert_eq!(value["tag"], "7");
+        assert_eq!(value["time"], "2023-11-14T22:13:20.012Z");
+        assert_eq!(value["text"], "a\n\x1b[31m");
+    }
+}

@@ -1,0 +1,180 @@
+//! What waits to be posted in one conversation, and what is on its way: in order, bounded in bytes, each with its inner id for ever.
+
+use crate::wire::encode;
+use crate::wire::id::MessageId;
+use crate::wire::payload::Body;
+use std::collections::VecDeque;
+
+/// One message until the log has it.
+#[derive(Debug)]
+pub(super) struct Item {
+    /// Stays the same however often it is sealed.
+    pub id: MessageId,
+    pub body: Body,
+    /// The command that it ends, if any.
+    pub ticket: Option<u64>,
+    /// Its place among ours in this session; given when it is first sealed.
+    pub counter: Option<u64>,
+    sealed: Option<Sealed>,
+    in_flight: bool,
+    size: usize,
+}
+
+#[derive(Debug)]
+struct Sealed {
+    epoch: u64,
+    bytes: Vec<u8>,
+}
+
+impl Item {
+    pub fn new(id: MessageId, body: Body, ticket: Option<u64>) -> Self {
+        let size = encode(&body).len();
+        Self { id, body, ticket, counter: None, sealed: None, in_flight: false, size }
+    }
+
+    /// The bytes, if they were sealed in this epoch: such are repeated as they are.
+    pub fn sealed_in(&self, epoch: u64) -> Option<&[u8]> {
+        self.sealed.as_ref().filter(|s| s.epoch == epoch).map(|s| s.bytes.as_slice())
+    }
+
+    pub fn set_sealed(&mut self, epoch: u64, bytes: Vec<u8>) {
+        self.sealed = Some(Sealed { epoch, bytes });
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    items: VecDeque<Item>,
+    bytes: usize,
+}
+
+impl Outbox {
+    /// Takes one more, or gives it back when [`QUEUE_BYTES`] are full.
+    pub fn push(&mut self, item: Item) -> Result<(), Box<Item>> {
+        if self.bytes + item.size > QUEUE_BYTES {
+            return Err(Box::new(item));
+        }
+        self.bytes += item.size;
+        self.items.push_back(item);
+        Ok(())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The first that is not on its way, as long as less than [`IN_FLIGHT_BYTES`] are.
+    pub fn next(&mut self) -> Option<&mut Item> {
+        let flying: usize = self.items.iter().filter(|i| i.in_flight).map(|i| i.size).sum();
+        if flying >= IN_FLIGHT_BYTES {
+            return None;
+        }
+        self.items.iter_mut().find(|i| !i.in_flight)
+    }
+
+    pub fn set_in_flight(&mut self, id: &MessageId) {
+        self.get(id).into_iter().for_each(|item| item.in_flight = true);
+    }
+
+    /// It was not logged and waits again; its bytes are kept for a repeat.
+    pub fn put_back(&mut self, id: &MessageId) {
+        self.get(id).into_iter().for_each(|item| item.in_flight = false);
+    }
+
+    /// It was sealed in an epoch that is over.
+    pub fn unseal(&mut self, id: &MessageId) {
+        self.get(id).into_iter().for_each(|item| {
+            item.in_flight = false;
+            item.sealed = None;
+        });
+    }
+
+    pub fn any_in_flight(&self) -> bool {
+        self.items.iter().any(|i| i.in_flight)
+    }
+
+    /// All are to be counted and sealed anew.
+    pub fn forget_counters(&mut self) {
+        self.items.iter_mut().for_each(|item| {
+            item.counter = None;
+            item.sealed = None;
+        });
+    }
+
+    /// Nothing is on its way any more: the link is gone.
+    pub fn ground(&mut self) {
+        self.items.iter_mut().for_each(|item| item.in_flight = false);
+    }
+
+    /// The bytes as they are on their way.
+    pub fn bytes_of(&self, id: &MessageId) -> Option<&[u8]> {
+        let item = self.items.iter().find(|i| i.id == *id)?;
+        item.sealed.as_ref().map(|s| s.bytes.as_slice())
+    }
+
+    /// The epoch in which it was sealed last.
+    pub fn epoch_of(&self, id: &MessageId) -> Option<u64> {
+        self.items.iter().find(|i| i.id == *id)?.sealed.as_ref().map(|s| s.epoch)
+    }
+
+    pub fn with_bytes(&self, bytes: &[u8]) -> Option<MessageId> {
+        let same = |item: &&Item| item.sealed.as_ref().is_some_and(|s| s.bytes == bytes);
+        self.items.iter().find(same).map(|i| i.id)
+    }
+
+    /// The log has it, or it is given up.
+    pub fn take(&mut self, id: &MessageId) -> Option<Item> {
+        let at = self.items.iter().position(|i| i.id == *id)?;
+        let item = self.items.remove(at)?;
+        self.bytes -= item.size;
+        Some(item)
+    }
+
+    /// All that wait, for another conversation: to be sealed and counted anew there.
+    pub fn drain(&mut self, also_in_flight: bool) -> Vec<Item> {
+        let (out, stay): (VecDeque<_>, VecDeque<_>) =
+            self.items.drain(..).partition(|i| also_in_flight || !i.in_flight);
+        self.items = stay;
+        self.bytes = self.items.iter().map(|i| i.size).sum();
+        out.into_iter().map(|i| Item { counter: None, sealed: None, in_flight: false, ..i }).collect()
+    }
+
+    fn get(&mut self, id: &MessageId) -> Option<&mut Item> {
+        self.items.iter_mut().find(|i| i.id == *id)
+    }
+}
+
+/// What may wait in one conversation, bytes.
+pub(super) const QUEUE_BYTES: usize = 4 << 20;
+/// What may be on its way at once, bytes: a long link stays full, and a lost one repeats little.
+const IN_FLIGHT_BYTES: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::id::Id;
+
+    fn item(n: u8, len: usize) -> Item {
+        Item::new(Id([n; 16]), Body::Text("x".repeat(len)), None)
+    }
+
+    #[test]
+    fn order_holds_and_bytes_bound_what_waits_and_what_flies() {
+        let mut outbox = Outbox::default();
+        let mut pushed = 0;
+        while outbox.push(item(pushed, 100 << 10)).is_ok() {
+            pushed += 1;
+        }
+        assert_eq!(usize::from(pushed), QUEUE_BYTES / (100 << 10));
+        let mut flown = Vec::new();
+        while let Some(id) = outbox.next().map(|i| i.id) {
+            outbox.set_in_flight(&id);
+            flown.push(id.0[0]);
+        }
+        assert_eq!(flown, [0, 1, 2]);
+        outbox.unseal(&Id([1; 16]));
+        assert_eq!(outbox.next().map(|i| i.id.0[0]), Some(1));
+        assert_eq!(outbox.drain(true).len(), usize::from(pushed));
+        assert!(outbox.is_empty() && outbox.push(item(0, 1)).is_ok());
+    }
+}

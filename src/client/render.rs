@@ -1,0 +1,302 @@
+//! Events as lines for people. All that others wrote goes through [`shown`]; nothing else of the client prints.
+
+use super::event::{Event, RoomRow, ShareRow, Transfer};
+use crate::wire::text::shown;
+
+/// How lines look.
+#[derive(Debug, Clone, Default)]
+pub struct Style {
+    /// Whether to use colours (a terminal, and NO_COLOR is not set).
+    pub colour: bool,
+    /// Our server's name, which is left out of `NAME@SERVER`.
+    pub home: String,
+    /// The current room (`LABEL@SERVER`), whose name is left out of its messages.
+    pub current: String,
+}
+
+/// The lines of one event, without ends; none for what only programs want to know.
+pub fn lines(event: &Event, style: &Style) -> Vec<String> {
+    match event {
+        Event::Rooms { rooms } => table("no public rooms", rooms, |r: &RoomRow| {
+            style.line(Hue::Plain, &format!("{}  {} in it", style.short(&r.room), r.members))
+        }),
+        Event::ShareStatus { global, files } => {
+            let head = format!("files without a switch of their own are {}shared", if *global { "" } else { "not " });
+            let rows = files.iter().map(|f: &ShareRow| {
+                style.line(Hue::Plain, &format!("{}  {}", if f.shared { "shared" } else { "-     " }, shown(&f.file)))
+            });
+            std::iter::once(style.line(Hue::Dim, &head)).chain(rows).collect()
+        }
+        Event::Ok { command } if matches!(command.as_str(), "transfers" | "operator") => Vec::new(),
+        other => style.one(other).into_iter().collect(),
+    }
+}
+
+/// `1.5 MiB`, `17 B`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let (mut whole, mut rest, mut unit) = (bytes, 0, "B");
+    for next in UNITS {
+        if whole < 1024 {
+            break;
+        }
+        (whole, rest, unit) = (whole / 1024, whole % 1024, next);
+    }
+    format!("{whole}.{} {unit}", rest * 10 / 1024)
+}
+
+#[derive(Clone, Copy)]
+enum Hue {
+    Plain,
+    Dim,
+    Good,
+    Warn,
+    Bad,
+    Direct,
+}
+
+impl Style {
+    fn one(&self, event: &Event) -> Option<String> {
+        let line = |hue, text: String| Some(self.line(hue, &text));
+        match event {
+            Event::Connected { server, name, tls, .. } => {
+                line(Hue::Dim, format!("connected to {} as {} ({})", shown(server), shown(name), shown(tls)))
+            }
+            Event::RoomCreated { room, private, invite, secret, .. } => {
+                line(Hue::Good, created(room, *private, invite, secret.as_deref()))
+            }
+            Event::Joined { room, members, .. } => {
+                line(Hue::Good, format!("you are in {}: {}", self.short(room), self.list(members)))
+            }
+            Event::Left { room, reason } => {
+                line(Hue::Warn, format!("you left {} ({})", self.short(room), shown(reason)))
+            }
+            Event::MemberJoined { room, name } => {
+                line(Hue::Dim, format!("{}{} joined", self.place(room), self.short(name)))
+            }
+            Event::MemberLeft { room, name, reason } => {
+                line(Hue::Dim, format!("{}{} left ({})", self.place(room), self.short(name), shown(reason)))
+            }
+            Event::Message { room, from, text, .. } => {
+                Some(format!("{}{} {}", self.place(room), self.nick(from), shown(text)))
+            }
+            Event::Direct { from, text, .. } => {
+                line(Hue::Direct, format!("{} to you: {}", self.short(from), shown(text)))
+            }
+            Event::Notice { from, text } => line(Hue::Warn, format!("{}: {}", self.short(from), shown(text))),
+            other => self.files(other),
+        }
+    }
+
+    fn files(&self, event: &Event) -> Option<String> {
+        let line = |hue, text: String| Some(self.line(hue, &text));
+        match event {
+            Event::FileFound { from, file, size: bytes, state, free_slots, .. } => {
+                let slots = if *free_slots == 0 { "busy".to_owned() } else { format!("{free_slots} free") };
+                let state = if state == "ready" { String::new() } else { format!(", {}", shown(state)) };
+                line(Hue::Plain, format!("{} has {} ({}, {slots}{state})", self.short(from), shown(file), size(*bytes)))
+            }
+            Event::SearchDone { pattern, found, .. } => line(Hue::Dim, format!("{found} found for {}", shown(pattern))),
+            Event::TransferOffered(t) => line(Hue::Good, format!("{} is offered", self.transfer(t))),
+            Event::TransferStarted(t) => line(Hue::Dim, format!("{} has started", self.transfer(t))),
+            Event::TransferProgress(t) => line(Hue::Dim, self.progress(t)),
+            Event::TransferDone(t) => line(Hue::Good, self.finished(t)),
+            Event::TransferFailed(t) => {
+                let reason = t.reason.as_deref().unwrap_or("failed");
+                line(Hue::Bad, format!("{} failed: {}", self.transfer(t), shown(reason)))
+            }
+            other => self.rest(other),
+        }
+    }
+
+    fn rest(&self, event: &Event) -> Option<String> {
+        let line = |hue, text: String| Some(self.line(hue, &text));
+        match event {
+            Event::Peers { room, peers } => line(Hue::Plain, format!("in {}: {}", self.short(room), self.list(peers))),
+            Event::Pong { target, rtt_ms, route } => {
+                line(Hue::Plain, format!("{} answers in {rtt_ms:.1} ms (by {})", self.short(target), shown(route)))
+            }
+            Event::Ok { command } => line(Hue::Dim, format!("{}: done", shown(command))),
+            Event::KeyChanged { name } => {
+                let name = self.short(name);
+                line(Hue::Bad, format!("the key of {name} has changed: nothing is sent there until @me trust {name}"))
+            }
+            Event::Integrity { room, kind, peer } => {
+                let peer = peer.as_ref().map(|p| format!(", about {}", self.short(p))).unwrap_or_default();
+                line(Hue::Bad, format!("{}: {}{peer}", self.short(room), meaning(kind)))
+            }
+            Event::Gap { room, from, to } => {
+                line(Hue::Warn, format!("{}: messages {from} to {to} are no longer kept", self.short(room)))
+            }
+            Event::Reconnecting { reason } => line(Hue::Warn, format!("no link ({}); trying again", shown(reason))),
+            Event::Error { message, hint, .. } => {
+                let hint = hint.as_ref().map(|h| format!(" ({})", shown(h))).unwrap_or_default();
+                line(Hue::Bad, format!("{}{hint}", shown(message)))
+            }
+            Event::Bye { reason } => line(Hue::Dim, format!("bye ({})", shown(reason))),
+            _ => None,
+        }
+    }
+
+    fn transfer(&self, t: &Transfer) -> String {
+        let way = if t.direction == "upload" { "to" } else { "from" };
+        format!("{} {way} {}", shown(&t.file), self.short(&t.peer))
+    }
+
+    fn progress(&self, t: &Transfer) -> String {
+        let (bytes, total) = (t.bytes.unwrap_or(0), t.size.unwrap_or(0));
+        let percent = (u128::from(bytes) * 100).checked_div(u128::from(total)).unwrap_or(0);
+        format!("{}: {percent}% of {} at {}/s", self.transfer(t), size(total), size(t.rate.unwrap_or(0)))
+    }
+
+    fn finished(&self, t: &Transfer) -> String {
+        let path = t.path.as_ref().map(|p| format!(" -> {}", shown(p))).unwrap_or_default();
+        let (bytes, rate) = (size(t.bytes.unwrap_or(0)), size(t.rate.unwrap_or(0)));
+        format!("{} is done: {bytes} in {:.2} s, {rate}/s{path}", self.transfer(t), t.seconds.unwrap_or(0.0))
+    }
+
+    /// A name without our own server's.
+    fn short(&self, full: &str) -> String {
+        let local = full.strip_suffix(&self.home).and_then(|rest| rest.strip_suffix('@'));
+        shown(local.filter(|_| !self.home.is_empty()).unwrap_or(full))
+    }
+
+    /// The room, where it is not the current one.
+    fn place(&self, room: &str) -> String {
+        if room == self.current { String::new() } else { format!("[{}] ", self.short(room)) }
+    }
+
+    fn list(&self, names: &[String]) -> String {
+        names.iter().map(|n| self.short(n)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// A name in a colour of its own, which is the same everywhere.
+    fn nick(&self, from: &str) -> String {
+        let name = self.short(from);
+        if !self.colour {
+            return format!("<{name}>");
+        }
+        let hash = from.bytes().fold(7u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(byte)));
+        format!("\x1b[1;3{}m{name}\x1b[0m", 1 + hash % 6)
+    }
+
+    fn line(&self, hue: Hue, text: &str) -> String {
+        let code = match hue {
+            Hue::Plain => return text.to_owned(),
+            _ if !self.colour => return text.to_owned(),
+            Hue::Dim => "2",
+            Hue::Good => "32",
+            Hue::Warn => "33",
+            Hue::Bad => "1;31",
+            Hue::Direct => "35",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+fn created(room: &str, private: bool, invite: &str, secret: Option<&str>) -> String {
+    let kind = if private { "private" } else { "public" };
+    let mut text = format!("{kind} room {} is made", shown(room));
+    if let Some(secret) = secret {
+        text.push_str(&format!("; its password is {}", shown(secret)));
+    }
+    if !invite.is_empty() {
+        text.push_str(&format!("; invite: {}", shown(invite)));
+    }
+    text
+}
+
+/// What an `integrity` kind says to people.
+fn meaning(kind: &str) -> String {
+    let text = match kind {
+        "gap" => "messages are missing",
+        "diverged" => "others see another history than we do",
+        "replay" => "an old message came again, and is not shown",
+        "unauthorised_commit" => "a change that its maker may not make was refused; the room is held",
+        "forged_sender" => "a message is not from whom it says, and is not shown",
+        "bad_state" => "the server hands out a state of the room that its members do not vouch for",
+        "wrong_room" => "the server hands out another room than the one asked for",
+        "malformed" => "something that makes no sense was refused",
+        other => return shown(other),
+    };
+    text.to_owned()
+}
+
+fn table<T>(none: &str, rows: &[T], row: impl Fn(&T) -> String) -> Vec<String> {
+    if rows.is_empty() { vec![none.to_owned()] } else { rows.iter().map(row).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAUGHTY: &str = "a\x1b]0;x\x07\u{202e}\u{9b}31m\r\n\u{200b}z";
+
+    fn events() -> Vec<Event> {
+        let n = || NAUGHTY.to_owned();
+        let t = Transfer { peer: n(), file: n(), reason: Some(n()), path: Some(n()), ..Transfer::default() };
+        vec![
+            Event::Connected { server: n(), fingerprint: n(), name: n(), tls: n() },
+            Event::RoomCreated { room: n(), id: n(), private: true, invite: n(), secret: Some(n()) },
+            Event::Joined { room: n(), id: n(), members: vec![n()] },
+            Event::Left { room: n(), reason: n() },
+            Event::MemberJoined { room: n(), name: n() },
+            Event::MemberLeft { room: n(), name: n(), reason: n() },
+            Event::Message { room: n(), from: n(), text: n(), id: n() },
+            Event::Direct { from: n(), text: n(), id: n() },
+            Event::Notice { from: n(), text: n() },
+            Event::FileFound { room: n(), from: n(), file: n(), size: 1, root: None, state: n(), free_slots: 0 },
+            Event::SearchDone { room: n(), pattern: n(), found: 0 },
+            Event::TransferOffered(t.clone()),
+            Event::TransferStarted(t.clone()),
+            Event::TransferProgress(t.clone()),
+            Event::TransferDone(t.clone()),
+            Event::TransferFailed(t),
+            Event::Rooms { rooms: vec![RoomRow { room: n(), id: n(), members: 1 }] },
+            Event::Peers { room: n(), peers: vec![n()] },
+            Event::Pong { target: n(), rtt_ms: 1.0, route: n() },
+            Event::ShareStatus { global: true, files: vec![ShareRow { file: n(), shared: true }] },
+            Event::Ok { command: n() },
+            Event::KeyChanged { name: n() },
+            Event::Integrity { room: n(), kind: n(), peer: Some(n()) },
+            Event::Gap { room: n(), from: 1, to: 2 },
+            Event::Reconnecting { reason: n() },
+            Event::Error { code: n(), message: n(), hint: Some(n()) },
+            Event::Bye { reason: n() },
+        ]
+    }
+
+    #[test]
+    fn no_field_of_any_event_brings_a_control_character_to_the_screen() {
+        for event in events() {
+            let lines = lines(&event, &Style::default());
+            assert!(!lines.is_empty(), "{event:?}");
+            for line in lines {
+                assert_eq!(line, shown(&line), "{event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_short_at_home_and_rooms_are_named_when_elsewhere() {
+        let style = Style { colour: false, home: "s1".into(), current: "den@s1".into() };
+        let say = |room: &str, from: &str| {
+            let event = Event::Message { room: room.into(), from: from.into(), text: "hi".into(), id: String::new() };
+            lines(&event, &style).remove(0)
+        };
+        assert_eq!(say("den@s1", "bob@s1"), "<bob> hi");
+        assert_eq!(say("lab@s1", "bob@s2"), "[lab] <bob@s2> hi");
+    }
+
+    #[test]
+    fn sizes_read_well() {
+        for (bytes, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_572_864, "1.5 MiB"), (u64::MAX, "16383.9 PiB")]
+        {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}

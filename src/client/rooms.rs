@@ -1,0 +1,420 @@
+//! Conversations as they run: posts go out, rows come in, members come and go, removals are committed, rooms are left.
+
+use super::conversation::{Conversation, Kind, News};
+use super::core::Core;
+use super::dispatch::no_room;
+use super::event::{Event, RoomRow};
+use super::links::published_commit;
+use super::outbox::Item;
+use super::problem::{FAILED, NO_LINK, Problem, REFUSED, UNVERIFIED};
+use super::requests::Purpose;
+use crate::group::{Change, MemberInfo, Outgoing};
+use crate::wire::frame::{Code, Push, Refusal, Reply, Request, ToServer};
+use crate::wire::id::{MessageId, RoomId};
+use crate::wire::log::Row;
+use crate::wire::payload::Body;
+use rand_core::RngCore;
+use std::time::Duration;
+
+impl Core {
+    /// Puts a message into a conversation's outbox.
+    pub(super) fn queue(&mut self, id: &RoomId, body: Body, ticket: Option<u64>) -> Result<(), Problem> {
+        let item = Item::new(self.new_id(), body, ticket);
+        self.queue_item(id, item)
+    }
+
+    pub(super) fn queue_item(&mut self, id: &RoomId, item: Item) -> Result<(), Problem> {
+        let conversation = self.conversations.get_mut(id).ok_or_else(no_room)?;
+        if conversation.held {
+            let text = format!("{} is held: somebody broke its rules", conversation.title());
+            return Err(Problem::new("held", UNVERIFIED, text).hint("/leave it, ask the others, /join again"));
+        }
+        conversation.outbox.push(item).map_err(|_| Problem::full())
+    }
+
+    /// Sends what can be sent, and leaves what is to be left.
+    pub(super) fn pump_all(&mut self) {
+        if self.link.is_none() {
+            return;
+        }
+        self.renew_name();
+        let ids: Vec<RoomId> = self.conversations.keys().copied().collect();
+        for id in ids {
+            self.pump(id);
+            self.renew_leaf(id);
+            self.leave_on_time(id);
+        }
+    }
+
+    fn pump(&mut self, id: RoomId) {
+        while let Some((message_id, message)) = self.conversations.get_mut(&id).and_then(Conversation::next_post) {
+            let request = Request::Post { room: id, message: message.into() };
+            self.request(request, Purpose::Post(id, message_id));
+        }
+    }
+
+    pub(super) fn reply(&mut self, purpose: Purpose, reply: Reply) {
+        match purpose {
+            Purpose::Forget => {}
+            Purpose::Rooms(_) | Purpose::Ping { .. } | Purpose::Operator(_) => self.answered(&purpose, reply),
+            Purpose::RenewName => self.name_renewed(&reply),
+            Purpose::Take(_) | Purpose::CreateDirect(_) => self.direct_reply(purpose, reply),
+            Purpose::Post(id, message) => self.posted(id, message, reply),
+            Purpose::Commit(id, epoch) => self.committed(id, epoch, &reply),
+            Purpose::Leave(id) => self.drop_room(&id, "left"),
+            Purpose::Log(id) => self.log_page(id, reply),
+            step => self.entry_reply(&step, reply),
+        }
+    }
+
+    /// Answers that a command only shows.
+    fn answered(&mut self, purpose: &Purpose, reply: Reply) {
+        let (Purpose::Rooms(ticket) | Purpose::Ping { ticket, .. } | Purpose::Operator(ticket)) = purpose else {
+            return;
+        };
+        let event = match (purpose, reply) {
+            (_, Reply::Refused(refusal)) => return self.fail(*ticket, refusal.into()),
+            (Purpose::Rooms(_), Reply::Rooms(rows)) => {
+                let row = |r: crate::wire::frame::RoomInfo| RoomRow {
+                    room: r.room.to_string(),
+                    id: r.id.to_string(),
+                    members: r.members,
+                };
+                Event::Rooms { rooms: rows.into_iter().map(row).collect() }
+            }
+            (Purpose::Ping { sent, .. }, _) => {
+                let target = self.home.as_ref().map(|h| h.server.to_string()).unwrap_or_default();
+                Event::Pong { target, rtt_ms: millis(self.now.saturating_sub(*sent)), route: "link".into() }
+            }
+            _ => Event::Ok { command: "operator".into() },
+        };
+        self.tell(*ticket, event);
+        self.done(*ticket, 0);
+    }
+
+    /// The link broke before the answer came.
+    pub(super) fn unanswered(&mut self, purpose: Purpose) {
+        match purpose {
+            Purpose::Rooms(ticket) | Purpose::Ping { ticket, .. } | Purpose::Operator(ticket) => {
+                self.fail(ticket, Problem::new("link_lost", NO_LINK, "the link broke before the server answered"));
+            }
+            Purpose::Leave(id) => self.drop_room(&id, "left"),
+            Purpose::CreateDirect(id) => self.direct_failed(&id, None),
+            Purpose::Take(peer) => self.peers.not_taking(&peer),
+            // Entries and posts are taken up again when the link stands; an own commit shows itself in the log.
+            _ => {}
+        }
+    }
+
+    pub(super) fn push(&mut self, push: Push) {
+        match push {
+            Push::Row { room, row } => self.pushed_row(room, &row),
+            Push::Direct { room, welcome, tree } => self.invited(room, &welcome, &tree),
+            Push::DirectClosed { room } => self.close_direct(&room),
+            Push::CommitNow { room, epoch } => self.commit_now(room, epoch),
+            Push::Notice { text } => {
+                let from = self.home.as_ref().map(|h| format!("server@{}", h.server)).unwrap_or_default();
+                self.tell(None, Event::Notice { from, text });
+            }
+            Push::Bye { reason } if matches!(reason.as_str(), "replaced" | "kicked") => self.exit(&reason, REFUSED),
+            // The link's end says it once more.
+            Push::Bye { .. } => {}
+            Push::KeyPackagesLow => self.publish_key_packages(),
+            Push::KeepAlive => self.effect(super::effects::Effect::Send(ToServer::Alive)),
+        }
+    }
+
+    fn pushed_row(&mut self, id: RoomId, row: &Row) {
+        match self.conversations.get(&id) {
+            // It comes again with the page that we wait for.
+            Some(conversation) if conversation.syncing => {}
+            Some(_) => self.row(id, row),
+            None => {
+                self.request(Request::NoState { room: id }, Purpose::Forget);
+            }
+        }
+    }
+
+    fn row(&mut self, id: RoomId, row: &Row) {
+        let (Some(conversation), Some(home)) = (self.conversations.get_mut(&id), &self.home) else { return };
+        let news = conversation.row(row, &home.certs(self.wall_ms));
+        self.news(id, news);
+    }
+
+    /// The link stands again: what was missed is fetched before anything is sent.
+    pub(super) fn resume_rooms(&mut self) {
+        let ids: Vec<RoomId> = self.conversations.values().filter(|c| !c.rejoining).map(|c| c.id).collect();
+        ids.into_iter().for_each(|id| self.resync(id));
+    }
+
+    /// Fetches the rows after the last one; a few conversations at a time.
+    pub(super) fn resync(&mut self, id: RoomId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        conversation.syncing = true;
+        if self.requests.logs() < LOGS_AT_ONCE && !self.requests.has_log(&id) {
+            let after = conversation.history.last().0;
+            self.request(Request::Log { room: id, after }, Purpose::Log(id));
+        }
+    }
+
+    /// Those that had to wait.
+    fn resync_next(&mut self) {
+        let waits = |c: &&Conversation| c.syncing && !c.rejoining && !self.requests.has_log(&c.id) && !c.founding;
+        let next = self.conversations.values().find(waits).map(|c| c.id);
+        next.into_iter().for_each(|id| self.resync(id));
+    }
+
+    fn log_page(&mut self, id: RoomId, reply: Reply) {
+        match reply {
+            Reply::Log { rows, live } => {
+                let empty = rows.is_empty();
+                rows.iter().for_each(|row| self.row(id, row));
+                if live || empty { self.synced(id) } else { self.resync(id) }
+            }
+            Reply::Refused(refusal) => self.no_log(id, &refusal),
+            _ => {}
+        }
+        self.resync_next();
+    }
+
+    fn synced(&mut self, id: RoomId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        conversation.syncing = false;
+        // Had it won, it would have stood in the log.
+        conversation.commit_lost();
+    }
+
+    fn no_log(&mut self, id: RoomId, refusal: &Refusal) {
+        let Some(conversation) = self.conversations.get(&id) else { return };
+        let (room, from) = (conversation.title(), conversation.history.last().0.saturating_add(1));
+        if !conversation.is_room() {
+            return self.close_direct(&id);
+        }
+        match refusal.code {
+            Code::Gap => {
+                let first: Option<u64> = refusal.hint.as_deref().and_then(|h| h.parse().ok());
+                let to = first.unwrap_or(from).saturating_sub(1).max(from);
+                self.tell(None, Event::Gap { room, from, to });
+                self.rejoin(id);
+            }
+            // Removed while we were away, or the server no longer has the room.
+            Code::NotMember => self.rejoin(id),
+            _ => {
+                self.tell(None, Problem::from(refusal.clone()).event());
+                self.drop_room(&id, "lost");
+            }
+        }
+    }
+
+    fn posted(&mut self, id: RoomId, message: MessageId, reply: Reply) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        match reply {
+            Reply::Sequenced { seq, .. } => {
+                let news = conversation.posted(&message, seq);
+                self.news(id, news);
+            }
+            Reply::Refused(refusal) if refusal.code == Code::Stale => {
+                conversation.stale = Some(conversation.outbox.epoch_of(&message).unwrap_or(0));
+                conversation.outbox.unseal(&message);
+            }
+            Reply::Refused(refusal) if refusal.code == Code::NotMember && conversation.is_room() => {
+                conversation.outbox.put_back(&message);
+                if !conversation.rejoining && !conversation.left {
+                    self.rejoin(id);
+                }
+            }
+            Reply::Refused(refusal) if refusal.code == Code::NotMember => self.close_direct(&id),
+            Reply::Refused(refusal) => {
+                let item = conversation.post_failed(&message);
+                item.into_iter().for_each(|item| self.fail_item(item, refusal.clone().into()));
+            }
+            _ => {}
+        }
+    }
+
+    /// A message that will not be sent: whoever waits for it is told.
+    pub(super) fn fail_item(&mut self, item: Item, problem: Problem) {
+        match item.body {
+            Body::Ping { token } => self.ping_failed(token, problem),
+            Body::WhoHas { search, .. } => self.search_failed(&search, problem),
+            Body::FileRequest(request) => self.request_failed(&request.transfer, problem),
+            Body::FileAnswer(answer) => self.answer_failed(&answer.transfer),
+            _ => self.fail(item.ticket, problem),
+        }
+    }
+
+    fn committed(&mut self, id: RoomId, epoch: u64, reply: &Reply) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        if let Reply::Sequenced { seq, .. } = reply {
+            let news = conversation.committed(epoch, *seq);
+            self.news(id, news);
+        } else {
+            conversation.commit_refused(epoch);
+        }
+    }
+
+    fn commit_now(&mut self, id: RoomId, epoch: u64) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let ready = conversation.room.epoch() == epoch && conversation.may_commit();
+        if ready && let Ok(out) = conversation.room.commit_pending() {
+            self.send_commit(id, out);
+        }
+    }
+
+    /// New keys for our leaf from time to time, and a renewed name certificate.
+    fn renew_leaf(&mut self, id: RoomId) {
+        let (now, next) = (self.now, self.conversations.get(&id).map_or(Duration::MAX, |c| c.renew_at));
+        if now < next {
+            return;
+        }
+        let renewal = self.next_renewal();
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        if conversation.may_commit() {
+            conversation.renew_at = renewal;
+            if let Ok(out) = conversation.room.self_update() {
+                self.send_commit(id, out);
+            }
+        }
+    }
+
+    pub(super) fn next_renewal(&mut self) -> Duration {
+        let spread = u64::from(self.rng.next_u32()) % LEAF_RENEWAL.as_secs();
+        self.now + LEAF_RENEWAL + Duration::from_secs(spread)
+    }
+
+    fn send_commit(&mut self, id: RoomId, out: Outgoing) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let epoch = conversation.room.epoch();
+        conversation.commit = Some((epoch, out.bytes.clone()));
+        let (message, published) = (out.bytes.into(), published_commit(out.published));
+        let request = Request::Commit { room: id, lease: None, message, published, door: None };
+        self.request(request, Purpose::Commit(id, epoch));
+    }
+
+    fn news(&mut self, id: RoomId, news: Vec<News>) {
+        for news in news {
+            match news {
+                News::Delivered(item) => self.delivered(id, *item),
+                News::Said { sender, envelope } => self.said(id, &sender, *envelope),
+                News::Changed { change, gone } => self.changed(id, &change, &gone),
+                News::Out { reason } => self.out(id, reason),
+                News::Integrity { kind, peer } => {
+                    let room = self.conversations.get(&id).map(Conversation::title).unwrap_or_default();
+                    self.integrity(None, room, kind, peer.map(|p| p.to_string()));
+                }
+                News::Resync => self.resync(id),
+            }
+        }
+    }
+
+    fn delivered(&mut self, id: RoomId, item: Item) {
+        let message = item.id.to_string();
+        match (&item.body, self.conversations.get(&id).map(|c| &c.kind)) {
+            (Body::Text(_), Some(Kind::Room { name, .. })) => {
+                let event = Event::Sent { room: Some(name.to_string()), to: None, id: message };
+                self.tell(item.ticket, event);
+            }
+            (Body::Text(_), Some(Kind::Direct { peer, .. })) => {
+                let event = Event::Sent { room: None, to: Some(peer.to_string()), id: message };
+                self.tell(item.ticket, event);
+            }
+            (Body::WhoHas { search, .. }, _) => self.search_posted(&search.clone()),
+            _ => {}
+        }
+        self.done(item.ticket, 0);
+    }
+
+    /// Who came and who went. A member that comes back after a restart replaces its own leaf: that is no news.
+    fn changed(&mut self, id: RoomId, change: &Change, gone: &[(MemberInfo, &'static str)]) {
+        let Some(conversation) = self.conversations.get(&id).filter(|c| c.is_room()) else { return };
+        let room = conversation.title();
+        for (member, reason) in gone {
+            let (name, reason) = (member.name.to_string(), (*reason).to_owned());
+            self.tell(None, Event::MemberLeft { room: room.clone(), name, reason });
+        }
+        if change.joined {
+            self.meet(&change.committer.name, &change.committer.key);
+            if change.replaced.is_none() {
+                self.tell(None, Event::MemberJoined { room, name: change.committer.name.to_string() });
+            }
+        }
+    }
+
+    /// Our leaf is gone. Whoever was only lost, and is here again, goes in again.
+    fn out(&mut self, id: RoomId, reason: &'static str) {
+        let is_room = self.conversations.get(&id).is_some_and(Conversation::is_room);
+        match reason {
+            _ if !is_room => self.close_direct(&id),
+            "lost" => self.rejoin(id),
+            _ => self.drop_room(&id, reason),
+        }
+    }
+
+    /// `/leave [ROOM]`: after what waits there is sent.
+    pub(super) fn leave_room(&mut self, number: u64, room: Option<&str>) -> Result<(), Problem> {
+        let id = self.room_named(room)?;
+        let conversation = self.conversations.get_mut(&id).ok_or_else(no_room)?;
+        if conversation.leaving.is_some() {
+            return Err(Problem::new("leaving", FAILED, "you are leaving it already"));
+        }
+        conversation.leaving = Some(Some(number));
+        Ok(())
+    }
+
+    pub(super) fn leave_all(&mut self) {
+        self.conversations.values_mut().filter(|c| c.is_room()).for_each(|c| {
+            c.leaving.get_or_insert(None);
+        });
+        self.pump_all();
+    }
+
+    fn leave_on_time(&mut self, id: RoomId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let stuck = conversation.held || !conversation.room.is_active();
+        if conversation.leaving.is_none() || conversation.left || !(conversation.is_quiet() || stuck) {
+            return;
+        }
+        conversation.left = true;
+        match conversation.room.leave() {
+            Ok(message) => {
+                self.request(Request::Leave { room: id, message: message.into() }, Purpose::Leave(id));
+            }
+            Err(_) => self.drop_room(&id, "left"),
+        }
+    }
+
+    /// We are no longer in a room.
+    pub(super) fn drop_room(&mut self, id: &RoomId, reason: &str) {
+        let Some(mut conversation) = self.conversations.remove(id) else { return };
+        self.requests.drop_posts(id);
+        let room = conversation.title();
+        for item in conversation.outbox.drain(true) {
+            self.fail_item(item, Problem::new("not_member", REFUSED, format!("you are no longer in {room}")));
+        }
+        if self.current == Some(*id) {
+            self.current = self.conversations.values().find(|c| c.is_room()).map(|c| c.id);
+        }
+        let ticket = conversation.leaving.flatten();
+        self.tell(ticket, Event::Left { room, reason: reason.to_owned() });
+        self.done(ticket, 0);
+        let forced = reason != "left";
+        if forced && self.config.scripted && self.current.is_none() && self.entries.is_empty() {
+            self.exit(reason, REFUSED);
+        }
+    }
+
+    pub(super) fn rooms_timeout(&self) -> Option<Duration> {
+        self.link.as_ref()?;
+        let able = self.conversations.values().filter(|c| c.may_commit());
+        able.map(|c| c.renew_at).min().filter(|at| *at != Duration::MAX)
+    }
+}
+
+pub(super) fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// A member's leaf gets new keys after this time, or up to twice as much.
+const LEAF_RENEWAL: Duration = Duration::from_secs(12 * 3600);
+/// Conversations that catch up at once.
+const LOGS_AT_ONCE: usize = 2;

@@ -1,0 +1,9 @@
+//! Several clients and a server, all real but the network, the disk and the clock.
+
+mod chat;
+mod directs;
+mod files;
+mod hostile;
+mod resume;
+mod scripts;
+mod world;

@@ -1,0 +1,535 @@
+//! Several client cores and one real server core with its store, in virtual time; frames can be held, lost and mangled between them.
+
+use secchat::client::core::{Core, CoreConfig};
+use secchat::client::effects::{ChannelStart, Effect, FilesCommand, FilesEvent, Input, LinkInfo, Start, UploadReady};
+use secchat::client::event::Event;
+use secchat::crypto::identity::{Identity, PublicKey};
+use secchat::crypto::room::{DoorKey, RoomKeys};
+use secchat::crypto::secret::Secret;
+use secchat::server::{self, Config, Output, SessionId};
+use secchat::store::ServerStore;
+use secchat::wire::frame::{Login, ToClient, ToServer, VERSION};
+use secchat::wire::id::{Id, RoomId, TransferId};
+use secchat::wire::invite::Host;
+use secchat::wire::name::{FullName, Name};
+use secchat::wire::payload::{FileRefusal, FileRow};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+pub const START_MS: u64 = 1_700_000_000_000;
+pub const PASSWORD: &str = "correct horse battery staple";
+
+pub fn server_identity() -> Identity {
+    Identity::from_seed(&[100; 32])
+}
+
+pub fn full(text: &str) -> FullName {
+    FullName::new(Name::parse(text).unwrap(), Name::parse("s1").unwrap())
+}
+
+pub fn config() -> Config {
+    Config {
+        name: Name::parse("s1").unwrap(),
+        stun_port: 0,
+        log_age: Duration::from_secs(7 * 24 * 3600),
+        log_bytes: 1 << 20,
+        room_ttl: Duration::from_secs(3600),
+        lost_grace: Duration::from_secs(600),
+        decoy_phc: "decoy".into(),
+    }
+}
+
+/// What a password gives, without Argon2's price.
+pub fn derive(password: &Secret, room: &RoomId) -> RoomKeys {
+    let hash = |label: &[u8]| -> [u8; 32] {
+        Sha256::new().chain_update(label).chain_update(room.0).chain_update(password.expose()).finalize().into()
+    };
+    RoomKeys { door: DoorKey::from_bytes(hash(b"door")), join: Identity::from_seed(&hash(b"join")) }
+}
+
+/// A frame from the server to a client may become none, another, or several.
+pub type Mangler = Box<dyn FnMut(usize, ToClient) -> Vec<ToClient>>;
+
+pub struct World {
+    pub server: server::Core,
+    pub store: Option<ServerStore>,
+    pub now: Duration,
+    pub clients: Vec<Client>,
+    /// Clients whose frames to the server wait.
+    pub held: BTreeSet<usize>,
+    pub mangler: Mangler,
+    sessions: SessionId,
+    config: Config,
+}
+
+pub struct Client {
+    pub core: Core,
+    pub name: String,
+    pub identity: Identity,
+    pub events: Vec<(Option<String>, Event)>,
+    /// Exit code of each finished command, by number.
+    pub done: BTreeMap<u64, u8>,
+    pub exit: Option<u8>,
+    pub pins: Vec<(FullName, PublicKey)>,
+    /// What is answered when a password is asked for.
+    pub password: Option<Secret>,
+    /// Files that it shares.
+    pub files: BTreeMap<String, Vec<u8>>,
+    pub slots: u32,
+    /// Channels that were started, and whether they send.
+    pub channels: BTreeMap<TransferId, (ChannelStart, bool)>,
+    pub dropped_links: usize,
+    instance: u8,
+    session: Option<SessionId>,
+    to_server: VecDeque<ToServer>,
+    from_server: VecDeque<ToClient>,
+    commands: u64,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(config())
+    }
+
+    pub fn with(config: Config) -> Self {
+        let store = ServerStore::in_memory().unwrap();
+        let loaded = store.load().unwrap();
+        let server = server::Core::new(config.clone(), server_identity(), loaded, Duration::ZERO, START_MS).unwrap();
+        Self {
+            server,
+            store: Some(store),
+            now: Duration::ZERO,
+            clients: Vec::new(),
+            held: BTreeSet::new(),
+            mangler: Box::new(|_, frame| vec![frame]),
+            sessions: 0,
+            config,
+        }
+    }
+
+    /// Clients of these names, connected.
+    pub fn of(names: &[&str]) -> Self {
+        let mut world = Self::new();
+        for name in names {
+            world.join_mesh(name);
+        }
+        world
+    }
+
+    /// Alice makes a private room `den`, the others join it.
+    pub fn den(names: &[&str]) -> Self {
+        let mut world = Self::of(names);
+        world.start(0, Start::Create { room: "den".into(), private: true, password: Some(password()) });
+        for client in 1..names.len() {
+            world.enter(client);
+        }
+        world.clients.iter_mut().for_each(|c| c.events.clear());
+        world
+    }
+
+    pub fn enter(&mut self, client: usize) {
+        self.start(client, Start::Join { room: "den".into(), password: Some(password()) });
+        assert!(matches!(self.clients[client].last(), Some(Event::Joined { .. })), "{:?}", self.clients[client].events);
+    }
+
+    /// A client that connects at once.
+    pub fn join_mesh(&mut self, name: &str) -> usize {
+        let client = self.add(name, Vec::new(), false);
+        self.connect(client);
+        client
+    }
+
+    pub fn add(&mut self, name: &str, pins: Vec<(FullName, PublicKey)>, scripted: bool) -> usize {
+        let seed = u8::try_from(self.clients.len() + 1).unwrap();
+        let identity = Identity::from_seed(&[seed; 32]);
+        self.add_as(name, identity, seed, pins, scripted)
+    }
+
+    pub fn add_as(
+        &mut self,
+        name: &str,
+        identity: Identity,
+        instance: u8,
+        pins: Vec<(FullName, PublicKey)>,
+        scripted: bool,
+    ) -> usize {
+        let endpoint = Some((Host::Name("chat.example".into()), 4433));
+        let config = CoreConfig { identity: identity.clone(), pins, endpoint, scripted };
+        self.clients.push(Client {
+            core: Core::new(config, [instance; 32]),
+            name: name.into(),
+            identity,
+            events: Vec::new(),
+            done: BTreeMap::new(),
+            exit: None,
+            pins: Vec::new(),
+            password: None,
+            files: BTreeMap::new(),
+            slots: 2,
+            channels: BTreeMap::new(),
+            dropped_links: 0,
+            instance,
+            session: None,
+            to_server: VecDeque::new(),
+            from_server: VecDeque::new(),
+            commands: 0,
+        });
+        self.clients.len() - 1
+    }
+
+    pub fn wall(&self) -> u64 {
+        START_MS + u64::try_from(self.now.as_millis()).unwrap()
+    }
+
+    pub fn connect(&mut self, client: usize) {
+        self.sessions += 1;
+        let session = self.sessions;
+        let c = &mut self.clients[client];
+        c.session = Some(session);
+        let (key, addr) = (c.identity.public(), format!("192.0.2.{}:1", client % 200 + 1).parse().unwrap());
+        let login = Login { version: VERSION, name: c.name.clone(), instance: Id([c.instance; 16]) };
+        self.feed_server(server::Input::Connected { session, key, addr });
+        self.feed_server(server::Input::Frame(session, ToServer::Login(login)));
+        self.run();
+    }
+
+    /// The link breaks; what was on its way in either direction is lost.
+    pub fn cut(&mut self, client: usize) {
+        if let Some(session) = self.clients[client].session.take() {
+            self.feed_server(server::Input::Disconnected(session));
+        }
+        self.unplug(client);
+    }
+
+    fn unplug(&mut self, client: usize) {
+        let c = &mut self.clients[client];
+        c.to_server.clear();
+        c.from_server.clear();
+        c.session = None;
+        self.feed(client, Input::LinkDown { reason: "link lost".into(), fatal: None });
+    }
+
+    /// The server hears what waits, but its answers do not come.
+    pub fn cut_answers(&mut self, client: usize) {
+        self.to_server(client);
+        self.cut(client);
+    }
+
+    /// The server's process is killed and starts again from its store; all links break.
+    pub fn restart_server(&mut self) {
+        let store = self.store.take().unwrap();
+        let (loaded, wall) = (store.load().unwrap(), self.wall());
+        self.server = server::Core::new(self.config.clone(), server_identity(), loaded, self.now, wall).unwrap();
+        self.store = Some(store);
+        (0..self.clients.len()).for_each(|client| self.unplug(client));
+    }
+
+    /// The client's process is killed and starts again, with a new state but its old key.
+    pub fn restart_client(&mut self, client: usize) {
+        self.cut(client);
+        let c = &mut self.clients[client];
+        c.instance += 100;
+        let config = CoreConfig {
+            identity: c.identity.clone(),
+            pins: c.pins.clone(),
+            endpoint: Some((Host::Name("chat.example".into()), 4433)),
+            scripted: false,
+        };
+        c.core = Core::new(config, [c.instance; 32]);
+        c.commands = 0;
+        c.done.clear();
+        self.connect(client);
+    }
+
+    pub fn start(&mut self, client: usize, start: Start) -> u64 {
+        self.feed(client, Input::Start(Box::new(start)));
+        self.clients[client].commands += 1;
+        self.run();
+        self.clients[client].commands
+    }
+
+    /// A line, and all that follows from it at once. Gives the command's number.
+    pub fn say(&mut self, client: usize, line: &str) -> u64 {
+        let number = self.type_line(client, line);
+        self.run();
+        number
+    }
+
+    /// A line that is typed while nothing else happens yet.
+    pub fn type_line(&mut self, client: usize, line: &str) -> u64 {
+        self.feed(client, Input::Command { line: line.into(), tag: None });
+        self.clients[client].commands += 1;
+        self.clients[client].commands
+    }
+
+    pub fn feed(&mut self, client: usize, input: Input) {
+        let wall = self.wall();
+        self.clients[client].core.handle(self.now, wall, input);
+        self.effects(client);
+    }
+
+    fn effects(&mut self, client: usize) {
+        while let Some(effect) = self.clients[client].core.poll_effect() {
+            let c = &mut self.clients[client];
+            match effect {
+                Effect::Send(frame) => c.to_server.push_back(frame),
+                Effect::Event { tag, event } => c.events.push((tag, event)),
+                Effect::Files(command) => self.files(client, command),
+                Effect::DeriveRoom { ticket, password, room } => {
+                    let keys = Box::new(derive(&password, &room));
+                    self.feed(client, Input::RoomDerived { ticket, keys });
+                }
+                Effect::AskPassword { number, .. } => {
+                    let password = c.password.clone();
+                    self.feed(client, Input::Password { number, password });
+                }
+                Effect::Pin { name, key } => c.pins.push((name, key)),
+                Effect::CommandDone { number, code, .. } => {
+                    assert_eq!(c.done.insert(number, code), None, "a command ends once");
+                }
+                Effect::DropLink { .. } => {
+                    c.dropped_links += 1;
+                    c.to_server.clear();
+                    c.from_server.clear();
+                    if let Some(session) = c.session.take() {
+                        self.feed_server(server::Input::Disconnected(session));
+                    }
+                }
+                Effect::Exit(code) => c.exit = Some(code),
+            }
+        }
+    }
+
+    /// A file side whose channels arrive at once.
+    fn files(&mut self, client: usize, command: FilesCommand) {
+        let c = &mut self.clients[client];
+        let slots = c.slots;
+        let row = |(name, bytes): (&String, &Vec<u8>)| FileRow {
+            name: name.clone(),
+            size: bytes.len() as u64,
+            root: Some(root_of(bytes).into()),
+            free_slots: slots,
+        };
+        let event = match command {
+            FilesCommand::Search { search, asker, pattern } => {
+                let fits = |name: &String| pattern == "*" || *name == pattern;
+                let rows: Vec<_> = c.files.iter().filter(|(name, _)| fits(name)).map(row).collect();
+                if rows.is_empty() {
+                    return;
+                }
+                FilesEvent::Found { search, asker, rows, more: 0 }
+            }
+            FilesCommand::PrepareDownload { transfer } => FilesEvent::DownloadReady {
+                transfer,
+                connection: [1; 8],
+                candidates: vec!["192.0.2.9:9".parse().unwrap()],
+                window: 16,
+            },
+            FilesCommand::PrepareUpload { transfer, file, .. } => {
+                let result = match c.files.get(&file) {
+                    None => Err(FileRefusal::NotShared),
+                    Some(_) if c.slots == 0 => Err(FileRefusal::Busy),
+                    Some(bytes) => Ok(UploadReady {
+                        root: root_of(bytes),
+                        size: bytes.len() as u64,
+                        connection: [2; 8],
+                        candidates: Vec::new(),
+                    }),
+                };
+                FilesEvent::UploadReady { transfer, result }
+            }
+            FilesCommand::StartUpload(start) => {
+                c.channels.insert(start.transfer, (*start, true));
+                return;
+            }
+            FilesCommand::StartDownload { channel, .. } => {
+                let (transfer, bytes) = (channel.transfer, channel.size);
+                c.channels.insert(transfer, (*channel, false));
+                self.feed(client, Input::Files(FilesEvent::Started { transfer, route: "192.0.2.9:9".into() }));
+                FilesEvent::Done { transfer, bytes, seconds: 0.5, path: Some("downloads/x".into()) }
+            }
+            FilesCommand::Share(_) => FilesEvent::Shares { global: true, files: Vec::new(), missing: None },
+            FilesCommand::Cancel { .. } | FilesCommand::MaxUploads(_) | FilesCommand::Window(_) => return,
+        };
+        self.feed(client, Input::Files(event));
+    }
+
+    fn feed_server(&mut self, input: server::Input) {
+        let wall = self.wall();
+        self.server.handle(self.now, wall, input);
+        self.outputs();
+    }
+
+    fn outputs(&mut self) {
+        let wall = self.wall();
+        while let Some(output) = self.server.poll_output() {
+            match output {
+                Output::Store(writes) => self.store.as_mut().unwrap().apply(&writes).unwrap(),
+                Output::Send { session, frame } => {
+                    let frame = ToClient::from_bytes(&frame, 1 << 20).unwrap();
+                    if let Some(c) = self.clients.iter_mut().find(|c| c.session == Some(session)) {
+                        c.from_server.push_back(frame);
+                    }
+                }
+                Output::Close { session } => {
+                    if let Some(client) = self.clients.iter().position(|c| c.session == Some(session)) {
+                        self.to_client(client);
+                        self.unplug(client);
+                    }
+                }
+                Output::CheckDoor { ticket, phc, door } => {
+                    let ok = *phc == format!("phc {:?}", *door);
+                    self.server.handle(self.now, wall, server::Input::DoorChecked { ticket, ok });
+                }
+                Output::HashDoor { ticket, door } => {
+                    let phc = Some(format!("phc {:?}", *door));
+                    self.server.handle(self.now, wall, server::Input::DoorHashed { ticket, phc });
+                }
+                Output::ReadLog { ticket, room, after } => {
+                    let page = self.store.as_ref().unwrap().page(&room, after).unwrap();
+                    self.server.handle(self.now, wall, server::Input::LogPage { ticket, page });
+                }
+                Output::Log(_) => {}
+            }
+        }
+    }
+
+    fn to_server(&mut self, client: usize) -> bool {
+        let mut moved = false;
+        while let (Some(session), Some(frame)) =
+            (self.clients[client].session, self.clients[client].to_server.pop_front())
+        {
+            moved = true;
+            self.feed_server(server::Input::Frame(session, frame));
+        }
+        moved
+    }
+
+    fn to_client(&mut self, client: usize) -> bool {
+        let mut moved = false;
+        while let Some(frame) = self.clients[client].from_server.pop_front() {
+            moved = true;
+            if let ToClient::Welcome(welcome) = frame {
+                let info = LinkInfo {
+                    server: Name::parse("s1").unwrap(),
+                    server_key: server_identity().public(),
+                    tls: "TLS 1.3".into(),
+                    welcome,
+                };
+                self.feed(client, Input::LinkUp(Box::new(info)));
+                continue;
+            }
+            for frame in (self.mangler)(client, frame) {
+                self.feed(client, Input::Frame(frame));
+            }
+        }
+        moved
+    }
+
+    /// Frames go to and fro until nobody has anything more to say. Everybody speaks before anybody hears.
+    pub fn run(&mut self) {
+        loop {
+            let mut moved = false;
+            for client in 0..self.clients.len() {
+                moved |= !self.held.contains(&client) && self.to_server(client);
+            }
+            for client in 0..self.clients.len() {
+                moved |= self.to_client(client);
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// A join whose commit is ready but waits to be sent.
+    pub fn hold_after_entered(&mut self, client: usize, start: Start) {
+        self.feed(client, Input::Start(Box::new(start)));
+        self.clients[client].commands += 1;
+        // Resolve, then Enter; the commit is the third.
+        for _ in 0..2 {
+            self.to_server(client);
+            self.to_client(client);
+        }
+        self.held.insert(client);
+    }
+
+    /// Time passes; what is due happens at its time.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let clients = self.clients.iter().filter(|c| c.exit.is_none()).filter_map(|c| c.core.next_timeout());
+            let Some(due) = clients.chain(self.server.next_timeout()).min().filter(|due| *due <= end) else { break };
+            self.now = self.now.max(due);
+            self.feed_server(server::Input::Timeout);
+            (0..self.clients.len()).for_each(|client| self.feed(client, Input::Timeout));
+            self.run();
+        }
+        self.now = end;
+    }
+
+    pub fn clear(&mut self) {
+        self.clients.iter_mut().for_each(|c| c.events.clear());
+    }
+}
+
+impl Client {
+    pub fn last(&self) -> Option<&Event> {
+        self.events.last().map(|(_, event)| event)
+    }
+
+    /// Texts of rooms, as they were shown.
+    pub fn heard(&self) -> Vec<(String, String)> {
+        self.pick(|event| match event {
+            Event::Message { from, text, .. } => Some((from.clone(), text.clone())),
+            _ => None,
+        })
+    }
+
+    /// Private texts, as they were shown.
+    pub fn told(&self) -> Vec<(String, String)> {
+        self.pick(|event| match event {
+            Event::Direct { from, text, .. } => Some((from.clone(), text.clone())),
+            _ => None,
+        })
+    }
+
+    pub fn integrity(&self) -> Vec<String> {
+        self.pick(|event| match event {
+            Event::Integrity { kind, .. } => Some(kind.clone()),
+            _ => None,
+        })
+    }
+
+    pub fn errors(&self) -> Vec<String> {
+        self.pick(|event| match event {
+            Event::Error { code, .. } => Some(code.clone()),
+            _ => None,
+        })
+    }
+
+    pub fn sent(&self) -> usize {
+        self.pick(|event| matches!(event, Event::Sent { .. }).then_some(())).len()
+    }
+
+    pub fn pick<T>(&self, mut f: impl FnMut(&Event) -> Option<T>) -> Vec<T> {
+        self.events.iter().filter_map(|(_, event)| f(event)).collect()
+    }
+
+    pub fn has(&self, event: &Event) -> bool {
+        self.events.iter().any(|(_, e)| e == event)
+    }
+}
+
+pub fn password() -> Secret {
+    Secret::new(PASSWORD).unwrap()
+}
+
+pub fn root_of(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+pub fn line(from: &str, text: &str) -> (String, String) {
+    (format!("{from}@s1"), text.to_owned())
+}
