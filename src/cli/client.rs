@@ -238,7 +238,7 @@ impl Reached {
         };
         let mut instance = Id::default();
         getrandom::fill(&mut instance.0).map_err(|e| Report::new(ExitCode::Failed, e.to_string()))?;
-        let dial = Dial { endpoint, identity, name, instance, authority: authority, trust };
+        let dial = Dial { endpoint, identity, name, instance, authority, trust };
         Ok(Self { dial, core, store })
     }
 

@@ -63,7 +63,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode, Report> {
 
 fn perform(args: &DemoArgs) -> Result<(), DemoError> {
     let mut demo = Demo::prepare(args).map_err(|cause| DemoError { step: "prepare", cause })?;
-    let steps: [(&'static str, fn(&mut Demo) -> Result<(), Cause>); 6] = [
+    let steps: [Step; 6] = [
         ("private room", Demo::private_room),
         ("wrong password", Demo::wrong_password),
         ("chat", Demo::chat),
@@ -84,6 +84,9 @@ fn perform(args: &DemoArgs) -> Result<(), DemoError> {
     }
     Ok(())
 }
+
+/// A step, by name.
+type Step = (&'static str, fn(&mut Demo) -> Result<(), Cause>);
 
 struct Demo {
     dir: tempfile::TempDir,

@@ -6,10 +6,10 @@ use super::engine::Engine;
 use super::{Door, Input, Output, SessionId};
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::{DoorKey, door_hash, verify_door};
-use crate::limits::{CORE_QUEUE_BYTES, FRAME_MAX_BEFORE_LOGIN, HASHES_RUNNING};
+use crate::limits::{CORE_QUEUE_BYTES, HASHES_RUNNING};
 use crate::net::queue::FrameSender;
 use crate::store::{ServerStore, StoreError};
-use crate::wire::frame::{ToClient, ToServer};
+use crate::wire::frame::ToServer;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -172,6 +172,7 @@ impl<E: Engine> Actor<E> {
             match output {
                 Output::Store(writes) => self.disk.with(move |store| store.apply(&writes)).await?,
                 Output::Send { session, frame } => self.send(session, frame),
+                Output::Admitted { session } => self.admit(session),
                 Output::Close { session } => self.close(session),
                 Output::CheckDoor { ticket, phc, door } => {
                     self.hashing.start(move || Input::DoorChecked { ticket, ok: verify_door(&phc, &door_key(&door)) })
@@ -192,12 +193,15 @@ impl<E: Engine> Actor<E> {
     }
 
     fn send(&mut self, session: SessionId, frame: Arc<[u8]>) {
-        let Some(peer) = self.sessions.get_mut(&session) else { return };
-        let welcome = peer.welcome.is_some()
-            && matches!(ToClient::from_bytes(&frame, FRAME_MAX_BEFORE_LOGIN), Ok(ToClient::Welcome(_)));
-        // A full queue ends the session by itself, and the core hears of it as a disconnection.
-        let sent = peer.sender.send(frame);
-        if let (true, Ok(()), Some(welcome)) = (welcome, sent, if welcome { peer.welcome.take() } else { None }) {
+        if let Some(peer) = self.sessions.get(&session) {
+            // A full queue ends the session by itself, and the core hears of it as a disconnection.
+            let _ = peer.sender.send(frame);
+        }
+    }
+
+    /// From now on its frames may be long.
+    fn admit(&mut self, session: SessionId) {
+        if let Some(welcome) = self.sessions.get_mut(&session).and_then(|peer| peer.welcome.take()) {
             // The session may be gone already.
             let _ = welcome.send(());
         }
@@ -255,7 +259,7 @@ impl Hashing {
 }
 
 fn door_key(door: &Door) -> DoorKey {
-    DoorKey::from_bytes(**door)
+    DoorKey::from_bytes(*door.as_bytes())
 }
 
 async fn wait_until(due: Option<Instant>) {
