@@ -22,6 +22,8 @@ async fn a_bare_server_runs_at_once_and_gives_names_to_keys() {
     assert!(cert.check(&established.server_key, established.welcome.now_ms).is_ok());
     assert_eq!(cert.subject.name.as_str(), "bob");
     assert_ne!(established.welcome.stun_port, 0);
+    let log = fs::read_to_string(home.path().join("server.log")).unwrap();
+    assert!(log.contains("X25519MLKEM768"), "the operator sees the hybrid key exchange: {log}");
     sender.send(ToServer::Request { id: 1, body: Request::Ping }.to_bytes().into()).unwrap();
     assert_eq!(receiver.next().await.unwrap(), Some(ToClient::Reply { id: 1, body: Reply::Done }));
     match connect(&server.dial(3, "bob")).await.map(|_| ()) {
@@ -167,7 +169,7 @@ fn a_client_trusts_a_stranger_only_when_told_and_a_changed_server_never() {
     let server = Server::start(home.path(), &[]);
     let address = format!("127.0.0.1:{}", server.invite.port);
     let client = |arguments: &[&str]| {
-        let fixed = ["client", "--server", &address, "--name", "bob", "--exec", "get_rooms"];
+        let fixed = ["client", "--server", &address, "--name", "bob", "--exec", "@server get_rooms"];
         run(home.path(), &[&fixed, arguments].concat())
     };
     let (code, _, err) = client(&[]);
