@@ -3,7 +3,7 @@
 use super::core::{Core, CoreConfig};
 use super::effects::{Effect, FilesCommand, Input, LinkInfo, Start};
 use super::event::Event;
-use super::files::{Files, FilesThread};
+use super::files::FilesHandle;
 use super::scripts::Script;
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::RoomKeys;
@@ -13,7 +13,7 @@ use crate::net::queue::FrameSender;
 use crate::wire::frame::{ToClient, ToServer};
 use crate::wire::name::FullName;
 use crate::wire::pin::ServerPin;
-use std::net::SocketAddr;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -77,7 +77,7 @@ pub enum Ended {
 }
 
 /// Runs until the user leaves, the server refuses, or a script ends.
-pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, files: Files) -> Ended {
+pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut files: FilesHandle) -> Ended {
     let Options { dial, core, start, exec, screen, memory } = options;
     let mut seed = [0; 32];
     if getrandom::fill(&mut seed).is_err() {
@@ -85,7 +85,7 @@ pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, files: F
     }
     let (news, mut link_news) = mpsc::channel(LINK_NEWS);
     let (derived, mut derivations) = mpsc::channel(4);
-    let Files { commands, events: mut file_events, thread } = files;
+    let file_commands = files.commands();
     let mut script = Script::new(start.is_some(), exec);
     let mut driver = Driver {
         core: Core::new(core, seed),
@@ -93,8 +93,7 @@ pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, files: F
         screen,
         memory,
         links: Links { dial, news, sender: None, task: None, generation: 0, tries: 0, ever: false },
-        files: commands,
-        files_thread: thread,
+        files: VecDeque::new(),
         derived,
         ended: None,
         interrupted: false,
@@ -110,8 +109,18 @@ pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, files: F
         let until = timeout.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(3600));
         tokio::select! {
             biased;
-            Some((generation, change)) = link_news.recv() => driver.link_changed(generation, change, &mut script),
-            Some(event) = file_events.recv() => driver.input(Input::Files(event), &mut script),
+            Some((generation, change)) = link_news.recv() => {
+                if let LinkChange::Up(info, ..) = &change {
+                    files.set_server(&driver.links.dial.endpoint.host, info.welcome.stun_port);
+                }
+                driver.link_changed(generation, change, &mut script);
+            }
+            Some(event) = files.next() => driver.input(Input::Files(event), &mut script),
+            Ok(permit) = file_commands.reserve(), if !driver.files.is_empty() => {
+                if let Some(command) = driver.files.pop_front() {
+                    permit.send(command);
+                }
+            }
             Some((ticket, keys)) = derivations.recv() => {
                 driver.input(Input::RoomDerived { ticket, keys: Box::new(keys) }, &mut script);
             }
@@ -138,8 +147,8 @@ struct Driver {
     screen: Box<dyn Screen>,
     memory: Box<dyn Memory>,
     links: Links,
-    files: mpsc::UnboundedSender<FilesCommand>,
-    files_thread: FilesThread,
+    /// Commands to the file side that wait for room there; the core bounds how many transfers it runs.
+    files: VecDeque<FilesCommand>,
     derived: mpsc::Sender<(u64, RoomKeys)>,
     ended: Option<Ended>,
     interrupted: bool,
@@ -193,10 +202,7 @@ impl Driver {
         match effect {
             Effect::Send(frame) => self.links.send(&frame),
             Effect::Event { tag, event } => self.screen.show(wall_ms(), tag.as_deref(), &event),
-            Effect::Files(command) => {
-                // The file side ends only after us.
-                let _ = self.files.send(command);
-            }
+            Effect::Files(command) => self.files.push_back(command),
             Effect::DeriveRoom { ticket, password, room } => {
                 let derived = self.derived.clone();
                 tokio::task::spawn_blocking(move || {
@@ -248,12 +254,11 @@ impl Driver {
             return;
         }
         match change {
-            LinkChange::Up { info, pin, sender, stun } => {
+            LinkChange::Up(info, pin, sender) => {
                 if let Err(reason) = self.memory.pin_server(&pin) {
                     self.disk_trouble(reason);
                 }
                 self.links.up(*pin, sender);
-                self.files_thread.set_server(stun.into_iter().collect());
                 self.input(Input::LinkUp(info), script);
             }
             LinkChange::Frame(frame) => self.input(Input::Frame(frame), script),
@@ -281,13 +286,7 @@ const fn passes(error: &LinkError) -> bool {
 }
 
 enum LinkChange {
-    Up {
-        info: Box<LinkInfo>,
-        pin: Box<ServerPin>,
-        sender: FrameSender,
-        /// Where the server answers STUN.
-        stun: Option<SocketAddr>,
-    },
+    Up(Box<LinkInfo>, Box<ServerPin>, FrameSender),
     Frame(ToClient),
     Down(LinkError),
 }
@@ -370,9 +369,7 @@ async fn hold_link(generation: u64, dial: Dial, news: mpsc::Sender<(u64, LinkCha
         tls: established.tls,
         welcome: established.welcome,
     };
-    let stun =
-        Some(info.welcome.stun_port).filter(|port| *port != 0).map(|port| SocketAddr::new(established.peer, port));
-    if !tell(LinkChange::Up { info: Box::new(info), pin: Box::new(established.pin), sender, stun }).await {
+    if !tell(LinkChange::Up(Box::new(info), Box::new(established.pin), sender)).await {
         return;
     }
     let end = loop {

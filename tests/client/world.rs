@@ -80,6 +80,8 @@ pub struct Client {
     /// Channels that were started, and whether they send.
     pub channels: BTreeMap<TransferId, (ChannelStart, bool)>,
     pub dropped_links: usize,
+    /// Channels start and then stand still.
+    pub stall: bool,
     instance: u8,
     session: Option<SessionId>,
     to_server: VecDeque<ToServer>,
@@ -169,6 +171,7 @@ impl World {
             slots: 2,
             channels: BTreeMap::new(),
             dropped_links: 0,
+            stall: false,
             instance,
             session: None,
             to_server: VecDeque::new(),
@@ -344,9 +347,12 @@ impl World {
                 return;
             }
             FilesCommand::StartDownload { channel, .. } => {
-                let (transfer, bytes) = (channel.transfer, channel.size);
+                let (transfer, bytes, stall) = (channel.transfer, channel.size, c.stall);
                 c.channels.insert(transfer, (*channel, false));
                 self.feed(client, Input::Files(FilesEvent::Started { transfer, route: "192.0.2.9:9".into() }));
+                if stall {
+                    return;
+                }
                 FilesEvent::Done { transfer, bytes, seconds: 0.5, path: Some("downloads/x".into()) }
             }
             FilesCommand::Share(_) => FilesEvent::Shares { global: true, files: Vec::new(), missing: None },

@@ -80,7 +80,7 @@ async fn garbage_on_the_port_ends_nothing() {
     let (mut holder, mut asker) = (Place::new(None), Place::new(None));
     let content: Vec<u8> = (0..4_000_000_u32).map(|n| (n % 251) as u8).collect();
     holder.offer("a", &content).await;
-    let ports = [&holder, &asker].map(|place| place.files.thread.local_addr().port());
+    let ports = [&holder, &asker].map(|place| place.files.local_addr().port());
     let noise = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut connection = [0; 8];
     begin(&mut holder, &mut asker, id(1), "a", "a", |told| connection = told.connection).await;

@@ -134,7 +134,7 @@ async fn what_is_shared_is_hashed_in_the_background() {
 async fn the_address_that_the_server_sees_is_a_candidate_too() {
     let mut asker = Place::new(None);
     let server = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    asker.files.thread.set_server(vec![server.local_addr().unwrap()]);
+    asker.files.set_server(&"127.0.0.1".parse().unwrap(), server.local_addr().unwrap().port());
     let mut question = [0; 1_280];
     let (len, from) = server.recv_from(&mut question).await.unwrap();
     let outside = "198.51.100.7:4000".parse().unwrap();

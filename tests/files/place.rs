@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secchat::client::effects::{ChannelStart, FilesCommand, FilesEvent, ShareCommand, UploadReady};
-use secchat::client::files::{Files, FilesConfig, start};
+use secchat::client::files::{FilesConfig, FilesHandle, start};
 use secchat::wire::id::{Id, TransferId};
 use secchat::wire::name::{FullName, Name};
 use secchat::wire::payload::FileRefusal;
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 pub struct Place {
     pub dir: TempDir,
-    pub files: Files,
+    pub files: FilesHandle,
 }
 
 /// What the two sides of a transfer were told, progress left out.
@@ -50,14 +50,14 @@ impl Place {
     }
 
     pub async fn command(&self, command: FilesCommand) {
-        self.files.commands.send(command).unwrap();
+        self.files.commands().send(command).await.unwrap();
     }
 
     /// The next event that is not progress.
     pub async fn next(&mut self) -> FilesEvent {
         let next = async {
             loop {
-                match self.files.events.recv().await.unwrap() {
+                match self.files.next().await.unwrap() {
                     FilesEvent::Progress { .. } => {}
                     event => return event,
                 }

@@ -50,7 +50,7 @@ pub(super) struct Engine {
 
 /// What reaches the engine's thread, apart from datagrams.
 pub(super) struct Inputs {
-    pub(super) commands: mpsc::UnboundedReceiver<FilesCommand>,
+    pub(super) commands: mpsc::Receiver<FilesCommand>,
     pub(super) results: mpsc::UnboundedReceiver<Internal>,
     // Resolves when the owner wants the end.
     pub(super) stopped: oneshot::Receiver<()>,
@@ -65,8 +65,10 @@ pub(super) enum Internal {
     SharesChanged(FilesEvent),
     /// A file was opened and hashed, or not.
     Prepared(TransferId, Preparing),
-    /// The server is there now.
-    Server(Vec<SocketAddr>),
+    /// The server is at this host now, and answers STUN at this port, if it is not 0.
+    Server(String, u16),
+    /// Its addresses, looked up.
+    Stun(Vec<SocketAddr>),
     /// A writer has ended.
     Written([u8; 8], Result<PathBuf, DownloadError>),
 }
@@ -116,7 +118,12 @@ impl Engine {
             if leaving.is_some_and(|until| self.runs.is_empty() || now >= until) {
                 return;
             }
-            let deadline = if more { now } else { self.deadline(now) };
+            let deadline = match self.blocked {
+                // Deadlines that have passed cannot be met before there is room again.
+                Some(_) => now + BLOCKED_TICK,
+                None if more => now,
+                None => self.deadline(now),
+            };
             tokio::select! {
                 _ = self.port.readable() => self.receive(&mut buffer),
                 _ = self.port.writable(), if self.blocked.is_some() => self.send_blocked(),
@@ -203,7 +210,8 @@ impl Engine {
                 self.hasher.wake();
                 self.outbox.push_back(event);
             }
-            Internal::Server(stun) => {
+            Internal::Server(host, port) => self.look_up(host, port),
+            Internal::Stun(stun) => {
                 self.loopback |= stun.iter().any(|addr| addr.ip().is_loopback());
                 let now = self.now();
                 self.reflexive.set_servers(now, stun);
@@ -225,6 +233,16 @@ impl Engine {
         addrs.truncate(CANDIDATES_MAX.saturating_sub(seen.len()));
         addrs.append(&mut seen);
         addrs
+    }
+
+    /// Finds the addresses of the server, each of which sees us in its own way.
+    fn look_up(&self, host: String, port: u16) {
+        let results = self.results.clone();
+        tokio::spawn(async move {
+            let found = tokio::net::lookup_host((host, port)).await;
+            let addrs = found.map(|addrs| addrs.collect()).unwrap_or_default();
+            let _ = results.send(Internal::Stun(addrs));
+        });
     }
 
     /// Nobody listens any more: tells every peer; returns until when their answers are waited for.
@@ -257,5 +275,7 @@ const OUTBOX_WITH_PROGRESS: usize = 64;
 const SEARCHES_WAITING: usize = 64;
 /// How often the engine looks around when nothing happens.
 const IDLE_TICK: Duration = Duration::from_secs(1);
+/// How often timeouts are looked at while nothing can be sent.
+const BLOCKED_TICK: Duration = Duration::from_millis(10);
 /// How long peers have to confirm that they heard us leave.
 const LEAVING: Duration = Duration::from_millis(300);

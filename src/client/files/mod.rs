@@ -25,4 +25,4 @@ mod upload;
 mod writer;
 
 pub use shares::ShareError;
-pub use side::{Files, FilesConfig, FilesThread, StartError, start};
+pub use side::{FilesConfig, FilesHandle, StartError, start};

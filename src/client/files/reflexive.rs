@@ -30,6 +30,7 @@ impl Reflexive {
         let mut before = std::mem::take(&mut self.servers);
         self.servers = addrs
             .into_iter()
+            .filter(|addr| addr.port() != 0)
             .take(SERVERS_MAX)
             .map(|addr| {
                 let known = before.iter().position(|server| server.addr == addr).map(|at| before.swap_remove(at));

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -15,6 +16,7 @@ use super::hashing::Hasher;
 use super::shares::{ShareError, SharedFolder};
 use crate::client::effects::{FilesCommand, FilesEvent};
 use crate::net::udp::{BindError, BoundPort};
+use crate::wire::invite::Host;
 
 /// What the file side starts with.
 #[derive(Debug, Clone)]
@@ -31,7 +33,7 @@ pub struct FilesConfig {
     pub uploads: u32,
     /// Segments under way at once; 1 to 2,048, else the nearest.
     pub window: u32,
-    /// Peers may be on this machine: loopback addresses are offered and taken. [`FilesThread::set_server`] can tell, too.
+    /// Peers may be on this machine: loopback addresses are offered and taken. [`FilesHandle::set_server`] can tell, too.
     pub loopback: bool,
 }
 
@@ -57,43 +59,52 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-/// The file side, running.
+/// The file side, running. When it is dropped, peers are told, unfinished downloads are removed, and its thread ends, within
+/// a second unless the disk holds it up.
 #[derive(Debug)]
-pub struct Files {
-    /// What it is asked to do. Each command is answered by a few events at most, and only the client's own core asks.
-    pub commands: mpsc::UnboundedSender<FilesCommand>,
-    /// What it tells.
-    pub events: mpsc::Receiver<FilesEvent>,
-    /// Dropped, it ends.
-    pub thread: FilesThread,
-}
-
-/// The thread of the file side. When it is dropped, peers are told, unfinished downloads are removed, and the thread ends,
-/// within a second unless the disk holds it up.
-#[derive(Debug)]
-pub struct FilesThread {
+pub struct FilesHandle {
+    commands: mpsc::Sender<FilesCommand>,
+    events: mpsc::Receiver<FilesEvent>,
     local: SocketAddr,
-    results: mpsc::UnboundedSender<Internal>,
+    news: mpsc::UnboundedSender<Internal>,
+    // Dropped, it stops the thread.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl FilesThread {
+impl FilesHandle {
+    /// The way to pass commands on beside waiting for events.
+    pub fn commands(&self) -> mpsc::Sender<FilesCommand> {
+        self.commands.clone()
+    }
+
+    /// The next event; `None` when the file side has ended. May be dropped and called again.
+    pub async fn next(&mut self) -> Option<FilesEvent> {
+        self.events.recv().await
+    }
+
     /// Where the UDP port is bound.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
-    /// The STUN port of the server, with each of the server's addresses: asked how we look from there, which becomes a
-    /// candidate beside our own addresses. A server on this machine means that peers may be here too.
-    pub fn set_server(&self, stun: Vec<SocketAddr>) {
-        let _ = self.results.send(Internal::Server(stun));
+    /// The server's host and its STUN port, 0 for none: asked how we look from there, over each
+    /// address family; what it says becomes a candidate beside our own addresses. A server on this machine means that
+    /// peers may be here too.
+    pub fn set_server(&self, host: &Host, stun_port: u16) {
+        let host = match host {
+            Host::Name(name) => name.clone(),
+            Host::V4(address) => address.to_string(),
+            Host::V6(address) => address.to_string(),
+        };
+        let _ = self.news.send(Internal::Server(host, stun_port));
     }
 }
 
-impl Drop for FilesThread {
+impl Drop for FilesHandle {
     fn drop(&mut self) {
         self.stop = None;
+        self.events.close();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -101,7 +112,7 @@ impl Drop for FilesThread {
 }
 
 /// Starts the file side.
-pub fn start(config: FilesConfig) -> Result<Files, StartError> {
+pub fn start(config: FilesConfig) -> Result<FilesHandle, StartError> {
     let port = BoundPort::bind(config.udp)?;
     let local = port.local_addr();
     let folder = Arc::new(SharedFolder::open(config.share.as_deref(), &config.data)?);
@@ -110,7 +121,7 @@ pub fn start(config: FilesConfig) -> Result<Files, StartError> {
     let hasher = Hasher::start(Arc::clone(&folder))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()?;
-    let (commands, incoming) = mpsc::unbounded_channel();
+    let (commands, incoming) = mpsc::channel(COMMANDS_WAITING);
     let (outgoing, events) = mpsc::channel(EVENTS_WAITING);
     let (results, results_in) = mpsc::unbounded_channel();
     let (stop, stopped) = oneshot::channel();
@@ -125,12 +136,17 @@ pub fn start(config: FilesConfig) -> Result<Files, StartError> {
                 Err(error) => tracing::error!("the UDP port cannot be used: {error}"),
             }
         });
+        // A name that is still being looked up holds nobody up.
+        runtime.shutdown_timeout(THREADS_END);
     })?;
-    let thread = FilesThread { local, results, stop: Some(stop), thread: Some(thread) };
-    Ok(Files { commands, events, thread })
+    Ok(FilesHandle { commands, events, local, news: results, stop: Some(stop), thread: Some(thread) })
 }
 
 /// Hashes of requested files, and searches, that may run at once; more wait.
 const BLOCKING_THREADS: usize = 8;
+/// How long hashes that were given up have to notice.
+const THREADS_END: Duration = Duration::from_millis(500);
+/// Commands that may wait.
+const COMMANDS_WAITING: usize = 256;
 /// Events that the client may leave unread before progress is left out.
 const EVENTS_WAITING: usize = 256;
