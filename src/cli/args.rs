@@ -25,6 +25,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a chat server
+    ///
+    /// Without options it runs at once: on port 7443 of all addresses, with a certificate and an identity of its own making. It
+    /// prints the pin of its identity and an invite line for users. SIGHUP reads the certificate again; SIGTERM tells members and
+    /// stops.
     Server(Box<super::server::ServerArgs>),
     /// Chat and share files from this terminal
     Client(Box<super::client::ClientArgs>),
@@ -35,6 +39,9 @@ pub enum Command {
     /// Make certificates for servers
     Cert(super::cert::CertArgs),
     /// Show, export or import your identity
+    ///
+    /// Your identity is one Ed25519 key pair, made at the first start of the client. Names belong to keys: whoever has the file is
+    /// you.
     Id(super::id::IdArgs),
     /// Print completions for a shell
     Completions(super::completions::CompletionsArgs),

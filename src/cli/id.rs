@@ -13,9 +13,7 @@ use clap::{Args, Subcommand};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Show, export or import your identity
-///
-/// Your identity is one Ed25519 key pair, made at the first start of the client. Names belong to keys: whoever has the file is you.
+/// Options of `secchat id`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

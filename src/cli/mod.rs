@@ -10,7 +10,6 @@ pub mod drive;
 pub mod exit;
 pub mod fetch;
 pub mod id;
-pub mod linking;
 pub mod logging;
 pub mod man;
 pub mod places;

@@ -22,10 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Run a chat server
-///
-/// Without options it runs at once: on port 7443 of all addresses, with a certificate and an identity of its own making. It prints
-/// the pin of its identity and an invite line for users. SIGHUP reads the certificate again; SIGTERM tells members and stops.
+/// Options of `secchat server`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -5,6 +5,7 @@ use secchat::net::link::Dial;
 use secchat::net::trust::Trust;
 use secchat::wire::id::Id;
 use secchat::wire::invite::Invite;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -38,10 +39,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on a port of the system's choice, unless the arguments say otherwise.
+    /// Listens on a port of the system's choice, unless the arguments say otherwise; its log goes to `server.log` in `home`.
     pub fn start(home: &Path, arguments: &[&str]) -> Self {
         let mut command = secchat(home);
-        command.arg("server").args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
+        let log = File::create(home.join("server.log")).unwrap();
+        command.arg("server").args(arguments).stdout(Stdio::piped()).stderr(log);
         if !arguments.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }

@@ -22,6 +22,8 @@ async fn a_bare_server_runs_at_once_and_gives_names_to_keys() {
     assert!(cert.check(&established.server_key, established.welcome.now_ms).is_ok());
     assert_eq!(cert.subject.name.as_str(), "bob");
     assert_ne!(established.welcome.stun_port, 0);
+    let log = fs::read_to_string(home.path().join("server.log")).unwrap();
+    assert!(log.contains("X25519MLKEM768"), "the operator sees the hybrid key exchange: {log}");
     sender.send(ToServer::Request { id: 1, body: Request::Ping }.to_bytes().into()).unwrap();
     assert_eq!(receiver.next().await.unwrap(), Some(ToClient::Reply { id: 1, body: Reply::Done }));
     match connect(&server.dial(3, "bob")).await.map(|_| ()) {
@@ -159,4 +161,28 @@ fn one_data_directory_serves_one_server_and_an_open_identity_none() {
     let (code, _, err) = run(home.path(), &["server", "--listen", "127.0.0.1:0"]);
     assert_eq!(code, 1);
     assert!(err.contains("open to others (mode 0644)"), "{err}");
+}
+
+#[test]
+fn a_client_trusts_a_stranger_only_when_told_and_a_changed_server_never() {
+    let home = tempdir().unwrap();
+    let server = Server::start(home.path(), &[]);
+    let address = format!("127.0.0.1:{}", server.invite.port);
+    let client = |arguments: &[&str]| {
+        let fixed = ["client", "--server", &address, "--name", "bob", "--exec", "@server get_rooms"];
+        run(home.path(), &[&fixed, arguments].concat())
+    };
+    let (code, _, err) = client(&[]);
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("is not known") && err.contains(&server.invite.pin.to_string()), "{err}");
+    let (code, _, err) = client(&["--trust-on-first-use"]);
+    assert_eq!(code, 0, "{err}");
+    let (code, _, err) = client(&[]);
+    assert_eq!(code, 0, "it is known now: {err}");
+    assert_eq!(server.stop().0, Some(0));
+    fs::remove_dir_all(home.path().join(".local/share/secchat/server")).unwrap();
+    let _impostor = Server::start(home.path(), &["--listen", &address]);
+    let (code, _, err) = client(&["--trust-on-first-use"]);
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("has changed"), "{err}");
 }

@@ -44,6 +44,7 @@ impl Parrot {
                 let seen_as = "127.0.0.1:1".into();
                 let welcome = Welcome { cert: vec![].into(), seen_as, stun_port: 0, now_ms: 0 };
                 self.send(session, ToClient::Welcome(welcome));
+                self.0.push_back(Output::Admitted { session });
             }
             ToServer::Request { id, body: Request::Operator { text } } => {
                 for _ in 0..text.len() {
