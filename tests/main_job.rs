@@ -116,7 +116,7 @@ fn main_job(listen: &str) {
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o111, 0);
 
     bob.say("@alice getfile no such file").unwrap();
-    bob.wait_event("transfer_failed", WAIT, |e| field(e, "reason") == "not_shared").unwrap();
+    bob.wait_event("error", WAIT, |e| field(e, "code") == "not_shared").unwrap();
     bob.say("exit").unwrap();
     assert_eq!(bob.wait_exit(WAIT).unwrap(), Some(0));
     alice.wait_event("member_left", WAIT, |e| field(e, "name") == "bob@s1" && field(e, "reason") == "left").unwrap();
@@ -147,7 +147,7 @@ fn a_busy_holder_is_passed_over_for_the_next() {
     let downloads = stage.folder("downloads", &[("data.bin", b"mine".to_vec())]);
     let mut bob = stage.member("bob", &secret, &["--downloads", &downloads]);
     bob.say("@alice getfile data.bin").unwrap();
-    bob.wait_event("transfer_failed", WAIT, |e| field(e, "reason") == "busy").unwrap();
+    bob.wait_event("error", WAIT, |e| field(e, "code") == "busy").unwrap();
     bob.say("@any getfile data.bin").unwrap();
     let done = bob.wait_event("transfer_done", WAIT, |e| field(e, "peer") == "carol@s1").unwrap();
     assert_eq!(std::fs::read(field(&done, "path")).unwrap(), content);
