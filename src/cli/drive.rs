@@ -140,6 +140,20 @@ impl Process {
         &self.said
     }
 
+    /// Reads what it says for a while, and tells whether it has ended.
+    pub fn listen(&mut self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        while let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            self.said.push(line);
+        }
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
+    /// The events that it has reported so far.
+    pub fn events(&self) -> impl Iterator<Item = Value> + '_ {
+        self.said.iter().filter_map(|line| serde_json::from_str(line).ok())
+    }
+
     /// Waits for its end and gives the exit code, `None` if a signal ended it.
     pub fn wait_exit(&mut self, within: Duration) -> Result<Option<i32>, DriveError> {
         let end = Instant::now() + within;
