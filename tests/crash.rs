@@ -76,12 +76,11 @@ impl Chat {
         for line in sent("alice") {
             self.alice.say(&line).unwrap();
         }
-        self.alice.say("/create den").unwrap();
         let mut carol = self.newcomer();
         for line in sent("bob") {
             self.bob.say(&line).unwrap();
         }
-        let mut died = false;
+        let (mut died, mut tried) = (false, 0);
         let end = Instant::now() + LONG;
         loop {
             if self.server.listen(ROUND) {
