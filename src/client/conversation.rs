@@ -158,7 +158,7 @@ impl Conversation {
     }
 
     fn may_post(&self) -> bool {
-        let waits = self.recount || !self.may_commit();
+        let waits = self.recount || !self.may_commit() || self.outbox.awaits_stale(self.room.epoch());
         !waits && !self.room.must_commit() && self.stale.is_none_or(|epoch| self.room.epoch() > epoch)
     }
 

@@ -12,6 +12,7 @@ use super::requests::Purpose;
 use super::rooms::millis;
 use crate::crypto::identity::PublicKey;
 use crate::group::{AcceptError, Direct, Room, Sealer};
+use crate::limits::DIRECTS_PER_CLIENT;
 use crate::wire::frame::{Published, Refusal, Reply, Request};
 use crate::wire::id::RoomId;
 use crate::wire::log::Chain;
@@ -152,7 +153,8 @@ impl Core {
 
     /// Strangers may begin only so many conversations in a time.
     fn is_welcome(&mut self, peer: &FullName) -> bool {
-        if self.peers.is_ignored(peer) {
+        let directs = self.conversations.values().filter(|c| !c.is_room()).count();
+        if self.peers.is_ignored(peer) || directs >= DIRECTS_PER_CLIENT {
             return false;
         }
         let together = self.conversations.values().any(|c| c.room.members().any(|m| m.name == *peer));

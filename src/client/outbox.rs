@@ -93,6 +93,11 @@ impl Outbox {
         self.items.iter().any(|i| i.in_flight)
     }
 
+    /// Something sealed in another epoch is on its way: it will come back as stale, and must go before what is newer.
+    pub fn awaits_stale(&self, epoch: u64) -> bool {
+        self.items.iter().any(|i| i.in_flight && i.sealed_in(epoch).is_none())
+    }
+
     /// All are to be counted and sealed anew.
     pub fn forget_counters(&mut self) {
         self.items.iter_mut().for_each(|item| {

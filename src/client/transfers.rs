@@ -205,7 +205,7 @@ impl Core {
         let sane = request.candidates.len() <= CANDIDATES_MAX
             && (1..=FILE_NAME_MAX).contains(&request.file.len())
             && self.peers.may_ask(peer, self.now);
-        let busy = self.transfers.open.values().filter(|t| t.is_upload()).count() >= UPLOADS_MAX;
+        let busy = self.is_ending() || self.transfers.open.values().filter(|t| t.is_upload()).count() >= UPLOADS_MAX;
         if self.peers.is_changed(peer) {
             return;
         }
