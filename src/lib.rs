@@ -17,10 +17,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod channel;
+pub mod cli;
 pub mod client;
 pub mod crypto;
 pub mod group;
 pub mod limits;
+pub mod net;
 pub mod server;
 pub mod store;
+pub mod transfer;
 pub mod wire;

@@ -35,12 +35,18 @@ pub const LEAF_MAX: usize = 768;
 pub const KEY_PACKAGE_MAX: usize = 4096;
 /// Bytes that may wait for one client before it is dropped as a slow reader.
 pub const SESSION_QUEUE_BYTES: usize = 8 << 20;
+/// Frames waiting for one receiver leave together in writes of about this size, bytes.
+pub const WRITE_BATCH_BYTES: usize = 64 * 1024;
+/// Bytes of frames that all sessions together may have waiting for the server's core.
+pub const CORE_QUEUE_BYTES: usize = 32 << 20;
 /// Connections in all, and from one address (an IPv6 /64 counts as one).
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Connections from one address that have not logged in yet.
 pub const PENDING_PER_ADDRESS: usize = 64;
 /// Connections in all that have not logged in yet; the oldest makes room for a new one.
 pub const PENDING_MAX: usize = 1024;
+/// A server's address must answer a connection attempt by then; after that the next address is tried.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// A TLS handshake must be over by then.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Login must follow the handshake by then.
@@ -91,6 +97,8 @@ pub const NEW_DIRECTS: u32 = 60;
 pub const DIRECTS_PER_CLIENT: usize = 512;
 /// Lines to the operator from one key in [`DOOR_WINDOW`].
 pub const OPERATOR_LINES: u32 = 30;
+/// Commits and departures of one key in [`DOOR_WINDOW`]; each costs the server milliseconds, with 1,000 members 50.
+pub const COMMITS: u32 = 240;
 /// Key packages left at which a client is asked for new ones.
 pub const KEY_PACKAGES_LOW: usize = 8;
 /// Hashes of one key that may wait or run.

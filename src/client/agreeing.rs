@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::effects::{ChannelStart, FilesCommand, UploadReady};
-use super::files::{addresses, directions, offer_of, texts};
+use super::filing::{addresses, directions, offer_of, texts};
 use super::problem::{FAILED, Problem, UNVERIFIED};
 use super::transfers::{Asked, Opening, Stage, Transfer};
 use crate::crypto::agreement::{Answer, Mode, ModeList, Requester, choose, respond};

@@ -2,7 +2,7 @@
 //!
 //! [`core::Core`] is the way in. Beside it, by concern: commands (`commands`, `running`, `dispatch`); into, in and out of rooms (`entering`,
 //! `joining`, `rooms`, `commits`, `catching_up`, `leaving`); one conversation (`conversation`, `reading`, `history`, `outbox`); people
-//! (`direct`, `hearing`, `peers`); files (`search`, `transfers`, `agreeing`, `files`); the home server (`links`, `requests`).
+//! (`direct`, `hearing`, `peers`); files (`search`, `transfers`, `agreeing`, `filing`); the home server (`links`, `requests`).
 
 mod agreeing;
 mod catching_up;
@@ -12,10 +12,12 @@ mod conversation;
 pub mod core;
 mod direct;
 mod dispatch;
+pub mod driver;
 pub mod effects;
 mod entering;
 pub mod event;
-mod files;
+pub mod files;
+mod filing;
 mod hearing;
 mod history;
 mod joining;
@@ -30,5 +32,7 @@ pub mod render;
 mod requests;
 mod rooms;
 mod running;
+pub mod screen;
+pub mod scripts;
 mod search;
 mod transfers;

@@ -5,6 +5,7 @@ use super::effects::FilesCommand;
 use super::event::Event;
 use super::problem::{NOT_FOUND, PEER_REFUSED, Problem};
 use crate::limits::{SEARCH_HOLDERS, SEARCH_ROWS};
+use crate::transfer::search::literal;
 use crate::wire::id::{RoomId, SearchId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::{Body, FileRow};
@@ -56,7 +57,7 @@ impl Core {
 
     /// `@any getfile FILE`: the exact name, from the first holder with a free slot, then the next.
     pub(super) fn get_from_any(&mut self, number: u64, file: String) -> Result<(), Problem> {
-        let pattern = globset::escape(&file);
+        let pattern = literal(&file);
         let hunt = Hunt { file: file.clone(), untried: Vec::new(), running: None, busy: false, last: None };
         self.search(number, pattern, file, Some(hunt))
     }

@@ -3,7 +3,7 @@
 use super::core::{Core, Ticket};
 use super::effects::{FilesCommand, FilesEvent, ShareCommand};
 use super::event::{self, Event};
-use super::files::direction;
+use super::filing::direction;
 use super::problem::{FAILED, NOT_FOUND, Problem, UNVERIFIED};
 use crate::crypto::agreement::Requester;
 use crate::crypto::identity::PublicKey;

@@ -159,7 +159,7 @@ mod tests {
         bytes.iter().map(|b| format!("{b:02x}")).collect()
     }
 
-    /// The vectors of docs/vectors-room.md.
+    /// The vectors of docs/PROTOCOL.md.
     #[test]
     fn the_published_vectors_hold() {
         let password = Secret::new("correct-horse-battery-staple").unwrap();

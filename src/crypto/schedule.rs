@@ -218,7 +218,7 @@ mod tests {
         )
     }
 
-    /// The vectors of docs/vectors-file.md.
+    /// The vectors of docs/PROTOCOL.md.
     #[test]
     fn the_published_vectors_hold() {
         let keys = vector();

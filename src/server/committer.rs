@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::io::{LogEvent, SessionId};
-use super::rooms::Room;
+use super::room::Room;
 use crate::crypto::identity::PublicKey;
 use crate::limits::{COMMITTER_DEADLINE, COMMITTERS_TRIED};
 use crate::wire::frame::Push;

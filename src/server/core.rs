@@ -6,12 +6,13 @@ use super::io::{Config, Input, Output, SessionId};
 use super::logs::Read;
 use super::names::Names;
 use super::outbox::Outbox;
-use super::rooms::{Room, Rooms};
+use super::room::Room;
+use super::rooms::Rooms;
 use super::sessions::{Asker, Session};
 use super::timers::{Timer, Timers};
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::group::{CertRefused, DirectoryError};
-use crate::limits::{DOOR_WINDOW, NEW_DIRECTS, NEW_THINGS, OPERATOR_LINES};
+use crate::limits::{COMMITS, DOOR_WINDOW, NEW_DIRECTS, NEW_THINGS, OPERATOR_LINES};
 use crate::store::{Loaded, ServerSecret};
 use crate::wire::cert::NameCert;
 use crate::wire::frame::{Refusal, Reply, Request};
@@ -40,6 +41,9 @@ pub struct Core {
     pub(super) new_things: Attempts<[u8; 16]>,
     pub(super) new_directs: Attempts<PublicKey>,
     pub(super) operator_lines: Attempts<PublicKey>,
+    pub(super) commits: Attempts<PublicKey>,
+    /// Leases that nobody used, by the source of who had them.
+    pub(super) wasted_leases: Attempts<[u8; 16]>,
     pub(super) timers: Timers,
     pub(super) rounds: u64,
     pub(super) out: Outbox,
@@ -89,6 +93,8 @@ impl Core {
             new_things: Attempts::new(NEW_THINGS, DOOR_WINDOW),
             new_directs: Attempts::new(NEW_DIRECTS, DOOR_WINDOW),
             operator_lines: Attempts::new(OPERATOR_LINES, DOOR_WINDOW),
+            commits: Attempts::new(COMMITS, DOOR_WINDOW),
+            wasted_leases: Attempts::new(u32::MAX, DOOR_WINDOW),
             timers: Timers::default(),
             rounds: 0,
             out: Outbox::default(),
@@ -193,6 +199,8 @@ impl Core {
         self.new_things.prune(self.now);
         self.new_directs.prune(self.now);
         self.operator_lines.prune(self.now);
+        self.commits.prune(self.now);
+        self.wasted_leases.prune(self.now);
         self.expire_rooms();
         self.trim_logs(self.rounds.is_multiple_of(ALL_LOGS));
     }

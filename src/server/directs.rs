@@ -2,7 +2,7 @@
 
 use super::core::{Answer, Core};
 use super::outbox::too_many;
-use super::rooms::Room;
+use super::room::Room;
 use super::sessions::Asker;
 use crate::crypto::identity::PublicKey;
 use crate::limits::{DIRECTS_PER_CLIENT, FRAME_MAX, KEY_PACKAGE_MAX, KEY_PACKAGES, KEY_PACKAGES_LOW};

@@ -5,10 +5,10 @@
 
 use super::attempts::{Attempts, source};
 use super::core::{Answer, Core};
+use super::creating::NewRoom;
 use super::io::{Door, LogEvent, Output, SessionId};
 use super::logs::Commit;
 use super::outbox::{Outbox, too_many, wrong_room_or_password};
-use super::rooms::NewRoom;
 use super::sessions::Asker;
 use crate::crypto::identity::PublicKey;
 use crate::limits::{DOOR_ATTEMPTS, DOOR_WINDOW, HASHES_PER_KEY, HASHES_RUNNING, HASHES_WAITING};

@@ -14,8 +14,27 @@ use zeroize::Zeroizing;
 
 /// Names one connection; the driver never uses a number twice.
 pub type SessionId = u64;
-/// A door key on its way to the hash.
-pub type Door = Zeroizing<[u8; 32]>;
+/// A door key on its way to the hash. Wiped on drop, never printed.
+#[derive(Clone)]
+pub struct Door(Zeroizing<[u8; 32]>);
+
+impl Door {
+    /// Takes the bytes that a client sent.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// What is hashed.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Door(..)")
+    }
+}
 
 /// What the operator decides.
 #[derive(Debug, Clone)]
@@ -90,6 +109,11 @@ pub enum Output {
         session: SessionId,
         /// The frame, without the length prefix.
         frame: Arc<[u8]>,
+    },
+    /// A login was accepted: frames of up to [`crate::limits::FRAME_MAX`] may come from now on.
+    Admitted {
+        /// Whose.
+        session: SessionId,
     },
     /// Send what waits, then close. The core has forgotten this session.
     Close {

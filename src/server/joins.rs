@@ -1,9 +1,10 @@
 //! Joining: one newcomer at a time for each room, first come, first served.
 
+use super::attempts::source;
 use super::core::{Answer, Core};
-use super::io::SessionId;
+use super::io::{Door, SessionId};
 use super::outbox::{too_many, wrong_room_or_password};
-use super::rooms::Room;
+use super::room::Room;
 use super::sessions::Asker;
 use crate::crypto::identity::PublicKey;
 use crate::limits::{JOIN_LEASE, JOIN_QUEUE, ROOM_MEMBERS_MAX};
@@ -18,6 +19,7 @@ use std::time::Duration;
 pub(super) struct Lease {
     number: u64,
     session: SessionId,
+    source: [u8; 16],
     pub(super) deadline: Duration,
 }
 
@@ -27,6 +29,7 @@ pub(super) struct Waiting {
     session: SessionId,
     request: u64,
     key: PublicKey,
+    source: [u8; 16],
 }
 
 impl Room {
@@ -42,10 +45,9 @@ impl Room {
         }
     }
 
-    pub(super) fn drop_late_lease(&mut self, now: Duration) {
-        if self.lease.as_ref().is_some_and(|l| l.deadline <= now) {
-            self.lease = None;
-        }
+    /// Ends a lease that was not used in time; the source of who had it.
+    pub(super) fn drop_late_lease(&mut self, now: Duration) -> Option<[u8; 16]> {
+        self.lease.take_if(|l| l.deadline <= now).map(|l| l.source)
     }
 
     /// The present state for a newcomer.
@@ -74,7 +76,7 @@ impl Core {
             return self.wait_for_lease(asker, id, room);
         }
         let door = door.ok_or_else(wrong_room_or_password)?;
-        self.knock(asker, id, room, zeroize::Zeroizing::new(*door))?;
+        self.knock(asker, id, room, Door::new(*door))?;
         Ok(None)
     }
 
@@ -95,7 +97,8 @@ impl Core {
         if room.queue.iter().any(|w| w.session == asker.session) {
             return Err(too_many("you are waiting for this room already"));
         }
-        room.queue.push_back(Waiting { session: asker.session, request, key: asker.key });
+        let source = source(asker.addr.ip());
+        room.queue.push_back(Waiting { session: asker.session, request, key: asker.key, source });
         if let Some(session) = self.sessions.get_mut(&asker.session) {
             session.waits.insert(id);
         }
@@ -103,15 +106,19 @@ impl Core {
         Ok(None)
     }
 
-    /// Lets the next newcomer in, unless one is being let in or a removal must come first.
+    /// Lets the next newcomer in, unless one is being let in or a removal must come first. First come, first served; but sources that
+    /// let leases lapse come after those that do not, or a few idle newcomers could keep everybody out.
     pub(super) fn grant_lease(&mut self, id: RoomId) {
         let number = self.number();
         let Some(room) = self.rooms.get_mut(&id) else { return };
         if room.lease.is_some() || room.committer.must_come_first() {
             return;
         }
-        let Some(next) = room.queue.pop_front() else { return };
-        room.lease = Some(Lease { number, session: next.session, deadline: self.now + JOIN_LEASE });
+        let wasted = |w: &Waiting| self.wasted_leases.used(&w.source, self.now);
+        let next = room.queue.iter().enumerate().min_by_key(|(_, w)| wasted(w)).map(|(i, _)| i);
+        let Some(next) = next.and_then(|i| room.queue.remove(i)) else { return };
+        let deadline = self.now + JOIN_LEASE;
+        room.lease = Some(Lease { number, session: next.session, source: next.source, deadline });
         let reply = room.entered(number, &next.key);
         self.out.reply(next.session, next.request, reply);
     }

@@ -2,7 +2,7 @@
 
 use super::core::{Answer, Core};
 use super::doors::What;
-use super::io::{Output, SessionId};
+use super::io::{Door, Output, SessionId};
 use super::outbox::{not_member, too_many};
 use super::sessions::Asker;
 use crate::group::{self, Change, CheckedCommit, MessageError};
@@ -35,10 +35,16 @@ pub(super) struct Read {
 impl Core {
     /// A commit; one that replaces the join key waits for the hash of its new door key.
     pub(super) fn commit(&mut self, asker: &Asker, id: u64, commit: Commit, door: Option<ByteArray<32>>) -> Answer {
+        self.may_commit(asker)?;
         let Some(door) = door else { return self.commit_now(asker, id, commit, None) };
         self.judge(asker, &commit, true)?;
-        self.submit(asker, id, zeroize::Zeroizing::new(*door), What::Rotate(Box::new(commit)))?;
+        self.submit(asker, id, Door::new(*door), What::Rotate(Box::new(commit)))?;
         Ok(None)
+    }
+
+    /// What is judged with the room's tree is costly, so that each key has so many of it.
+    pub(super) fn may_commit(&mut self, asker: &Asker) -> Result<(), Refusal> {
+        if self.commits.take(asker.key, self.now) { Ok(()) } else { Err(too_many("too many commits")) }
     }
 
     /// Row, GroupInfo, tree, epoch and door are one batch of writes; who comes second in an epoch is refused as stale.
@@ -185,19 +191,6 @@ impl Core {
             self.settle(read.room);
         }
     }
-
-    /// Gives up what is too old or too much: in logs that grew by a part of their bound, and from time to time in all.
-    pub(super) fn trim_logs(&mut self, all: bool) {
-        let max_bytes = self.config.log_bytes;
-        let age = u64::try_from(self.config.log_age.as_millis()).unwrap_or(u64::MAX);
-        let before_ms = self.wall_ms.saturating_sub(age);
-        for room in self.rooms.iter_mut() {
-            if room.head > 0 && (all || room.untrimmed > max_bytes / TRIM_PART) {
-                room.untrimmed = 0;
-                self.out.write(Write::Trim { room: room.id, before_ms, max_bytes });
-            }
-        }
-    }
 }
 
 /// What a directory's error means to whoever sent the message.
@@ -213,6 +206,3 @@ pub(super) fn refusal(error: &MessageError) -> Refusal {
     };
     Refusal { code, message: error.to_string(), hint }
 }
-
-/// A log is trimmed when it has grown by this part of its bound.
-const TRIM_PART: u64 = 16;

@@ -2,24 +2,36 @@
 //!
 //! [`Core`] is a synchronous state machine, one for the whole server, without IO, clock or randomness: it takes one [`Input`] and
 //! is then drained of [`Output`]s. Its driver makes a [`Output::Store`] batch durable before it does what follows it.
+//!
+//! Around it stands the IO: [`run`] (a whole server), [`connection`] (one client), [`actor`] (the driver of the core).
 
+pub mod accept;
+pub mod actor;
 mod attempts;
 mod committer;
+pub mod connection;
 mod core;
+mod creating;
 mod directs;
 mod doors;
+pub mod engine;
 mod io;
 mod joins;
 mod leaving;
+pub mod listen;
 mod logs;
 mod names;
 mod outbox;
 mod permit;
+pub mod reload;
+mod room;
 mod rooms;
+pub mod run;
 mod sessions;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod upkeep;
 
 pub use self::core::{Core, LoadError};
 pub use self::io::{Config, Door, Input, LogEvent, Output, SessionId};

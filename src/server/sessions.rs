@@ -110,6 +110,7 @@ impl Core {
             session.due = self.now + KEEPALIVE;
             self.timers.set(session.due, Timer::Session(id));
         }
+        self.out.output(Output::Admitted { session: id });
         let asker = Asker { session: id, key, name: name.clone(), addr };
         let cert = self.issue(&asker).into();
         let (seen_as, stun_port, now_ms) = (addr.to_string(), self.config.stun_port, self.wall_ms);

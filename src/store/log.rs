@@ -41,6 +41,16 @@ pub(super) fn page(db: &Connection, room: &RoomId, after: u64) -> Result<LogPage
     Ok(LogPage { rows, first })
 }
 
+pub(super) fn peek(db: &Connection) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+    let mut statement = db.prepare("SELECT seq, bytes FROM log ORDER BY room, seq")?;
+    let mut found = statement.query([])?;
+    let mut rows = Vec::new();
+    while let Some(row) = found.next()? {
+        rows.push((uint(row.get(0)?)?, row.get(1)?));
+    }
+    Ok(rows)
+}
+
 /// Gives up old rows. A standing proposal is spared, and the log begins after the last row that was given up.
 pub(super) fn trim(db: &Connection, room: &RoomId, before_ms: u64, max_bytes: u64) -> Result<(), StoreError> {
     let by_age: Option<i64> = db

@@ -1,15 +1,18 @@
-//! What a server keeps on disk: one SQLite database in its data directory, owned by one process at a time.
+//! What is kept on disk. For a client: [`identity`], [`client`]. For a server: one SQLite database in its data directory, owned by one process at a time.
 //!
 //! [`ServerStore::load`] gives all that the server's core starts from, [`ServerStore::apply`] makes a batch of changes durable in one
 //! transaction, [`ServerStore::page`] reads a part of a room's log. Nothing here can be read by the server in the sense of its
 //! members: log rows are MLS messages.
 
+pub mod client;
 mod failpoint;
+pub mod identity;
 mod lock;
 mod log;
 mod migrate;
 mod model;
 mod names;
+pub mod private;
 mod rooms;
 #[cfg(test)]
 mod tests;
@@ -80,6 +83,15 @@ impl ServerStore {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         Self::ready(connection, Some(lock))
+    }
+
+    /// The rows of all rooms in a data directory, whoever has it open: number and bytes. Changes nothing; for people who want to see
+    /// what a server holds.
+    pub fn peek(dir: &Path) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let connection = Connection::open_with_flags(dir.join(DATABASE), flags)?;
+        connection.busy_timeout(BUSY)?;
+        log::peek(&connection)
     }
 
     /// A database that lives in memory only.

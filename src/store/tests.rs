@@ -146,3 +146,51 @@ fn a_database_of_a_newer_version_is_left_alone() {
     drop(db);
     assert!(matches!(ServerStore::open(dir.path()), Err(StoreError::Newer { found: 99, .. })));
 }
+
+#[cfg(feature = "failpoints")]
+mod killed {
+    use super::*;
+    use std::process::Command;
+
+    const DIR: &str = "SECCHAT_FAILPOINT_TEST_DIR";
+
+    /// Run in a process of its own by the test below; does nothing otherwise.
+    #[test]
+    fn child() {
+        let Some(dir) = std::env::var_os(DIR) else { return };
+        let mut store = ServerStore::open(Path::new(&dir)).unwrap();
+        let (name, key) = (Name::parse("bob").unwrap(), PublicKey::from_bytes([9; 32]));
+        let state = RoomState { epoch: 1, since: 1, group_info: vec![4], tree: vec![5], vouch: None };
+        let other = LoadedRoom { id: Id([2; 16]), label: None, ..room() };
+        let batch = [
+            Write::Name { name, key, since_ms: 1 },
+            Write::Instance { key, instance: Id([2; 16]) },
+            Write::NewRoom(Box::new(other)),
+            row(1, RowKind::Commit, b"commit"),
+            Write::Epoch { room: DEN, state: Box::new(state), door: None },
+            Write::Trim { room: DEN, before_ms: 0, max_bytes: 0 },
+            Write::RemoveRoom { room: Id([2; 16]) },
+        ];
+        store.apply(&batch).unwrap();
+    }
+
+    #[test]
+    fn at_each_point_the_batch_is_there_wholly_or_not_at_all() {
+        for point in FAILPOINTS {
+            let dir = tempfile::tempdir().unwrap();
+            ServerStore::open(dir.path()).unwrap().apply(&[Write::NewRoom(Box::new(room()))]).unwrap();
+            let status = Command::new(std::env::current_exe().unwrap())
+                .args(["store::tests::killed::child", "--exact"])
+                .env(DIR, dir.path())
+                .env("SECCHAT_FAILPOINT", point)
+                .output()
+                .unwrap()
+                .status;
+            assert!(!status.success(), "{point} was passed");
+            let loaded = ServerStore::open(dir.path()).unwrap().load().unwrap();
+            let seen = (loaded.names.len(), loaded.rooms[0].head, loaded.rooms[0].state.epoch);
+            let expected = if *point == "commit.after" { (1, 1, 1) } else { (0, 0, 0) };
+            assert_eq!(seen, expected, "{point}");
+        }
+    }
+}

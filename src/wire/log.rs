@@ -19,7 +19,8 @@ pub struct Row {
     /// An MLS message.
     #[n(3)]
     pub bytes: ByteVec,
-    /// For a Remove that the server proposed: why.
+    /// For a Remove that the server proposed: why; none where the member had left by itself and a commit that crossed its SelfRemove
+    /// swept that away.
     #[n(4)]
     pub reason: Option<RemoveReason>,
 }

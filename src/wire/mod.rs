@@ -3,12 +3,16 @@
 //! Structures are CBOR (`minicbor`, explicit indices, so fields can be added); [`encode`] and [`decode`] are the only way in and out.
 
 pub mod cert;
+pub mod datagram;
+pub mod endpoint;
 pub mod frame;
 pub mod id;
 pub mod invite;
 pub mod log;
 pub mod name;
+pub mod packet;
 pub mod payload;
+pub mod pin;
 pub mod policy;
 pub mod text;
 

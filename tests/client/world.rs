@@ -385,18 +385,18 @@ impl World {
                     }
                 }
                 Output::CheckDoor { ticket, phc, door } => {
-                    let ok = *phc == format!("phc {:?}", *door);
+                    let ok = *phc == format!("phc {:?}", door.as_bytes());
                     self.server.handle(self.now, wall, server::Input::DoorChecked { ticket, ok });
                 }
                 Output::HashDoor { ticket, door } => {
-                    let phc = Some(format!("phc {:?}", *door));
+                    let phc = Some(format!("phc {:?}", door.as_bytes()));
                     self.server.handle(self.now, wall, server::Input::DoorHashed { ticket, phc });
                 }
                 Output::ReadLog { ticket, room, after } => {
                     let page = self.store.as_ref().unwrap().page(&room, after).unwrap();
                     self.server.handle(self.now, wall, server::Input::LogPage { ticket, page });
                 }
-                Output::Log(_) => {}
+                Output::Admitted { .. } | Output::Log(_) => {}
             }
         }
     }

@@ -211,7 +211,7 @@ fn offer_and_answer_read_back_and_every_truncation_is_refused() {
     }
 }
 
-/// The X25519-only vector of docs/vectors-file.md: fixed secrets on both sides, so that the transcript is fixed too.
+/// The X25519-only vector of docs/PROTOCOL.md: fixed secrets on both sides, so that the transcript is fixed too.
 #[test]
 fn the_published_transcript_vector_holds() {
     let (asker, holder) = ([0x21; 32], [0x22; 32]);

@@ -105,3 +105,55 @@ fn joining_again_in_a_new_process_replaces_the_old_leaf() {
     world.catch(&mut bob);
     assert_eq!(bob.texts, ["welcome back"]);
 }
+
+#[test]
+fn idle_newcomers_cannot_keep_others_out() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    world.create(&mut alice, RoomKind::Public);
+    for n in 50..70 {
+        let session = world.connect_from(&user(n), "203.0.113.1:1");
+        world.login_as(session, &format!("idle{n}"), n).unwrap();
+        world.ask(session, enter_public());
+    }
+    let asked = world.ask(bob.session, enter_public());
+    world.pass(Duration::from_secs(5));
+    let entered = world.answer(bob.session, asked).expect("the next lease");
+    assert!(matches!(world.finish_join(&mut bob, RoomKind::Public, entered), Reply::Sequenced { .. }));
+}
+
+#[test]
+fn a_flood_of_commits_is_cut_off_and_others_go_on() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    world.create(&mut alice, RoomKind::Public);
+    world.join(&mut bob, RoomKind::Public);
+    world.catch(&mut alice);
+    let mut out = commit(alice.room.as_mut().unwrap().self_update().unwrap());
+    alice.room.as_mut().unwrap().own_commit_lost().unwrap();
+    if let Request::Commit { message, .. } = &mut out {
+        let middle = message.len() / 2;
+        message[middle] ^= 1;
+    }
+    let codes: Vec<_> = (0..300).map(|_| world.refused(alice.session, out.clone())).collect();
+    assert_eq!(codes[0], Code::Malformed);
+    assert_eq!(codes.last(), Some(&Code::TooMany));
+    assert!(matches!(world.commit_pending(&mut bob), Reply::Sequenced { .. }));
+}
+
+#[test]
+fn the_chain_that_a_newcomer_is_given_is_that_of_the_rows() {
+    let mut world = World::new();
+    let (mut alice, mut bob, carol) = (world.client(1, "alice"), world.client(2, "bob"), world.client(3, "carol"));
+    world.create(&mut alice, RoomKind::Private);
+    world.join(&mut bob, RoomKind::Private);
+    world.catch(&mut alice);
+    world.say(&mut alice, "hello");
+    let mut world = world.restart();
+    let rows = world.store.page(&DEN, 0).unwrap().rows;
+    let chain = rows.iter().fold(crate::wire::log::Chain::start(&DEN), |c, r| c.after(r.seq, r.kind, &r.bytes));
+    let newcomer = world.connect(&carol.me.identity);
+    world.login_as(newcomer, "carol", 3).unwrap();
+    let Reply::Entered { seq, chain: given, .. } = world.request(newcomer, enter(1)) else { panic!() };
+    assert_eq!((seq, *given), (rows.len() as u64, chain.0));
+}

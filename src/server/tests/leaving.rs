@@ -151,3 +151,38 @@ fn the_last_one_leaves_and_the_next_one_finds_an_empty_room() {
     world.join(&mut bob, RoomKind::Private);
     assert_eq!(bob.members(), ["bob"]);
 }
+
+#[test]
+fn who_was_lost_while_alone_just_goes_on() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    world.create(&mut alice, RoomKind::Private);
+    world.join(&mut bob, RoomKind::Private);
+    world.catch(&mut alice);
+    world.disconnect(&alice);
+    world.disconnect(&bob);
+    world.pass(Duration::from_secs(700));
+    world.reconnect(&mut alice, 1);
+    world.catch_up(&mut alice);
+    assert!(told(&world.catch(&mut alice)), "bob is still away");
+    assert!(matches!(world.commit_pending(&mut alice), Reply::Sequenced { .. }));
+    assert_eq!(alice.members(), ["alice"]);
+    world.reconnect(&mut bob, 2);
+    assert_eq!(world.refused(bob.session, Request::Log { room: DEN, after: bob.seen }), Code::NotMember);
+    world.join(&mut bob, RoomKind::Private);
+    assert_eq!(bob.members(), ["alice", "bob"]);
+}
+
+#[test]
+fn a_member_kicked_by_the_owner_hears_of_it_and_nothing_after() {
+    let (mut world, mut alice, mut bob, mut carol) = three();
+    let out = alice.room.as_mut().unwrap().remove(&carol.key(), None).unwrap();
+    assert!(matches!(world.request(alice.session, commit(out)), Reply::Sequenced { .. }));
+    alice.room.as_mut().unwrap().own_commit_accepted().unwrap();
+    world.catch(&mut carol);
+    assert!(!carol.room.as_ref().unwrap().is_active());
+    world.catch(&mut bob);
+    world.say(&mut bob, "well");
+    assert!(world.nothing_for(carol.session));
+    assert_eq!(world.refused(carol.session, Request::Log { room: DEN, after: 0 }), Code::NotMember);
+}

@@ -10,12 +10,14 @@ fn a_name_is_its_first_owners_and_others_are_offered_a_free_one() {
     assert!(cert.check(&server().public(), START_MS + 89 * 24 * 3600 * 1000).is_ok());
     assert!(cert.check(&server().public(), START_MS + 91 * 24 * 3600 * 1000).is_err());
     assert_eq!((welcome.seen_as.as_str(), welcome.stun_port), ("192.0.2.1:1", 3478));
+    assert_eq!(world.admitted, [bob]);
     for taken in ["bob", "BOB", "bоb"] {
         let other = world.connect(&user(2));
         let refusal = world.login_as(other, taken, 2).unwrap_err();
         assert_eq!((refusal.code, world.closed.last()), (Code::NameTaken, Some(&other)));
         assert!(refusal.hint.unwrap().ends_with('2'));
     }
+    assert_eq!(world.admitted, [bob]);
 }
 
 #[test]

@@ -1,0 +1,136 @@
+//! What each fuzz target does with its bytes. The ordinary test `corpus` runs the same functions over `corpus/`.
+//!
+//! A target says whether it took the bytes as well formed. Beyond not panicking it holds that what was read is written
+//! back to something that reads the same.
+
+pub mod peer;
+pub mod rooms;
+
+use secchat::client::commands;
+use secchat::crypto::keyfile;
+use secchat::limits::{FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, TEXT_MAX};
+use secchat::wire::cert::NameCert;
+use secchat::wire::datagram::Frames;
+use secchat::wire::frame::{ToClient, ToServer};
+use secchat::wire::invite::Invite;
+use secchat::wire::name::Name;
+use secchat::wire::packet::Header;
+use secchat::wire::payload::Envelope;
+use secchat::wire::policy::Policy;
+
+/// A target: whether it took the bytes as well formed.
+pub type Target = fn(&[u8]) -> bool;
+
+/// Every target by its name, which is also its folder beneath `corpus/`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("to_server", to_server),
+    ("to_client", to_client),
+    ("envelope", envelope),
+    ("name_cert", name_cert),
+    ("policy", policy),
+    ("name", name),
+    ("invite", invite),
+    ("keyfile", key_file),
+    ("packet", packet),
+    ("datagram", datagram),
+    ("channel_sender", peer::against_sender),
+    ("channel_receiver", peer::against_receiver),
+    ("room", rooms::room),
+    ("command", command),
+];
+
+/// A frame from a client, before login and after.
+pub fn to_server(data: &[u8]) -> bool {
+    let Ok(frame) = ToServer::from_bytes(data, FRAME_MAX) else { return false };
+    assert_eq!(ToServer::from_bytes(&frame.to_bytes(), FRAME_MAX).as_ref(), Ok(&frame));
+    assert_eq!(ToServer::from_bytes(data, FRAME_MAX_BEFORE_LOGIN).is_ok(), data.len() <= FRAME_MAX_BEFORE_LOGIN);
+    true
+}
+
+/// A frame from a server.
+pub fn to_client(data: &[u8]) -> bool {
+    let Ok(frame) = ToClient::from_bytes(data, FRAME_MAX) else { return false };
+    assert_eq!(ToClient::from_bytes(&frame.to_bytes(), FRAME_MAX), Ok(frame));
+    true
+}
+
+/// What stands inside a sealed message.
+pub fn envelope(data: &[u8]) -> bool {
+    let Ok(envelope) = Envelope::from_bytes(data) else { return false };
+    assert_eq!(Envelope::from_bytes(&envelope.to_bytes()), Ok(envelope));
+    true
+}
+
+/// A name certificate; nothing that the fuzzer makes is signed, so none may hold.
+pub fn name_cert(data: &[u8]) -> bool {
+    let Ok(cert) = NameCert::from_bytes(data) else { return false };
+    assert_eq!(NameCert::from_bytes(&cert.to_bytes()).as_ref(), Ok(&cert));
+    cert.check(&cert.server_key(), 0).ok();
+    true
+}
+
+/// A room's policy.
+pub fn policy(data: &[u8]) -> bool {
+    let Ok(policy) = Policy::from_bytes(data) else { return false };
+    assert_eq!(Policy::from_bytes(&policy.to_bytes()), Ok(policy));
+    true
+}
+
+/// A name as typed: what is left of it stays as it is.
+pub fn name(data: &[u8]) -> bool {
+    let Some(name) = std::str::from_utf8(data).ok().and_then(|text| Name::parse(text).ok()) else { return false };
+    assert_eq!(Name::parse(name.as_str()).as_ref(), Ok(&name));
+    assert!(!name.as_str().chars().any(char::is_control));
+    true
+}
+
+/// An invite, as pasted.
+pub fn invite(data: &[u8]) -> bool {
+    let Some(invite) = std::str::from_utf8(data).ok().and_then(|text| Invite::parse(text).ok()) else { return false };
+    assert_eq!(Invite::parse(&invite.to_url(true)).as_ref(), Ok(&invite));
+    assert!(!Invite::parse(&invite.to_url(false)).unwrap().has_secret());
+    true
+}
+
+/// An identity file, plain; opening a sealed one is Argon2's work and not of interest here.
+pub fn key_file(data: &[u8]) -> bool {
+    keyfile::is_sealed(data).ok();
+    let Ok(identity) = keyfile::read(data, None) else { return false };
+    let again = keyfile::read(keyfile::write_plain(&identity).as_bytes(), None).unwrap();
+    assert_eq!(again.public(), identity.public());
+    true
+}
+
+/// The header of a datagram as it comes from the network.
+pub fn packet(data: &[u8]) -> bool {
+    let Ok(header) = Header::decode(data) else { return false };
+    assert!(data.starts_with(&header.encode()));
+    true
+}
+
+/// The frames inside an opened datagram.
+pub fn datagram(data: &[u8]) -> bool {
+    let mut written = Vec::new();
+    let mut whole = true;
+    for frame in Frames::new(data) {
+        match frame {
+            Ok(frame) => frame.encode(&mut written).unwrap(),
+            Err(_) => whole = false,
+        }
+    }
+    assert!(written.len() <= data.len());
+    assert_eq!(Frames::new(&written).filter(|f| f.is_err()).count(), 0);
+    whole
+}
+
+/// A line of the user's, as typed or as a script's object. What is sent is never empty nor longer than allowed.
+pub fn command(data: &[u8]) -> bool {
+    let Ok(line) = std::str::from_utf8(data) else { return false };
+    let (line, _) = commands::read_line(line);
+    let Ok(command) = commands::parse(&line) else { return false };
+    if let commands::Command::Say { text, .. } | commands::Command::Tell { text, .. } = &command {
+        assert!(!text.trim().is_empty() && text.len() <= TEXT_MAX);
+    }
+    assert!(commands::spec(&command).is_some(), "{command:?} has no row in the table");
+    true
+}

@@ -1,0 +1,338 @@
+//! The peer's addresses: candidates that are probed, validation by challenge and response, the choice of one, and the
+//! limit on what an unproven address is sent (RFC 9000 §8).
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Candidate addresses that a connection takes.
+pub const MAX_CANDIDATES: usize = 16;
+/// Challenges sent to one candidate that never answers, each 1,200 bytes. All else that an unproven address is sent
+/// stays within three times the bytes that came from it.
+pub const MAX_PROBES: u32 = 24;
+
+#[derive(Debug)]
+pub(super) struct Paths {
+    // At most MAX_PATHS, addresses distinct.
+    known: Vec<Path>,
+    // Where the file travels; always validated.
+    active: Option<SocketAddr>,
+    // Where the peer's newest traffic came from, and its packet number.
+    peer_uses: Option<(SocketAddr, u64)>,
+    // The receiver chooses the first path that answers; the sender follows it.
+    chooses: bool,
+    tokens: Tokens,
+}
+
+#[derive(Debug)]
+struct Path {
+    addr: SocketAddr,
+    candidate: bool,
+    validated: bool,
+    // Bytes; count only while the path is not validated.
+    received: u64,
+    sent: u64,
+    probes: u32,
+    next_probe: Option<Duration>,
+    // The challenges sent last and when, newest first: enough for a round trip of four seconds.
+    challenges: [Option<([u8; 8], Duration)>; 8],
+    // A challenge of the peer that is not answered yet.
+    owed: Option<[u8; 8]>,
+}
+
+impl Paths {
+    pub(super) fn new(chooses: bool, entropy: [u8; 32]) -> Self {
+        Self { known: Vec::new(), active: None, peer_uses: None, chooses, tokens: Tokens { key: entropy, count: 0 } }
+    }
+
+    /// Adds an address to probe. Returns whether there was room.
+    pub(super) fn add_candidate(&mut self, now: Duration, addr: SocketAddr) -> bool {
+        let candidates = self.known.iter().filter(|path| path.candidate).count();
+        if let Some(path) = self.known.iter_mut().find(|path| path.addr == addr) {
+            path.candidate = true;
+            return true;
+        }
+        if candidates >= MAX_CANDIDATES || !self.make_room() {
+            return false;
+        }
+        let place = u32::try_from(candidates).unwrap_or(u32::MAX);
+        let mut path = Path::new(addr);
+        path.candidate = true;
+        path.next_probe = Some(now + SPREAD * place);
+        self.known.push(path);
+        true
+    }
+
+    /// An authentic datagram of `len` bytes came from `addr`.
+    pub(super) fn on_received(&mut self, now: Duration, addr: SocketAddr, len: usize) {
+        if self.active == Some(addr) {
+            return;
+        }
+        if let Some(path) = self.find(addr) {
+            path.received = path.received.saturating_add(len as u64);
+            path.next_probe = path.next_probe.or(Some(now)).filter(|_| !path.validated);
+        } else if self.make_room() {
+            let mut path = Path::new(addr);
+            path.received = len as u64;
+            path.next_probe = Some(now);
+            self.known.push(path);
+        }
+    }
+
+    /// Packet `number` from `addr` carried more than path validation: if it is the newest, the peer wants to be there.
+    /// Returns whether the active path changed.
+    pub(super) fn on_traffic(&mut self, now: Duration, addr: SocketAddr, number: u64) -> bool {
+        if self.peer_uses.is_some_and(|(_, newest)| newest >= number) {
+            return false;
+        }
+        let moved = self.peer_uses.is_none_or(|(before, _)| before != addr);
+        self.peer_uses = Some((addr, number));
+        if !moved || self.active == Some(addr) {
+            return false;
+        }
+        match self.find(addr) {
+            Some(path) if path.validated => {
+                self.active = Some(addr);
+                true
+            }
+            Some(path) => {
+                path.next_probe = Some(now);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// The peer asks for an answer at `addr`. Only its newest challenge there is answered.
+    pub(super) fn on_challenge(&mut self, addr: SocketAddr, token: [u8; 8]) {
+        if let Some(path) = self.find(addr) {
+            path.owed = Some(token);
+        }
+    }
+
+    /// The peer repeats a challenge, over any path (RFC 9000 §8.2.3). Returns the round trip that this measures and
+    /// whether the active path changed; `None` for a challenge that is not ours or was answered.
+    pub(super) fn on_response(&mut self, now: Duration, token: [u8; 8]) -> Option<(Duration, bool)> {
+        let (path, left) = self.known.iter_mut().filter(|path| !path.validated).find_map(|path| {
+            let (_, left) = *path.challenges.iter().flatten().find(|(sent, _)| *sent == token)?;
+            Some((path, left))
+        })?;
+        path.validated = true;
+        path.next_probe = None;
+        let addr = path.addr;
+        let wanted = match self.peer_uses {
+            Some((used, _)) => used == addr,
+            None => self.chooses,
+        };
+        let first = self.chooses && self.active.is_none();
+        let changed = (wanted || first) && self.active != Some(addr);
+        if changed {
+            self.active = Some(addr);
+        }
+        Some((now.saturating_sub(left), changed))
+    }
+
+    /// Where the file travels.
+    pub(super) fn active(&self) -> Option<SocketAddr> {
+        self.active
+    }
+
+    /// Where `len` bytes of farewell may go: the active path, or the peer's last address as far as its limit allows.
+    pub(super) fn farewell(&mut self, len: usize) -> Option<SocketAddr> {
+        if self.active.is_some() {
+            return self.active;
+        }
+        let (addr, _) = self.peer_uses?;
+        self.find(addr)?.spend(len).then_some(addr)
+    }
+
+    /// An answer of `len` bytes that is owed and allowed.
+    pub(super) fn next_response(&mut self, len: usize) -> Option<(SocketAddr, [u8; 8])> {
+        self.known.iter_mut().find_map(|path| {
+            let token = path.owed.take()?;
+            path.spend(len).then_some((path.addr, token))
+        })
+    }
+
+    /// A challenge of `len` bytes that is due and allowed.
+    pub(super) fn next_challenge(&mut self, now: Duration, len: usize) -> Option<(SocketAddr, [u8; 8])> {
+        let (active, peer_uses) = (self.active, self.peer_uses);
+        for path in &mut self.known {
+            if !path.wants_probe(active, peer_uses) || path.next_probe.is_none_or(|at| at > now) {
+                continue;
+            }
+            if path.probe(now, len) {
+                let token = self.tokens.next();
+                path.challenges.rotate_right(1);
+                path.challenges[0] = Some((token, now));
+                return Some((path.addr, token));
+            }
+        }
+        None
+    }
+
+    /// When the next challenge is due.
+    pub(super) fn next_probe_at(&self) -> Option<Duration> {
+        self.known
+            .iter()
+            .filter(|path| path.wants_probe(self.active, self.peer_uses))
+            .filter_map(|path| path.next_probe)
+            .min()
+    }
+
+    fn find(&mut self, addr: SocketAddr) -> Option<&mut Path> {
+        self.known.iter_mut().find(|path| path.addr == addr)
+    }
+
+    /// Forgets the oldest address that nobody vouches for, if there is no room.
+    fn make_room(&mut self) -> bool {
+        if self.known.len() < MAX_PATHS {
+            return true;
+        }
+        let used = self.peer_uses.map(|(addr, _)| addr);
+        let active = self.active;
+        let stale =
+            self.known.iter().position(|path| !path.candidate && Some(path.addr) != active && Some(path.addr) != used);
+        stale.map(|index| self.known.remove(index)).is_some()
+    }
+}
+
+impl Path {
+    fn new(addr: SocketAddr) -> Self {
+        Self {
+            addr,
+            candidate: false,
+            validated: false,
+            received: 0,
+            sent: 0,
+            probes: 0,
+            next_probe: None,
+            challenges: [None; 8],
+            owed: None,
+        }
+    }
+
+    /// Whether `len` bytes may be sent; if so they are counted.
+    fn spend(&mut self, len: usize) -> bool {
+        let sent = self.sent.saturating_add(len as u64);
+        let allowed = self.validated || sent <= self.received.saturating_mul(AMPLIFICATION);
+        if allowed {
+            self.sent = sent;
+        }
+        allowed
+    }
+
+    /// Until a path is chosen every address is probed, afterwards only the one that the peer uses.
+    fn wants_probe(&self, active: Option<SocketAddr>, peer_uses: Option<(SocketAddr, u64)>) -> bool {
+        let used = peer_uses.is_some_and(|(addr, _)| addr == self.addr);
+        !self.validated && (used || active.is_none())
+    }
+
+    /// Sets the next probe and returns whether this one may be sent.
+    fn probe(&mut self, now: Duration, len: usize) -> bool {
+        let interval = (FIRST_INTERVAL * (1 << self.probes.min(8))).min(LAST_INTERVAL);
+        self.probes += 1;
+        let unprompted = self.candidate && self.probes <= MAX_PROBES;
+        // In the end there is nothing to wait for but bytes from there, which set the timer anew.
+        self.next_probe = (self.probes < 2 * MAX_PROBES).then_some(now + interval);
+        unprompted || self.spend(len)
+    }
+}
+
+/// Unpredictable to the peer: it could otherwise claim to live at an address where it cannot hear.
+struct Tokens {
+    key: [u8; 32],
+    count: u64,
+}
+
+impl Tokens {
+    fn next(&mut self) -> [u8; 8] {
+        self.count += 1;
+        let hash = blake3::keyed_hash(&self.key, &self.count.to_be_bytes());
+        let mut token = [0; 8];
+        token.copy_from_slice(&hash.as_bytes()[..8]);
+        token
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tokens(redacted)")
+    }
+}
+
+/// Candidates, and addresses that the peer was seen at beside them.
+const MAX_PATHS: usize = MAX_CANDIDATES + 8;
+const AMPLIFICATION: u64 = 3;
+/// Between the first probes of two candidates.
+const SPREAD: Duration = Duration::from_millis(10);
+const FIRST_INTERVAL: Duration = Duration::from_millis(100);
+const LAST_INTERVAL: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1);
+
+    fn addr(port: u16) -> SocketAddr {
+        ([192, 0, 2, 1], port).into()
+    }
+
+    #[test]
+    fn strangers_by_the_thousand_take_no_more_memory_and_push_no_candidate_out() {
+        let mut paths = Paths::new(true, [1; 32]);
+        let taken = (1..100).filter(|port| paths.add_candidate(NOW, addr(*port))).count();
+        assert_eq!(taken, MAX_CANDIDATES);
+        paths.on_received(NOW, addr(500), 1200);
+        paths.on_traffic(NOW, addr(500), 1);
+        for port in 1000..5000 {
+            paths.on_received(NOW, addr(port), 1200);
+        }
+        assert!(paths.known.len() <= MAX_PATHS);
+        assert_eq!(paths.known.iter().filter(|path| path.candidate).count(), MAX_CANDIDATES);
+        assert!(paths.find(addr(500)).is_some(), "the address in use stays");
+    }
+
+    #[test]
+    fn only_a_true_answer_validates_and_only_once() {
+        let mut paths = Paths::new(true, [1; 32]);
+        paths.add_candidate(NOW, addr(1));
+        let (to, token) = paths.next_challenge(NOW, 1200).unwrap();
+        assert_eq!(to, addr(1));
+        assert_eq!(paths.next_challenge(NOW, 1200), None);
+        let mut wrong = token;
+        wrong[7] ^= 1;
+        assert_eq!(paths.on_response(NOW, wrong), None);
+        assert_eq!(paths.active(), None);
+        let later = NOW + Duration::from_millis(30);
+        assert_eq!(paths.on_response(later, token), Some((Duration::from_millis(30), true)));
+        assert_eq!(paths.on_response(later, token), None);
+        assert_eq!(paths.active(), Some(addr(1)));
+        assert_eq!(paths.next_probe_at(), None);
+    }
+
+    #[test]
+    fn the_sender_waits_for_the_receivers_choice() {
+        let mut paths = Paths::new(false, [1; 32]);
+        let mut tokens = Vec::new();
+        for port in [1, 2] {
+            paths.add_candidate(NOW, addr(port));
+            tokens.extend(paths.next_challenge(NOW + SPREAD * 2, 1200));
+        }
+        for (_, token) in tokens {
+            assert_eq!(paths.on_response(NOW, token).map(|(_, changed)| changed), Some(false));
+        }
+        assert!(paths.on_traffic(NOW, addr(2), 7));
+        assert_eq!(paths.active(), Some(addr(2)));
+        assert!(!paths.on_traffic(NOW, addr(1), 6), "an older packet moves nothing");
+        assert_eq!(paths.active(), Some(addr(2)));
+    }
+
+    #[test]
+    fn challenges_cannot_be_foretold_from_each_other() {
+        let (mut ours, mut other) = (Tokens { key: [1; 32], count: 0 }, Tokens { key: [2; 32], count: 0 });
+        assert_ne!(ours.next(), other.next());
+        assert_ne!(ours.next(), ours.next());
+    }
+}

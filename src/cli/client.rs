@@ -1,0 +1,376 @@
+//! `secchat client`: rooms, messages and files from a terminal or a script.
+
+use super::exit::ExitCode;
+use super::places;
+use super::report::Report;
+use super::secrets::{PassphraseArgs, from_file_or_descriptor};
+use crate::client::core::CoreConfig;
+use crate::client::driver::{self, Ended, Memory, Options, Screen};
+use crate::client::effects::Start;
+use crate::client::files::{self, FilesConfig};
+use crate::client::screen::{JsonScreen, LineScreen, read_standard_input};
+use crate::crypto::identity::PublicKey;
+use crate::crypto::secret::Secret;
+use crate::net::link::Dial;
+use crate::net::pem;
+use crate::net::trust::{Presented, Trust};
+use crate::store::client::ClientStore;
+use crate::store::identity;
+use crate::wire::endpoint::Endpoint;
+use crate::wire::id::Id;
+use crate::wire::invite::Invite;
+use crate::wire::name::FullName;
+use crate::wire::pin::ServerPin;
+use std::io::{IsTerminal, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Whom to reach, and as whom: shared by `client` and `fetch`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Reach {
+    /// Server to join; the port is 7443 where none is given
+    #[arg(long, value_name = "HOST[:PORT]", env = "SECCHAT_SERVER", conflicts_with_all = ["invite", "invite_file"])]
+    pub server: Option<String>,
+    /// Invite to a server or a room; `-` reads it from standard input, which one with a secret must be
+    #[arg(long, value_name = "URL|-", conflicts_with = "invite_file")]
+    pub invite: Option<String>,
+    /// File that holds an invite
+    #[arg(long, value_name = "FILE")]
+    pub invite_file: Option<PathBuf>,
+    /// Your name on this server
+    #[arg(long, value_name = "NAME", env = "SECCHAT_NAME")]
+    pub name: Option<String>,
+    /// Room to join
+    #[arg(long, value_name = "ROOM", env = "SECCHAT_ROOM")]
+    pub room: Option<String>,
+    /// File whose first line is the room's password
+    #[arg(long, value_name = "FILE", conflicts_with = "password_fd")]
+    pub password_file: Option<PathBuf>,
+    /// Open file descriptor to read the room's password from
+    #[arg(long, value_name = "N")]
+    pub password_fd: Option<u32>,
+    /// Authorities that vouch for servers, PEM
+    #[arg(long, value_name = "PEM", env = "SECCHAT_CA")]
+    pub ca: Option<PathBuf>,
+    /// Trust a server that was never met, without asking (for scripts; the key is pinned)
+    #[arg(long)]
+    pub trust_on_first_use: bool,
+    #[command(flatten)]
+    /// Opens the identity.
+    pub passphrase: PassphraseArgs,
+    /// Directory for identity, pins and settings; one running client each
+    #[arg(long, value_name = "DIR", env = "SECCHAT_DATA")]
+    pub data: Option<PathBuf>,
+    /// UDP port for files; any port on all addresses where none is given
+    #[arg(long, value_name = "ADDR:PORT", env = "SECCHAT_UDP")]
+    pub udp: Option<SocketAddr>,
+    /// Segments under way at once
+    #[arg(short = 'w', long, value_name = "N", env = "SECCHAT_WINDOW", value_parser = clap::value_parser!(u32).range(1..=2048))]
+    pub window: Option<u32>,
+}
+
+/// Options of `secchat client`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ClientArgs {
+    /// Whom to reach.
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Create the room instead of joining it
+    #[arg(long, requires = "room")]
+    pub create: bool,
+    /// With --create: only who has the password may join (one is generated where none is given)
+    #[arg(long, requires = "create")]
+    pub private: bool,
+    /// Folder to share files from; nothing in it is shared until you say so
+    #[arg(long, value_name = "DIR", env = "SECCHAT_SHARE")]
+    pub share: Option<PathBuf>,
+    /// Where fetched files go
+    #[arg(long, value_name = "DIR", env = "SECCHAT_DOWNLOADS")]
+    pub downloads: Option<PathBuf>,
+    /// Uploads at once; further askers hear `busy`
+    #[arg(short = 'p', long, value_name = "N", env = "SECCHAT_UPLOADS")]
+    pub uploads: Option<u32>,
+    /// One JSON object a line on standard output, commands or objects on standard input
+    #[arg(long)]
+    pub json: bool,
+    /// Run a command, wait for its result, then leave; may be repeated
+    #[arg(long, value_name = "CMD")]
+    pub exec: Vec<String>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  secchat client --server chat.example.org --name bob
+        asks for what is missing
+  secchat client --server chat.example.org --name alice --room lab --create --private
+        makes a private room and prints its secret
+  secchat client --invite-file invite.txt --name bob
+        joins what the invite names
+  secchat client --server chat.example.org --name bot --room ops --exec 'build 17 is green'
+        says one line and leaves
+Then type text for the room, @NAME text for one person, @all whohas *.iso, @NAME getfile FILE, /help, exit.";
+
+/// Runs the command; gives the exit code of the process.
+pub fn run(args: ClientArgs) -> Result<ExitCode, Report> {
+    let data = &data_dir(&args.reach)?;
+    let screen: Box<dyn Screen> = if args.json { Box::new(JsonScreen) } else { Box::new(LineScreen::new()) };
+    let interactive = !args.json && args.exec.is_empty() && std::io::stdin().is_terminal();
+    let asked = Asked::complete(&args, interactive)?;
+    let reached = Reached::new(&args.reach, asked.name.clone(), &asked.invite, data, interactive)?;
+    let files = FilesConfig {
+        share: args.share.clone(),
+        downloads: args
+            .downloads
+            .clone()
+            .unwrap_or_else(|| places::downloads_dir().unwrap_or_else(|| data.join("downloads"))),
+        data: data.to_owned(),
+        udp: args.reach.udp,
+        uploads: args.uploads.unwrap_or(DEFAULT_UPLOADS),
+        window: args.reach.window.unwrap_or(DEFAULT_WINDOW),
+        loopback: reached.on_this_machine(),
+    };
+    let start = asked.start(&args)?;
+    let scripted = !interactive;
+    reached.run(Job { files, start, exec: args.exec, screen, scripted })
+}
+
+/// What a client does once it has a link.
+pub struct Job {
+    /// The file side.
+    pub files: FilesConfig,
+    /// Rooms named on the command line.
+    pub start: Option<Start>,
+    /// Commands to run, then leave.
+    pub exec: Vec<String>,
+    /// Where events go.
+    pub screen: Box<dyn Screen>,
+    /// Nobody is there to try again.
+    pub scripted: bool,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+/// The command line's wishes, with what was missing asked for.
+struct Asked {
+    name: String,
+    room: Option<String>,
+    create: bool,
+    private: bool,
+    invite: Option<Invite>,
+}
+
+impl Asked {
+    fn complete(args: &ClientArgs, interactive: bool) -> Result<Self, Report> {
+        let invite = read_invite(&args.reach)?;
+        let name = match &args.reach.name {
+            Some(name) => name.clone(),
+            None if interactive => ask("your name: ")?,
+            None => {
+                return Err(Report::new(ExitCode::Usage, "no name is given").hint("say --name NAME"));
+            }
+        };
+        let mut asked =
+            Self { name, room: args.reach.room.clone(), create: args.create, private: args.private, invite };
+        let invited = asked.invite.as_ref().is_some_and(|invite| invite.room.is_some());
+        if asked.room.is_none() && !invited && interactive {
+            asked.create = ask("create a room or join one? [c/j] ")?.to_lowercase().starts_with('c');
+            asked.room = Some(ask("room: ")?).filter(|room| !room.is_empty());
+            asked.private = asked.create && ask("private? [y/n] ")?.to_lowercase().starts_with('y');
+        }
+        Ok(asked)
+    }
+
+    fn start(self, args: &ClientArgs) -> Result<Option<Start>, Report> {
+        let password = password(&args.reach)?;
+        Ok(match (self.room, self.invite) {
+            (Some(room), _) if self.create => Some(Start::Create { room, private: self.private, password }),
+            (Some(room), _) => Some(Start::Join { room, password }),
+            (None, Some(invite)) if invite.room.is_some() => {
+                Some(Start::Invited { invite: Box::new(invite), password })
+            }
+            (None, _) => None,
+        })
+    }
+}
+
+/// A server to reach, with the identity and the pins of the data directory.
+#[derive(Debug)]
+pub struct Reached {
+    dial: Dial,
+    core: CoreConfig,
+    store: ClientStore,
+}
+
+impl Reached {
+    /// Opens the data directory and puts together what is known of the server.
+    pub fn new(
+        reach: &Reach,
+        name: String,
+        invite: &Option<Invite>,
+        data: &Path,
+        interactive: bool,
+    ) -> Result<Self, Report> {
+        let endpoint = endpoint(reach, invite.as_ref(), interactive)?;
+        let store = ClientStore::open(data)?;
+
+        let passphrase = reach.passphrase.given()?;
+        let identity = identity::load_or_create(data, passphrase.as_ref())?;
+        let ask = ask_for_trust(reach.trust_on_first_use, interactive);
+        let trust = Trust {
+            at_address: store.server_at(&endpoint.to_string())?,
+            names: store.servers()?,
+            invite: invite.as_ref().map(|invite| (invite.pin, invite.server.clone())),
+            ask,
+        };
+        let authority = reach.ca.as_deref().map(pem::load_authorities).transpose()?;
+        let pins = store.names()?;
+        let core = CoreConfig {
+            identity: identity.clone(),
+            pins,
+            endpoint: Some((endpoint.host.clone(), endpoint.port)),
+            scripted: !interactive,
+        };
+        let mut instance = Id::default();
+        getrandom::fill(&mut instance.0).map_err(|e| Report::new(ExitCode::Failed, e.to_string()))?;
+        let dial = Dial { endpoint, identity, name, instance, authority, trust };
+        Ok(Self { dial, core, store })
+    }
+
+    /// Whether the server is reached over loopback, so that peers may be on this machine.
+    pub fn on_this_machine(&self) -> bool {
+        self.dial.endpoint.is_loopback()
+    }
+
+    /// Runs the client to its end.
+    pub fn run(self, job: Job) -> Result<ExitCode, Report> {
+        let files = files::start(job.files)?;
+        let options = Options {
+            dial: self.dial,
+            core: CoreConfig { scripted: job.scripted, ..self.core },
+            start: job.start,
+            exec: job.exec,
+            screen: job.screen,
+            memory: Box::new(Pins(self.store)),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(|e| Report::new(ExitCode::Failed, format!("no runtime: {e}")))?;
+        let ended = runtime.block_on(async { driver::run(options, read_standard_input(), files).await });
+        // The thread that reads standard input may be blocked in a read for ever.
+        runtime.shutdown_background();
+        match ended {
+            Ended::Exit(code) => Ok(ExitCode::from_code(code)),
+            Ended::Link(error) => Err((*error).into()),
+        }
+    }
+}
+
+/// Pins kept in the data directory.
+struct Pins(ClientStore);
+
+impl Memory for Pins {
+    fn pin_server(&mut self, pin: &ServerPin) -> Result<(), String> {
+        self.0.remember_server(pin).map_err(|e| e.to_string())
+    }
+
+    fn pin_person(&mut self, name: &FullName, key: &PublicKey) -> Result<(), String> {
+        self.0.pin_name(name, key).map_err(|e| e.to_string())
+    }
+}
+
+/// The data directory of the client.
+pub fn data_dir(reach: &Reach) -> Result<PathBuf, Report> {
+    let known = reach.data.clone().or_else(|| places::data_dir("client"));
+    known.ok_or_else(|| Report::new(ExitCode::Usage, "there is no home directory").hint("say --data DIR"))
+}
+
+/// The room's password, if one was given.
+pub fn password(reach: &Reach) -> Result<Option<Secret>, Report> {
+    Ok(from_file_or_descriptor("password", reach.password_file.as_deref(), reach.password_fd)?)
+}
+
+/// The invite, if one was given. One that holds a secret must not have come by the arguments, which other users can see.
+pub fn read_invite(reach: &Reach) -> Result<Option<Invite>, Report> {
+    let bad = |e: crate::wire::invite::InviteError| Report::new(ExitCode::Usage, format!("the invite: {e}"));
+    if let Some(path) = &reach.invite_file {
+        let bytes = std::fs::read(path)
+            .map_err(|e| Report::new(ExitCode::Failed, format!("{}: {e}", path.display())).hint("check the path"))?;
+        let bytes = zeroize::Zeroizing::new(bytes);
+        return Invite::parse(String::from_utf8_lossy(&bytes).trim()).map(Some).map_err(bad);
+    }
+    match reach.invite.as_deref() {
+        None => Ok(None),
+        Some("-") => {
+            let mut line = zeroize::Zeroizing::new(String::new());
+            // One byte at a time: what follows the line is the client's own input.
+            let mut input = std::io::stdin().lock();
+            let mut byte = [0];
+            while line.len() < INVITE_MAX && input.read(&mut byte).is_ok_and(|n| n == 1) && byte[0] != b'\n' {
+                line.push(char::from(byte[0]));
+            }
+            Invite::parse(line.trim()).map(Some).map_err(bad)
+        }
+        Some(url) => {
+            let invite = Invite::parse(url).map_err(bad)?;
+            if invite.has_secret() {
+                return Err(Report::new(
+                    ExitCode::Usage,
+                    "an invite with a secret was given as an argument, where others can see it",
+                )
+                .hint("use --invite-file FILE or --invite -"));
+            }
+            Ok(Some(invite))
+        }
+    }
+}
+
+fn endpoint(reach: &Reach, invite: Option<&Invite>, interactive: bool) -> Result<Endpoint, Report> {
+    if let Some(invite) = invite {
+        return Ok(Endpoint { host: invite.host.clone(), port: invite.port });
+    }
+    let text = match &reach.server {
+        Some(server) => server.clone(),
+        None if interactive => ask("server: ")?,
+        None => {
+            return Err(
+                Report::new(ExitCode::Usage, "no server is given").hint("say --server HOST:PORT, or --invite URL")
+            );
+        }
+    };
+    text.parse().map_err(|e| Report::new(ExitCode::Usage, format!("--server {}: {e}", crate::wire::text::shown(&text))))
+}
+
+fn ask_for_trust(always: bool, interactive: bool) -> Option<crate::net::trust::Ask> {
+    if always {
+        return Some(Arc::new(|_: &Presented| true));
+    }
+    if !interactive {
+        return None;
+    }
+    Some(Arc::new(|presented: &Presented| {
+        let Presented { server, address, key, .. } = presented;
+        println!("{server} at {address} was never met before. Its key is\n  {}", key.fingerprint());
+        ask("is that right? [yes/no] ").is_ok_and(|answer| answer.eq_ignore_ascii_case("yes"))
+    }))
+}
+
+fn ask(question: &str) -> Result<String, Report> {
+    let io = |e: std::io::Error| Report::new(ExitCode::Failed, e.to_string());
+    print!("{question}");
+    std::io::stdout().flush().map_err(io)?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).map_err(io)?;
+    Ok(line.trim().to_owned())
+}
+
+const DEFAULT_UPLOADS: u32 = 2;
+const DEFAULT_WINDOW: u32 = 16;
+const INVITE_MAX: usize = 2048;

@@ -1,0 +1,55 @@
+//! The command line: arguments, settings, one file a command, and how an error becomes a cause, a hint and an exit code.
+
+pub mod args;
+pub mod cert;
+pub mod client;
+pub mod completions;
+pub mod config;
+pub mod demo;
+pub mod drive;
+pub mod exit;
+pub mod fetch;
+pub mod id;
+pub mod logging;
+pub mod man;
+pub mod places;
+pub mod report;
+pub mod secrets;
+pub mod server;
+pub mod values;
+
+use args::{Cli, Command};
+use clap::{CommandFactory, FromArgMatches};
+use exit::ExitCode;
+use report::Report;
+use std::ffi::OsString;
+
+/// Parses, runs, reports; what `main` returns. `arguments` begins with the program's name.
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    let command = match config::with_defaults_from_file(Cli::command(), &arguments) {
+        Ok(command) => command,
+        Err(error) => return Report::from(error).print(),
+    };
+    let parsed = command.try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    match parsed {
+        Ok(cli) => dispatch(cli.command).unwrap_or_else(|report| report.print()),
+        Err(error) => {
+            // To a closed pipe there is nothing left to say.
+            let _ = error.print();
+            if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done }
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, Report> {
+    match command {
+        Command::Server(args) => server::run(args),
+        Command::Client(args) => client::run(*args),
+        Command::Fetch(args) => fetch::run(*args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Cert(args) => cert::run(args),
+        Command::Id(args) => id::run(args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+    }
+}

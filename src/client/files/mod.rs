@@ -1,0 +1,28 @@
+//! The file side of a client: what it shares, what it fetches, and the UDP channels that carry files. IO.
+//!
+//! ```text
+//! side       how it is started, spoken to, and ended
+//! engine     one thread: commands in, events out, datagrams both ways
+//! prepare    what it does on each command
+//! reflexive  our address as the server sees it
+//! run        one running transfer: its channel, its file, its progress
+//! shares     the shared folder and its switches
+//! hashing    BLAKE3 of shared files, in the background, remembered
+//! upload     an opened file as the source of a channel
+//! downloads  the downloads directory: unfinished files, and their final names
+//! writer     a thread that writes one download
+//! ```
+
+mod downloads;
+mod engine;
+mod hashing;
+mod prepare;
+mod reflexive;
+mod run;
+mod shares;
+mod side;
+mod upload;
+mod writer;
+
+pub use shares::ShareError;
+pub use side::{FilesConfig, FilesHandle, StartError, start};

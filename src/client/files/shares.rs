@@ -1,0 +1,313 @@
+//! The shared folder: which of its files are shared, and a way in that follows no links.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt};
+use rustix::fs::OFlags;
+use thiserror::Error;
+
+use super::hashing::{Roots, Stamp, hash_file};
+use crate::client::effects::ShareCommand;
+use crate::transfer::name::is_shareable;
+use crate::transfer::search::{Pattern, SharedFile, find};
+use crate::transfer::shares::Switches;
+use crate::wire::payload::{FileRefusal, FileRow};
+
+/// The files directly in one folder, and their switches. Its methods wait for the disk.
+#[derive(Debug)]
+pub(super) struct SharedFolder {
+    // Without a folder nothing is shared, but switches are kept.
+    dir: Option<Dir>,
+    data: PathBuf,
+    switches: Mutex<Switches>,
+    roots: Roots,
+}
+
+/// Why there is no shared folder.
+#[derive(Debug, Error)]
+pub enum ShareError {
+    /// The folder itself.
+    #[error("the shared folder {path} cannot be opened: {source}")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The list of what is shared in it.
+    #[error("the list of shares {path} cannot be read: {why}")]
+    Switches {
+        /// Which.
+        path: PathBuf,
+        /// For people.
+        why: String,
+    },
+}
+
+/// A shared file, opened for reading.
+#[derive(Debug)]
+pub(super) struct OpenShare {
+    pub(super) file: File,
+    pub(super) stamp: Stamp,
+}
+
+/// What `@me getsharestatus` tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ShareStatus {
+    pub(super) global: bool,
+    pub(super) files: Vec<(String, bool)>,
+    pub(super) missing: Option<String>,
+}
+
+impl SharedFolder {
+    /// Opens the folder `share`; switches are kept in the directory `data`, which exists.
+    pub(super) fn open(share: Option<&Path>, data: &Path) -> Result<Self, ShareError> {
+        let open = |path: &Path| Dir::open_ambient_dir(path, ambient_authority());
+        let dir = share
+            .map(|path| open(path).map_err(|source| ShareError::Folder { path: path.to_owned(), source }))
+            .transpose()?;
+        let switches = load_switches(&data.join(SWITCHES_FILE))?;
+        Ok(Self { dir, data: data.to_owned(), switches: Mutex::new(switches), roots: Roots::default() })
+    }
+
+    /// Shared files that match. Hashes nothing.
+    pub(super) fn search(&self, pattern: &Pattern, free_slots: u32) -> (Vec<FileRow>, u64) {
+        let shared = self.shared().into_iter().map(|(name, stamp)| {
+            let root = self.roots.get(&name, stamp);
+            SharedFile { name, size: stamp.size, root }
+        });
+        find(pattern, shared, free_slots)
+    }
+
+    /// Opens a file if it is shared. That it is not shared and that there is none are the same answer.
+    pub(super) fn open_shared(&self, name: &str) -> Result<OpenShare, FileRefusal> {
+        let dir = self.dir.as_ref().filter(|_| self.lock().is_shared(name)).ok_or(FileRefusal::NotShared)?;
+        let before = dir.symlink_metadata(name).map_err(|_| FileRefusal::NotShared)?;
+        if !before.is_file() {
+            return Err(FileRefusal::NotShared);
+        }
+        // Neither through a link nor waiting on a pipe, should one have taken the file's place just now.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(i32::try_from(flags.bits()).unwrap_or_default());
+        let file = dir.open_with(name, &options).map_err(|_| FileRefusal::Unreadable)?;
+        let metadata = file.metadata().map_err(|_| FileRefusal::Unreadable)?;
+        if !metadata.is_file() {
+            return Err(FileRefusal::NotShared);
+        }
+        Ok(OpenShare { file, stamp: Stamp::of(&metadata) })
+    }
+
+    /// The hash of an opened share, remembered or made now.
+    pub(super) fn root(&self, name: &str, open: &OpenShare, cancel: &AtomicBool) -> Result<[u8; 32], FileRefusal> {
+        if let Some(root) = self.roots.get(name, open.stamp) {
+            return Ok(root);
+        }
+        let root = hash_file(&open.file, open.stamp, cancel).map_err(|_| FileRefusal::Unreadable)?;
+        self.roots.put(name, open.stamp, root);
+        Ok(root)
+    }
+
+    /// Turns switches and tells how they stand. A switch that could not be kept is turned back.
+    pub(super) fn command(&self, command: &ShareCommand) -> ShareStatus {
+        let files = self.files();
+        let mut switches = self.lock();
+        let mut changed = switches.clone();
+        let there = |name: &str| files.iter().any(|(file, _)| file == name);
+        let mut missing = None;
+        match command {
+            ShareCommand::Set(name) if !there(name) => missing = Some(name.clone()),
+            ShareCommand::Clear(name) if !there(name) && !changed.has_own(name) => missing = Some(name.clone()),
+            // Names of files that are there satisfy the switches; at most there are too many of them.
+            ShareCommand::Set(name) => warn_if_not_kept(changed.set(name, true)),
+            ShareCommand::Clear(name) => warn_if_not_kept(changed.set(name, false)),
+            ShareCommand::Global(on) => changed.set_global(*on),
+            ShareCommand::Status => {}
+        }
+        if changed != *switches {
+            let kept = keep_switches(&self.data, &changed);
+            if kept.is_ok() {
+                *switches = changed;
+            }
+            warn_if_not_kept(kept);
+        }
+        let files = files.into_iter().map(|(name, _)| (switches.is_shared(&name), name));
+        ShareStatus { global: switches.global(), files: files.map(|(on, name)| (name, on)).collect(), missing }
+    }
+
+    /// Hashes what is shared and not hashed yet.
+    pub(super) fn hash_shared(&self, stop: &AtomicBool) {
+        let shared = self.shared();
+        self.roots.retain(|known| shared.iter().any(|(name, _)| name == known));
+        for (name, stamp) in shared {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            if self.roots.get(&name, stamp).is_none()
+                && let Ok(open) = self.open_shared(&name)
+            {
+                // What cannot be read now, or changes under our eyes, is looked at again in the next round.
+                let _ = self.root(&name, &open, stop);
+            }
+        }
+    }
+
+    fn shared(&self) -> Vec<(String, Stamp)> {
+        let files = self.files();
+        let switches = self.lock();
+        files.into_iter().filter(|(name, _)| switches.is_shared(name)).collect()
+    }
+
+    /// The regular files of the folder that can be shared at all, by name.
+    fn files(&self) -> Vec<(String, Stamp)> {
+        let Some(entries) = self.dir.as_ref().and_then(|dir| dir.entries().ok()) else { return Vec::new() };
+        let mut files: Vec<(String, Stamp)> = entries
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                let name = entry.file_name().into_string().ok().filter(|name| is_shareable(name))?;
+                // Of the entry itself, not of what a link points to.
+                let metadata = entry.metadata().ok().filter(|metadata| metadata.is_file())?;
+                Some((name, Stamp::of(&metadata)))
+            })
+            .take(FILES_MAX)
+            .collect();
+        files.sort_by(|a, b| a.0.cmp(&b.0));
+        files
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Switches> {
+        self.switches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn warn_if_not_kept<E: std::fmt::Display>(result: Result<(), E>) {
+    if let Err(error) = result {
+        tracing::warn!("the shares stay as they were: {error}");
+    }
+}
+
+fn load_switches(path: &Path) -> Result<Switches, ShareError> {
+    let failed = |why: String| ShareError::Switches { path: path.to_owned(), why };
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Switches::default()),
+        Err(error) => return Err(failed(error.to_string())),
+        Ok(metadata) if metadata.len() > SWITCHES_SIZE_MAX => return Err(failed("it is too long".into())),
+        Ok(_) => {}
+    }
+    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    Switches::from_json(&text).map_err(|error| failed(error.to_string()))
+}
+
+/// Writes beside, then renames: after a crash the old or the new list stands there, whole.
+fn keep_switches(data: &Path, switches: &Switches) -> io::Result<()> {
+    let mut beside = tempfile::NamedTempFile::new_in(data)?;
+    beside.write_all(switches.to_json().as_bytes())?;
+    beside.as_file().sync_all()?;
+    beside.persist(data.join(SWITCHES_FILE)).map_err(|error| error.error)?;
+    fs::File::open(data)?.sync_all()
+}
+
+/// In the data directory.
+const SWITCHES_FILE: &str = "shares.json";
+/// Room for every switch that there may be, with the longest name.
+const SWITCHES_SIZE_MAX: u64 = 16 << 20;
+/// Files of the folder that are looked at.
+const FILES_MAX: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use tempfile::TempDir;
+
+    struct Place {
+        share: TempDir,
+        data: TempDir,
+    }
+
+    impl Place {
+        fn new(files: &[(&str, &[u8])]) -> Self {
+            let place = Self { share: TempDir::new().unwrap(), data: TempDir::new().unwrap() };
+            files.iter().for_each(|(name, bytes)| fs::write(place.share.path().join(name), bytes).unwrap());
+            place
+        }
+
+        fn open(&self) -> SharedFolder {
+            SharedFolder::open(Some(self.share.path()), self.data.path()).unwrap()
+        }
+    }
+
+    fn found(folder: &SharedFolder, pattern: &str) -> Vec<(String, bool)> {
+        let (rows, _) = folder.search(&Pattern::parse(pattern).unwrap(), 2);
+        rows.into_iter().map(|row| (row.name, row.root.is_some())).collect()
+    }
+
+    #[test]
+    fn switches_survive_a_restart_and_nothing_is_shared_at_first() {
+        let place = Place::new(&[("a.txt", b"a"), ("b.txt", b"b"), ("c d.txt", b"c")]);
+        let folder = place.open();
+        assert!(found(&folder, "*").is_empty());
+        folder.command(&ShareCommand::Global(true));
+        folder.command(&ShareCommand::Clear("b.txt".into()));
+        let status = folder.command(&ShareCommand::Set("nowhere".into()));
+        assert_eq!(status.missing.as_deref(), Some("nowhere"));
+        let again = place.open().command(&ShareCommand::Status);
+        assert_eq!(again, ShareStatus { missing: None, ..status });
+        let names: Vec<_> = again.files.iter().map(|(name, on)| (name.as_str(), *on)).collect();
+        assert_eq!(names, [("a.txt", true), ("b.txt", false), ("c d.txt", true)]);
+    }
+
+    #[test]
+    fn a_search_hashes_nothing_and_shows_a_hash_until_the_file_changes() {
+        let place = Place::new(&[("a", b"one"), ("b", b"two")]);
+        let folder = place.open();
+        folder.command(&ShareCommand::Set("a".into()));
+        assert_eq!(found(&folder, "*"), [("a".to_owned(), false)]);
+        assert_eq!(found(&folder, "*"), [("a".to_owned(), false)]);
+        folder.hash_shared(&AtomicBool::new(false));
+        assert_eq!(found(&folder, "*"), [("a".to_owned(), true)]);
+        fs::write(place.share.path().join("a"), b"three").unwrap();
+        assert_eq!(found(&folder, "*"), [("a".to_owned(), false)]);
+        let open = folder.open_shared("a").unwrap();
+        let root = folder.root("a", &open, &AtomicBool::new(false)).unwrap();
+        assert_eq!(root, *blake3::hash(b"three").as_bytes());
+        assert_eq!(found(&folder, "*"), [("a".to_owned(), true)]);
+    }
+
+    #[test]
+    fn links_pipes_folders_hidden_files_and_paths_are_as_if_they_were_not_there() {
+        let place = Place::new(&[("plain", b"x"), (".hidden", b"x")]);
+        let share = place.share.path();
+        let outside = place.data.path().join("secret");
+        fs::write(&outside, b"secret").unwrap();
+        symlink(&outside, share.join("link")).unwrap();
+        symlink("plain", share.join("inner-link")).unwrap();
+        fs::create_dir(share.join("folder")).unwrap();
+        fs::write(share.join("folder/deep"), b"x").unwrap();
+        let pipe = share.join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let folder = place.open();
+        folder.command(&ShareCommand::Global(true));
+        assert_eq!(found(&folder, "*"), [("plain".to_owned(), false)]);
+        for name in ["link", "inner-link", "folder", "pipe", ".hidden", "folder/deep", "../secret", "nothing", "", "."]
+        {
+            assert_eq!(folder.open_shared(name).unwrap_err(), FileRefusal::NotShared, "{name}");
+        }
+        assert!(folder.open_shared("plain").is_ok());
+        folder.command(&ShareCommand::Global(false));
+        assert_eq!(folder.open_shared("plain").unwrap_err(), FileRefusal::NotShared);
+    }
+
+    #[test]
+    fn a_broken_list_of_shares_stops_the_start() {
+        let place = Place::new(&[]);
+        fs::write(place.data.path().join(SWITCHES_FILE), "{").unwrap();
+        let opened = SharedFolder::open(Some(place.share.path()), place.data.path());
+        assert!(matches!(opened, Err(ShareError::Switches { .. })));
+    }
+}

@@ -1,0 +1,281 @@
+//! The one task that owns what decides: sessions queue inputs, it feeds them in and carries the outputs out, in order.
+//!
+//! Inputs that wait are taken together, so their writes share one transaction.
+
+use super::engine::Engine;
+use super::{Door, Input, Output, SessionId};
+use crate::crypto::identity::PublicKey;
+use crate::crypto::room::{DoorKey, door_hash, verify_door};
+use crate::limits::{CORE_QUEUE_BYTES, HASHES_RUNNING};
+use crate::net::queue::FrameSender;
+use crate::store::{ServerStore, StoreError};
+use crate::wire::frame::ToServer;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep_until;
+
+/// The core's task has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the server stops")]
+pub struct CoreGone;
+
+/// Where sessions report. Clones share the queue, which is bounded in bytes: whoever sends faster than the core takes waits.
+#[derive(Debug, Clone)]
+pub struct CoreHandle {
+    queue: mpsc::UnboundedSender<Envelope>,
+    /// One permit for each [`UNIT`] of what waits.
+    room: Arc<Semaphore>,
+}
+
+impl CoreHandle {
+    /// A client showed a certificate and wants to log in; `welcome` fires when it is accepted and is dropped when it is not.
+    pub async fn connect(
+        &self,
+        session: SessionId,
+        key: PublicKey,
+        addr: SocketAddr,
+        sender: FrameSender,
+        welcome: oneshot::Sender<()>,
+    ) -> Result<(), CoreGone> {
+        let peer = Peer { sender, welcome: Some(welcome) };
+        self.put(Report { input: Input::Connected { session, key, addr }, peer: Some((session, peer)) }, 0).await
+    }
+
+    /// A frame of `bytes` encoded bytes.
+    pub async fn frame(&self, session: SessionId, frame: ToServer, bytes: usize) -> Result<(), CoreGone> {
+        self.put(Report { input: Input::Frame(session, frame), peer: None }, bytes).await
+    }
+
+    /// The session is over.
+    pub async fn disconnect(&self, session: SessionId) -> Result<(), CoreGone> {
+        self.put(Report { input: Input::Disconnected(session), peer: None }, 0).await
+    }
+
+    /// Members are to be told that the server stops.
+    pub async fn drain(&self) -> Result<(), CoreGone> {
+        self.put(Report { input: Input::Drain, peer: None }, 0).await
+    }
+
+    async fn put(&self, report: Report, bytes: usize) -> Result<(), CoreGone> {
+        let units = u32::try_from(bytes / UNIT + 1).unwrap_or(u32::MAX);
+        let room = self.room.clone().acquire_many_owned(units).await.map_err(|_| CoreGone)?;
+        self.queue.send(Envelope { report, _room: room }).map_err(|_| CoreGone)
+    }
+}
+
+/// The handle, and the task's future. It ends well when a drain was asked for and all sessions are gone, or with the last handle;
+/// and with an error when the store fails, since nothing may be promised after that.
+pub fn actor<E: Engine>(
+    engine: E,
+    store: ServerStore,
+) -> (CoreHandle, impl Future<Output = Result<(), StoreError>> + Send) {
+    let (queue, inbox) = mpsc::unbounded_channel();
+    let handle = CoreHandle { queue, room: Arc::new(Semaphore::new(CORE_QUEUE_BYTES / UNIT)) };
+    let (answered, answers) = mpsc::unbounded_channel();
+    let hashes = Arc::new(Semaphore::new(HASHES_RUNNING));
+    let hashing = Hashing { permits: hashes, answered };
+    let actor = Actor {
+        engine,
+        disk: Disk(Some(store)),
+        hashing,
+        sessions: HashMap::new(),
+        started: Instant::now(),
+        draining: false,
+    };
+    (handle, actor.run(inbox, answers))
+}
+
+struct Actor<E> {
+    engine: E,
+    disk: Disk,
+    hashing: Hashing,
+    sessions: HashMap<SessionId, Peer>,
+    started: Instant,
+    draining: bool,
+}
+
+#[derive(Debug)]
+struct Peer {
+    sender: FrameSender,
+    /// Until its login is accepted.
+    welcome: Option<oneshot::Sender<()>>,
+}
+
+#[derive(Debug)]
+struct Envelope {
+    report: Report,
+    _room: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+struct Report {
+    input: Input,
+    /// Goes with [`Input::Connected`].
+    peer: Option<(SessionId, Peer)>,
+}
+
+impl<E: Engine> Actor<E> {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::UnboundedReceiver<Envelope>,
+        mut answers: mpsc::UnboundedReceiver<Input>,
+    ) -> Result<(), StoreError> {
+        loop {
+            let due = self.engine.next_timeout().and_then(|due| self.started.checked_add(due));
+            tokio::select! {
+                envelope = inbox.recv() => match envelope {
+                    Some(envelope) => self.take_all(envelope, &mut inbox),
+                    None => return Ok(()),
+                },
+                Some(answer) = answers.recv() => self.feed(answer),
+                () = wait_until(due) => self.feed(Input::Timeout),
+            }
+            self.carry_out().await?;
+            if self.draining && self.sessions.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take_all(&mut self, first: Envelope, inbox: &mut mpsc::UnboundedReceiver<Envelope>) {
+        let mut next = Some(first);
+        for _ in 0..BATCH {
+            let Some(Envelope { report, _room }) = next else { return };
+            self.take(report);
+            next = inbox.try_recv().ok();
+        }
+        if let Some(Envelope { report, _room }) = next {
+            self.take(report);
+        }
+    }
+
+    fn take(&mut self, report: Report) {
+        self.sessions.extend(report.peer);
+        match report.input {
+            Input::Disconnected(session) => _ = self.sessions.remove(&session),
+            Input::Drain => self.draining = true,
+            _ => {}
+        }
+        self.feed(report.input);
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.engine.handle(self.started.elapsed(), wall_ms(), input);
+    }
+
+    async fn carry_out(&mut self) -> Result<(), StoreError> {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Store(writes) => self.disk.with(move |store| store.apply(&writes)).await?,
+                Output::Send { session, frame } => self.send(session, frame),
+                Output::Admitted { session } => self.admit(session),
+                Output::Close { session } => self.close(session),
+                Output::CheckDoor { ticket, phc, door } => {
+                    self.hashing.start(move || Input::DoorChecked { ticket, ok: verify_door(&phc, &door_key(&door)) })
+                }
+                Output::HashDoor { ticket, door } => self.hashing.start(move || {
+                    let mut salt = [0; 16];
+                    let phc = getrandom::fill(&mut salt).ok().map(|()| door_hash(&door_key(&door), salt));
+                    Input::DoorHashed { ticket, phc }
+                }),
+                Output::ReadLog { ticket, room, after } => {
+                    let page = self.disk.with(move |store| store.page(&room, after)).await?;
+                    self.feed(Input::LogPage { ticket, page });
+                }
+                Output::Log(event) => tracing::info!("{event}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, session: SessionId, frame: Arc<[u8]>) {
+        if let Some(peer) = self.sessions.get(&session) {
+            // A full queue ends the session by itself, and the core hears of it as a disconnection.
+            let _ = peer.sender.send(frame);
+        }
+    }
+
+    /// From now on its frames may be long.
+    fn admit(&mut self, session: SessionId) {
+        if let Some(welcome) = self.sessions.get_mut(&session).and_then(|peer| peer.welcome.take()) {
+            // The session may be gone already.
+            let _ = welcome.send(());
+        }
+    }
+
+    fn close(&mut self, session: SessionId) {
+        if let Some(peer) = self.sessions.get_mut(&session) {
+            peer.sender.close();
+            peer.welcome = None;
+        }
+    }
+}
+
+/// The store, which goes to a blocking thread for each use and comes back.
+struct Disk(Option<ServerStore>);
+
+impl Disk {
+    async fn with<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut ServerStore) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let mut store = self.0.take().ok_or(StoreError::Damaged("a use of it was broken off"))?;
+        let done = spawn_blocking(move || {
+            let result = work(&mut store);
+            (store, result)
+        });
+        let (store, result) = done.await.map_err(|_| StoreError::Damaged("a use of it panicked"))?;
+        self.0 = Some(store);
+        result
+    }
+}
+
+/// Argon2 work on blocking threads; the permit stays with the work, so that giving up waiting frees no place too early.
+struct Hashing {
+    permits: Arc<Semaphore>,
+    answered: mpsc::UnboundedSender<Input>,
+}
+
+impl Hashing {
+    fn start(&self, work: impl FnOnce() -> Input + Send + 'static) {
+        let (permits, answered) = (self.permits.clone(), self.answered.clone());
+        tokio::spawn(async move {
+            let Ok(permit) = permits.acquire_owned().await else { return };
+            let done = spawn_blocking(move || {
+                let answer = work();
+                drop(permit);
+                answer
+            });
+            if let Ok(answer) = done.await {
+                // When the core is gone nobody asks any more.
+                let _ = answered.send(answer);
+            }
+        });
+    }
+}
+
+fn door_key(door: &Door) -> DoorKey {
+    DoorKey::from_bytes(*door.as_bytes())
+}
+
+async fn wait_until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Unix time, milliseconds; 0 on a machine whose clock stands before 1970.
+pub fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Inputs that are taken before the outputs of the first are carried out.
+const BATCH: usize = 64;
+/// What a permit of the queue stands for, bytes.
+const UNIT: usize = 256;

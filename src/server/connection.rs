@@ -1,0 +1,250 @@
+//! One client's connection, from TCP to its end.
+
+use super::SessionId;
+use super::accept::{Evicted, Ticket};
+use super::actor::{CoreGone, CoreHandle};
+use crate::crypto::identity::{Identity, PublicKey};
+use crate::limits::{
+    FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LOGIN_DEADLINE, SESSION_QUEUE_BYTES, WRITE_DEADLINE,
+};
+use crate::net::framed::{FrameError, FrameReader};
+use crate::net::queue::{FrameSender, WriteEnd, frame_queue};
+use crate::net::{hello, tls};
+use crate::wire::frame::{Code, Refusal, ToClient, ToServer};
+use crate::wire::name::Name;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::ReadHalf;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// Why a connection ended; for the server's log.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionEnd {
+    /// It had not logged in and a newer connection needed its place.
+    #[error("evicted before its login")]
+    Evicted,
+    /// TLS or the login took too long.
+    #[error("too slow to log in")]
+    Deadline,
+    /// TLS did not come about.
+    #[error("no TLS session: {0}")]
+    Handshake(io::Error),
+    /// It does not speak our protocol inside TLS.
+    #[error("another protocol inside TLS")]
+    OtherProtocol,
+    /// It showed no certificate and so cannot log in.
+    #[error("no client certificate")]
+    NoCertificate,
+    /// It sent something that is no frame of ours.
+    #[error("a malformed frame")]
+    Malformed,
+    /// It sent too large a frame, or the stream broke.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The writing side ended it: closed by us, too slow, or broken.
+    #[error(transparent)]
+    Writing(#[from] WriteEnd),
+    /// It ended the link.
+    #[error("it left")]
+    Left,
+    /// The server stops.
+    #[error("the server stops")]
+    Stopping,
+}
+
+impl From<CoreGone> for SessionEnd {
+    fn from(_: CoreGone) -> Self {
+        Self::Stopping
+    }
+}
+
+/// What all sessions share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The server's identity.
+    pub identity: Identity,
+    /// The server's name.
+    pub name: Name,
+    /// Where sessions report.
+    pub core: CoreHandle,
+}
+
+/// Runs a connection to its end.
+pub async fn run(
+    id: SessionId,
+    tcp: TcpStream,
+    address: SocketAddr,
+    acceptor: TlsAcceptor,
+    shared: Arc<Shared>,
+    ticket: Ticket,
+    mut evicted: Evicted,
+) -> SessionEnd {
+    let login = async {
+        let arrival = arrive(tcp, acceptor, &shared).await?;
+        read_login(arrival).await
+    };
+    let (arrival, key, frame) = tokio::select! {
+        result = login => match result {
+            Ok(login) => login,
+            Err(end) => return end,
+        },
+        _ = &mut evicted => return SessionEnd::Evicted,
+    };
+    let (welcome, welcomed) = oneshot::channel();
+    let session = Session { id, arrival, core: shared.core.clone() };
+    tracing::info!(session = id, %address, key = %key.fingerprint(), tls = %session.arrival.tls, "a client connected");
+    if session.core.connect(id, key, address, session.arrival.sender.clone(), welcome).await.is_err() {
+        return SessionEnd::Stopping;
+    }
+    let end = session.serve(frame, welcomed, &ticket, evicted).await;
+    // The core hears of the end whatever it was; when it is gone itself there is nobody to tell.
+    let _ = shared.core.disconnect(id).await;
+    end
+}
+
+/// TLS stands and the hello is on its way.
+struct Arrival {
+    reader: FrameReader<ReadHalf<TlsStream<TcpStream>>>,
+    sender: FrameSender,
+    writing: Pin<Box<dyn Future<Output = WriteEnd> + Send>>,
+    key: Option<PublicKey>,
+    /// Version, suite and key exchange, for the log.
+    tls: String,
+}
+
+async fn arrive(tcp: TcpStream, acceptor: TlsAcceptor, shared: &Shared) -> Result<Arrival, SessionEnd> {
+    tcp.set_nodelay(true).map_err(SessionEnd::Handshake)?;
+    let stream = timeout(HANDSHAKE_DEADLINE, acceptor.accept(tcp))
+        .await
+        .map_err(|_| SessionEnd::Deadline)?
+        .map_err(SessionEnd::Handshake)?;
+    let (_, connection) = stream.get_ref();
+    if !tls::speaks_secchat(connection) {
+        return Err(SessionEnd::OtherProtocol);
+    }
+    let described = tls::describe(connection);
+    let exporter = tls::exporter(connection).ok_or(SessionEnd::OtherProtocol)?;
+    let key = tls::peer_client_key(connection);
+    let (read, write) = tokio::io::split(stream);
+    let (sender, writing) = frame_queue(write, SESSION_QUEUE_BYTES, WRITE_DEADLINE);
+    let hello = hello::prove(&shared.identity, &shared.name, &exporter);
+    // The queue is empty and open, so the hello fits.
+    let _ = sender.send(ToClient::Hello(hello).to_bytes().into());
+    Ok(Arrival {
+        reader: FrameReader::new(read, FRAME_MAX_BEFORE_LOGIN),
+        sender,
+        writing: Box::pin(writing),
+        key,
+        tls: described,
+    })
+}
+
+/// The first frame, which must be a login, and a certificate to log in with.
+async fn read_login(mut arrival: Arrival) -> Result<(Arrival, PublicKey, ToServer), SessionEnd> {
+    let Arrival { reader, writing, .. } = &mut arrival;
+    let read = async {
+        tokio::select! {
+            frame = reader.next() => frame?.ok_or(SessionEnd::Left),
+            end = writing => Err(end.into()),
+        }
+    };
+    let bytes = timeout(LOGIN_DEADLINE, read).await.map_err(|_| SessionEnd::Deadline)??;
+    let frame = ToServer::from_bytes(&bytes, FRAME_MAX_BEFORE_LOGIN).map_err(|_| SessionEnd::Malformed)?;
+    if !matches!(frame, ToServer::Login(_)) {
+        return Err(SessionEnd::Malformed);
+    }
+    match arrival.key {
+        Some(key) => Ok((arrival, key, frame)),
+        None => {
+            let refusal = Refusal::new(Code::NoCertificate, "a login needs a client certificate");
+            let _ = arrival.sender.send(ToClient::Refused(refusal).to_bytes().into());
+            arrival.sender.close();
+            let _ = timeout(LOGIN_DEADLINE, arrival.writing).await;
+            Err(SessionEnd::NoCertificate)
+        }
+    }
+}
+
+struct Session {
+    id: SessionId,
+    arrival: Arrival,
+    core: CoreHandle,
+}
+
+impl Session {
+    async fn serve(
+        mut self,
+        login: ToServer,
+        welcomed: oneshot::Receiver<()>,
+        ticket: &Ticket,
+        evicted: Evicted,
+    ) -> SessionEnd {
+        if let Err(end) = self.await_welcome(login, welcomed, evicted).await {
+            return end;
+        }
+        ticket.logged_in();
+        self.arrival.reader.set_max(FRAME_MAX);
+        match self.relay().await {
+            Ok(()) => SessionEnd::Left,
+            Err(end) => {
+                if matches!(end, SessionEnd::Writing(WriteEnd::Closed)) {
+                    self.linger().await;
+                }
+                end
+            }
+        }
+    }
+
+    /// Lets the client read the last frame: closing while its bytes wait unread would reset the connection under it.
+    async fn linger(&mut self) {
+        let rest = async { while let Ok(Some(_)) = self.arrival.reader.next().await {} };
+        let _ = timeout(LINGER, rest).await;
+    }
+
+    /// Nothing more is read until the core has accepted the login. After a refusal the writing ends and so does this.
+    async fn await_welcome(
+        &mut self,
+        login: ToServer,
+        welcomed: oneshot::Receiver<()>,
+        evicted: Evicted,
+    ) -> Result<(), SessionEnd> {
+        self.core.frame(self.id, login, FRAME_MAX_BEFORE_LOGIN).await?;
+        tokio::select! {
+            welcome = timeout(LOGIN_DEADLINE, welcomed) => match welcome {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) => Err((&mut self.arrival.writing).await.into()),
+                Err(_) => Err(SessionEnd::Deadline),
+            },
+            end = &mut self.arrival.writing => Err(end.into()),
+            _ = evicted => Err(SessionEnd::Evicted),
+        }
+    }
+
+    /// Frames go to the core, which also asks silent clients whether they are there.
+    async fn relay(&mut self) -> Result<(), SessionEnd> {
+        let Arrival { reader, writing, .. } = &mut self.arrival;
+        loop {
+            let bytes = tokio::select! {
+                frame = reader.next() => frame?,
+                end = &mut *writing => return Err(end.into()),
+            };
+            let Some(bytes) = bytes else { return Ok(()) };
+            let frame = ToServer::from_bytes(&bytes, FRAME_MAX).map_err(|_| SessionEnd::Malformed)?;
+            // The writing goes on while the core is busy, or two that wait for each other would stand still.
+            tokio::select! {
+                sent = self.core.frame(self.id, frame, bytes.len()) => sent?,
+                end = &mut *writing => return Err(end.into()),
+            }
+        }
+    }
+}
+
+const LINGER: Duration = Duration::from_secs(1);

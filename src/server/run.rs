@@ -1,0 +1,266 @@
+//! A whole server: listen, accept, serve, stop.
+
+use super::SessionId;
+use super::accept::{Caps, Gate};
+use super::actor::actor;
+use super::connection::{self, SessionEnd, Shared};
+use super::engine::Engine;
+use super::listen;
+use super::reload::{Certificate, CertificateFiles, ReloadError};
+use crate::crypto::identity::Identity;
+use crate::net::stun;
+use crate::store::{ServerStore, StoreError};
+use crate::wire::name::Name;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{sleep, timeout};
+
+/// What a server is made of.
+#[derive(Debug)]
+pub struct ServerConfig {
+    /// Where to listen; empty for every address at the default port.
+    pub listen: Vec<SocketAddr>,
+    /// Where STUN is answered; the listening addresses if not said.
+    pub udp: Option<SocketAddr>,
+    /// The TLS certificate.
+    pub certificate: CertificateFiles,
+    /// The server's identity.
+    pub identity: Identity,
+    /// The server's name.
+    pub name: Name,
+    /// Bounds on connections.
+    pub caps: Caps,
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The port is taken, or the address is not ours.
+    #[error("cannot listen on {address} ({protocol}): {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// TCP or UDP.
+        protocol: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] ReloadError),
+}
+
+/// What its owner tells a running server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Read the certificate again.
+    Reload,
+    /// Tell members, flush, stop.
+    Stop,
+}
+
+/// A server whose sockets are bound, so that its addresses are known.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<TcpListener>,
+    udp: Vec<UdpSocket>,
+    certificate: Arc<Certificate>,
+    identity: Identity,
+    name: Name,
+    gate: Gate,
+}
+
+impl Server {
+    /// Reads the certificate and binds all sockets. Needs a tokio runtime around it.
+    pub fn bind(config: ServerConfig) -> Result<Self, StartError> {
+        let ServerConfig { listen, udp, certificate, identity, name, caps } = config;
+        let certificate = Arc::new(Certificate::load(certificate)?);
+        let listeners = bind_tcp(&listen)?;
+        let udp = bind_udp(udp, &listen, &listeners)?;
+        Ok(Self { listeners, udp, certificate, identity, name, gate: Gate::new(caps) })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|l| l.local_addr().ok()).collect()
+    }
+
+    /// The UDP port that answers STUN, 0 for none.
+    pub fn stun_port(&self) -> u16 {
+        self.udp.iter().find_map(|socket| socket.local_addr().ok()).map_or(0, |address| address.port())
+    }
+
+    /// Serves until [`Control::Stop`] or the end of `control`; at most twice [`DRAIN_DEADLINE`] after that all is over. Ends with an
+    /// error when the store fails, since nothing can be promised any more.
+    pub async fn run<E: Engine>(
+        self,
+        engine: E,
+        store: ServerStore,
+        mut control: mpsc::Receiver<Control>,
+    ) -> Result<(), StoreError> {
+        let (core, deciding) = actor(engine, store);
+        let mut deciding = tokio::spawn(deciding);
+        let shared = Arc::new(Shared { identity: self.identity, name: self.name, core: core.clone() });
+        let mut tasks = JoinSet::new();
+        for socket in self.udp {
+            tasks.spawn(answer_stun(socket));
+        }
+        let (accepted, mut arrivals) = mpsc::channel(ARRIVALS);
+        for listener in self.listeners {
+            tasks.spawn(accept(listener, accepted.clone()));
+        }
+        drop(accepted);
+        let mut sessions =
+            Sessions { next: 0, shared, gate: self.gate, certificate: self.certificate, running: JoinSet::new() };
+        loop {
+            tokio::select! {
+                Some((tcp, address)) = arrivals.recv() => sessions.start(tcp, address),
+                Some(_) = sessions.running.join_next() => {}
+                command = control.recv() => match command {
+                    Some(Control::Reload) => sessions.reload(),
+                    Some(Control::Stop) | None => break,
+                },
+                ended = &mut deciding => return decided(ended),
+            }
+        }
+        tasks.shutdown().await;
+        let _ = core.drain().await;
+        drop(core);
+        let drained = async { while sessions.running.join_next().await.is_some() {} };
+        if timeout(DRAIN_DEADLINE, drained).await.is_err() {
+            sessions.running.shutdown().await;
+        }
+        drop(sessions);
+        match timeout(DRAIN_DEADLINE, &mut deciding).await {
+            Ok(ended) => decided(ended),
+            Err(_) => {
+                deciding.abort();
+                Err(StoreError::Damaged("it did not finish its writes in time"))
+            }
+        }
+    }
+}
+
+struct Sessions {
+    next: SessionId,
+    shared: Arc<Shared>,
+    gate: Gate,
+    certificate: Arc<Certificate>,
+    running: JoinSet<()>,
+}
+
+impl Sessions {
+    fn start(&mut self, tcp: TcpStream, address: SocketAddr) {
+        let Some((ticket, evicted)) = self.gate.admit(address.ip()) else {
+            tracing::warn!(%address, "too many connections; one was refused");
+            return;
+        };
+        let id = self.next;
+        self.next += 1;
+        let (acceptor, shared) = (self.certificate.acceptor(), self.shared.clone());
+        self.running.spawn(async move {
+            let end = connection::run(id, tcp, address, acceptor, shared, ticket, evicted).await;
+            // What strangers do is no news, or a flood of them would flood the log.
+            match end {
+                SessionEnd::Malformed | SessionEnd::Frame(_) | SessionEnd::Writing(_) => {
+                    tracing::info!(session = id, %address, %end, "a session ended");
+                }
+                end => tracing::debug!(session = id, %address, %end, "a session ended"),
+            }
+        });
+    }
+
+    fn reload(&self) {
+        match self.certificate.reload() {
+            Ok(()) => tracing::info!("certificate reloaded"),
+            Err(error) => {
+                tracing::error!(%error, "the certificate could not be reloaded; the earlier one stays in use")
+            }
+        }
+    }
+}
+
+fn decided(ended: Result<Result<(), StoreError>, JoinError>) -> Result<(), StoreError> {
+    ended.unwrap_or(Err(StoreError::Damaged("the server's core panicked")))
+}
+
+fn bind_tcp(listen: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+    let bind = |address| listen::tcp(address).map_err(|source| StartError::Listen { address, protocol: "TCP", source });
+    if !listen.is_empty() {
+        return listen.iter().copied().map(bind).collect();
+    }
+    let [v4, v6] = listen::everywhere(crate::wire::endpoint::DEFAULT_PORT);
+    let mut listeners = vec![bind(v4)?];
+    match bind(v6) {
+        Ok(listener) => listeners.push(listener),
+        Err(StartError::Listen { source, .. }) if source.kind() != io::ErrorKind::AddrInUse => {
+            tracing::warn!(%source, "no IPv6 here; listening on IPv4 only");
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(listeners)
+}
+
+/// Beside each listener, on its port; where the system chose that port, on another one if UDP has none free there.
+fn bind_udp(
+    udp: Option<SocketAddr>,
+    listen: &[SocketAddr],
+    listeners: &[TcpListener],
+) -> Result<Vec<UdpSocket>, StartError> {
+    let bind = |address| listen::udp(address).map_err(|source| StartError::Listen { address, protocol: "UDP", source });
+    if let Some(address) = udp {
+        return Ok(vec![bind(address)?]);
+    }
+    let chosen = listen.iter().any(|address| address.port() == 0);
+    let beside = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+    beside
+        .map(|address| match bind(address) {
+            Err(_) if chosen => bind(SocketAddr::new(address.ip(), 0)),
+            bound => bound,
+        })
+        .collect()
+}
+
+async fn accept(listener: TcpListener, accepted: mpsc::Sender<(TcpStream, SocketAddr)>) {
+    loop {
+        match listener.accept().await {
+            Ok(arrival) => {
+                if accepted.send(arrival).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: accepting at once again would only burn the processor.
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn answer_stun(socket: UdpSocket) {
+    let mut buffer = [0; stun::REQUEST_MAX];
+    loop {
+        match socket.recv_from(&mut buffer).await {
+            Ok((len, source)) => {
+                let answer = buffer.get(..len).and_then(|datagram| stun::answer(datagram, source));
+                if let Some(answer) = answer {
+                    // Not waiting for room in the socket's buffer: a lost answer is asked for again.
+                    let _ = socket.try_send_to(&answer, source);
+                }
+            }
+            // An ICMP error about an earlier answer.
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// Sessions and then the core have this long to end; together they stay below the 5 s that a stop may take.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const ARRIVALS: usize = 64;

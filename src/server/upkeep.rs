@@ -1,0 +1,101 @@
+//! What keeps rooms going: subscriptions, what follows from a change, timers, and what goes with time.
+
+use super::core::Core;
+use super::io::{LogEvent, SessionId};
+use super::room::Room;
+use super::timers::Timer;
+use crate::store::Write;
+use crate::wire::id::RoomId;
+use crate::wire::policy::RoomKind;
+use std::time::Duration;
+
+impl Core {
+    /// A member's session is at the end of the log: rows are pushed to it from now on.
+    pub(super) fn subscribe(&mut self, session: SessionId, room: RoomId) {
+        let (Some(state), Some(room)) = (self.sessions.get_mut(&session), self.rooms.get_mut(&room)) else { return };
+        state.rooms.insert(room.id);
+        room.subscribers.insert(session, state.key);
+        room.lost.remove(&state.key);
+    }
+
+    /// The opposite of [`Core::subscribe`].
+    pub(super) fn unsubscribe(&mut self, session: SessionId, room: RoomId) {
+        if let Some(state) = self.sessions.get_mut(&session) {
+            state.rooms.remove(&room);
+        }
+        if let Some(room) = self.rooms.get_mut(&room) {
+            room.unsubscribe(session, self.now, self.wall_ms);
+        }
+    }
+
+    /// Empty public rooms and direct conversations that nobody has used for long go away.
+    pub(super) fn expire_rooms(&mut self) {
+        let age = |ms: u64| Duration::from_millis(self.wall_ms.saturating_sub(ms));
+        let unused = self.rooms.iter().filter(|room| match room.kind {
+            RoomKind::Public => age(room.last_used_ms) >= self.config.room_ttl,
+            RoomKind::Direct => age(room.last_used_ms) >= self.config.log_age,
+            RoomKind::Private => false,
+        });
+        let waits = |room: &Room| room.lease.is_some() || !room.queue.is_empty();
+        let gone: Vec<RoomId> = unused.filter(|r| r.subscribers.is_empty() && !waits(r)).map(|r| r.id).collect();
+        for id in gone {
+            self.out.write(Write::RemoveRoom { room: id });
+            if let Some(label) = self.rooms.remove(&id).and_then(|room| room.label) {
+                self.out.log(LogEvent::RoomExpired { label });
+            }
+        }
+    }
+
+    pub(super) fn room_due(&mut self, id: RoomId) {
+        if let Some(room) = self.rooms.get_mut(&id) {
+            room.armed = None;
+            if let Some(source) = room.drop_late_lease(self.now) {
+                self.wasted_leases.count(source, self.now);
+            }
+        }
+        self.settle(id);
+    }
+
+    /// What follows from any change of a room: removals are proposed and committed, newcomers let in, the timer set.
+    pub(super) fn settle(&mut self, id: RoomId) {
+        self.propose_removals(id);
+        self.name_committer(id);
+        self.grant_lease(id);
+        self.arm(id);
+    }
+
+    /// Sets the room's timer, unless one is set that is due sooner.
+    pub(super) fn arm(&mut self, id: RoomId) {
+        let (now, grace) = (self.now, self.config.lost_grace);
+        let Some(room) = self.rooms.get_mut(&id) else { return };
+        if room.kind == RoomKind::Direct {
+            return;
+        }
+        let lost = room.lost.iter().filter(|(key, _)| !room.wanted.contains_key(key));
+        let lost = lost.map(|(_, since)| *since + grace).filter(|due| *due > now).min();
+        let lease = room.lease.as_ref().map(|l| l.deadline);
+        let due = [lost, lease, room.committer.deadline()].into_iter().flatten().min();
+        if let Some(due) = due
+            && room.armed.is_none_or(|armed| due < armed)
+        {
+            room.armed = Some(due);
+            self.timers.set(due, Timer::Room(id));
+        }
+    }
+
+    /// Gives up what is too old or too much: in logs that grew by a part of their bound, and from time to time in all.
+    pub(super) fn trim_logs(&mut self, all: bool) {
+        let max_bytes = self.config.log_bytes;
+        let age = u64::try_from(self.config.log_age.as_millis()).unwrap_or(u64::MAX);
+        let before_ms = self.wall_ms.saturating_sub(age);
+        for room in self.rooms.iter_mut() {
+            if room.head > 0 && (all || room.untrimmed > max_bytes / TRIM_PART) {
+                room.untrimmed = 0;
+                self.out.write(Write::Trim { room: room.id, before_ms, max_bytes });
+            }
+        }
+    }
+}
+
+/// A log is trimmed when it has grown by this part of its bound.
+const TRIM_PART: u64 = 16;

@@ -1,0 +1,15 @@
+//! What two peers agree on about files, apart from keys and datagrams. Pure.
+//!
+//! ```text
+//! name      a name from outside -> a name that is safe to give to a file of ours
+//! shares    which files are shared: each file's own switch over the global one
+//! glob      patterns over names
+//! search    a glob over shared files -> rows for the asker, capped
+//! slots     how many uploads run at once
+//! ```
+
+mod glob;
+pub mod name;
+pub mod search;
+pub mod shares;
+pub mod slots;

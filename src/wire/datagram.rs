@@ -1,0 +1,480 @@
+//! The frames inside a sealed datagram. Integers are big endian.
+//!
+//! ```text
+//! 0x00 padding
+//! 0x01 segment         number u64, fin u8 (0 or 1), length u16, bytes
+//! 0x02 ack             largest packet u64, delay u32 µs, cumulative u64, count u8, count * (start u64, end u64)
+//! 0x03 window          segments u32
+//! 0x04 ping
+//! 0x05 path challenge  8 bytes
+//! 0x06 path response   8 bytes
+//! 0x07 close           code u16, length u8, UTF-8
+//! 0x08 handshake       length u16, bytes
+//! ```
+
+use thiserror::Error;
+
+/// Ranges that one ack may carry.
+pub const MAX_ACK_RANGES: usize = 32;
+/// Bytes of a close frame's reason.
+pub const MAX_CLOSE_REASON: usize = 200;
+/// Bytes of a handshake frame's content.
+pub const MAX_HANDSHAKE: usize = 1_024;
+/// Bytes that a segment frame takes beside its content.
+pub const SEGMENT_OVERHEAD: usize = 12;
+
+/// One frame, borrowing the datagram that it came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame<'a> {
+    /// A piece of the file.
+    Segment(Segment<'a>),
+    /// What the other side has received.
+    Ack(Ack),
+    /// How many segments from the cumulative ack on (the one in the same datagram) the receiver takes.
+    Window {
+        /// A count of segments.
+        segments: u32,
+    },
+    /// Asks for an ack at once.
+    Ping,
+    /// Asks whether datagrams sent to this address arrive at the peer.
+    PathChallenge([u8; 8]),
+    /// Repeats a challenge's bytes.
+    PathResponse([u8; 8]),
+    /// The end of the connection.
+    Close(Close<'a>),
+    /// Key agreement that must travel over the datagram path; opaque to the channel.
+    Handshake(&'a [u8]),
+}
+
+/// A fixed-size piece of the file. Only the last one may be shorter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment<'a> {
+    /// Counts pieces from the file's start.
+    pub number: u64,
+    /// Whether it is the file's last.
+    pub fin: bool,
+    /// Its bytes; never empty in a valid transfer.
+    pub bytes: &'a [u8],
+}
+
+/// An acknowledgement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ack {
+    /// The largest packet number received.
+    pub largest: u64,
+    /// Microseconds between that packet's arrival and this ack.
+    pub delay_micros: u32,
+    /// Every segment below this one has arrived.
+    pub cumulative: u64,
+    /// Segments beyond it that have arrived: ascending, apart from each other, at most [`MAX_ACK_RANGES`].
+    pub ranges: Vec<SegmentRange>,
+}
+
+/// Segments from `start` up to `end`, exclusive; never empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentRange {
+    /// The first segment.
+    pub start: u64,
+    /// One above the last segment.
+    pub end: u64,
+}
+
+/// Why the peer ended the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Close<'a> {
+    /// What for.
+    pub code: CloseCode,
+    /// For people; at most [`MAX_CLOSE_REASON`] bytes. Untrusted text: escape it before showing it.
+    pub reason: &'a str,
+}
+
+/// A close frame's code. Unknown codes are passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CloseCode(pub u16);
+
+impl CloseCode {
+    /// Everything arrived.
+    pub const DONE: Self = Self(0);
+    /// Somebody stopped the transfer.
+    pub const CANCELLED: Self = Self(1);
+    /// The peer broke the protocol.
+    pub const VIOLATION: Self = Self(2);
+    /// The file could not be read, or did not match its root.
+    pub const FILE: Self = Self(3);
+}
+
+/// Why a frame cannot be read or written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum FrameError {
+    /// The bytes end inside a frame.
+    #[error("a frame is cut short")]
+    Truncated,
+    /// A frame type that this version does not know.
+    #[error("frame type {0} is unknown")]
+    UnknownType(u8),
+    /// A field holds more than its cap.
+    #[error("a frame is larger than its cap")]
+    TooLarge,
+    /// A field holds what its type never can: ranges out of order, a flag that is neither 0 nor 1, text that is not
+    /// UTF-8.
+    #[error("a frame holds an impossible value")]
+    Invalid,
+}
+
+impl Frame<'_> {
+    /// Appends the frame to `out`. Fails, leaving `out` as it was, when a field is above its cap.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
+        match self {
+            Self::Segment(segment) => {
+                begin_segment(out, segment.number, segment.fin, segment.bytes.len())?.copy_from_slice(segment.bytes);
+            }
+            Self::Ack(ack) => ack.encode(out)?,
+            Self::Window { segments } => {
+                out.push(WINDOW);
+                out.extend_from_slice(&segments.to_be_bytes());
+            }
+            Self::Ping => out.push(PING),
+            Self::PathChallenge(token) => {
+                out.push(PATH_CHALLENGE);
+                out.extend_from_slice(token);
+            }
+            Self::PathResponse(token) => {
+                out.push(PATH_RESPONSE);
+                out.extend_from_slice(token);
+            }
+            Self::Close(close) => close.encode(out)?,
+            Self::Handshake(bytes) => {
+                let len = capped_u16(bytes.len(), MAX_HANDSHAKE)?;
+                out.push(HANDSHAKE);
+                out.extend_from_slice(&len.to_be_bytes());
+                out.extend_from_slice(bytes);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Appends a segment frame whose `len` content bytes are zero, and returns them to be filled in: the file is read
+/// straight into the datagram.
+pub fn begin_segment(out: &mut Vec<u8>, number: u64, fin: bool, len: usize) -> Result<&mut [u8], FrameError> {
+    let wire_len = capped_u16(len, usize::from(u16::MAX))?;
+    out.push(SEGMENT);
+    out.extend_from_slice(&number.to_be_bytes());
+    out.push(u8::from(fin));
+    out.extend_from_slice(&wire_len.to_be_bytes());
+    let start = out.len();
+    out.resize(start + len, 0);
+    Ok(&mut out[start..])
+}
+
+/// The frames of an opened payload, in order. It stops after the first error.
+#[derive(Debug, Clone)]
+pub struct Frames<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Frames<'a> {
+    /// Reads `payload`, a whole opened datagram without its header.
+    pub fn new(payload: &'a [u8]) -> Self {
+        Self { rest: payload }
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<Frame<'a>, FrameError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let padding = self.rest.iter().take_while(|byte| **byte == PADDING).count();
+        self.rest = self.rest.get(padding..)?;
+        let (kind, body) = self.rest.split_first()?;
+        let mut reader = Reader { rest: body };
+        let frame = decode(*kind, &mut reader);
+        self.rest = if frame.is_ok() { reader.rest } else { &[] };
+        Some(frame)
+    }
+}
+
+fn decode<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Frame<'a>, FrameError> {
+    Ok(match kind {
+        SEGMENT => {
+            let number = reader.u64()?;
+            let fin = match reader.u8()? {
+                0 => false,
+                1 => true,
+                _ => return Err(FrameError::Invalid),
+            };
+            let len = reader.u16()?;
+            Frame::Segment(Segment { number, fin, bytes: reader.take(len.into())? })
+        }
+        ACK => Frame::Ack(Ack::decode(reader)?),
+        WINDOW => Frame::Window { segments: u32::from_be_bytes(reader.array()?) },
+        PING => Frame::Ping,
+        PATH_CHALLENGE => Frame::PathChallenge(reader.array()?),
+        PATH_RESPONSE => Frame::PathResponse(reader.array()?),
+        CLOSE => Frame::Close(Close::decode(reader)?),
+        HANDSHAKE => {
+            let len = usize::from(reader.u16()?);
+            if len > MAX_HANDSHAKE {
+                return Err(FrameError::TooLarge);
+            }
+            Frame::Handshake(reader.take(len)?)
+        }
+        unknown => return Err(FrameError::UnknownType(unknown)),
+    })
+}
+
+impl Ack {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
+        if self.ranges.len() > MAX_ACK_RANGES {
+            return Err(FrameError::TooLarge);
+        }
+        let count = u8::try_from(self.ranges.len()).map_err(|_| FrameError::TooLarge)?;
+        check_ranges(self.cumulative, &self.ranges)?;
+        out.push(ACK);
+        out.extend_from_slice(&self.largest.to_be_bytes());
+        out.extend_from_slice(&self.delay_micros.to_be_bytes());
+        out.extend_from_slice(&self.cumulative.to_be_bytes());
+        out.push(count);
+        for range in &self.ranges {
+            out.extend_from_slice(&range.start.to_be_bytes());
+            out.extend_from_slice(&range.end.to_be_bytes());
+        }
+        Ok(())
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, FrameError> {
+        let largest = reader.u64()?;
+        let delay_micros = u32::from_be_bytes(reader.array()?);
+        let cumulative = reader.u64()?;
+        let count = usize::from(reader.u8()?);
+        if count > MAX_ACK_RANGES {
+            return Err(FrameError::TooLarge);
+        }
+        let mut ranges = Vec::with_capacity(count);
+        for _ in 0..count {
+            ranges.push(SegmentRange { start: reader.u64()?, end: reader.u64()? });
+        }
+        check_ranges(cumulative, &ranges)?;
+        Ok(Self { largest, delay_micros, cumulative, ranges })
+    }
+}
+
+/// Each range lies beyond the one before with a gap between, so a set of segments has one encoding.
+fn check_ranges(cumulative: u64, ranges: &[SegmentRange]) -> Result<(), FrameError> {
+    let mut below = cumulative;
+    for range in ranges {
+        if range.start <= below || range.end <= range.start {
+            return Err(FrameError::Invalid);
+        }
+        below = range.end;
+    }
+    Ok(())
+}
+
+impl<'a> Close<'a> {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
+        if self.reason.len() > MAX_CLOSE_REASON {
+            return Err(FrameError::TooLarge);
+        }
+        let len = u8::try_from(self.reason.len()).map_err(|_| FrameError::TooLarge)?;
+        out.push(CLOSE);
+        out.extend_from_slice(&self.code.0.to_be_bytes());
+        out.push(len);
+        out.extend_from_slice(self.reason.as_bytes());
+        Ok(())
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, FrameError> {
+        let code = CloseCode(reader.u16()?);
+        let len = usize::from(reader.u8()?);
+        if len > MAX_CLOSE_REASON {
+            return Err(FrameError::TooLarge);
+        }
+        let reason = std::str::from_utf8(reader.take(len)?).map_err(|_| FrameError::Invalid)?;
+        Ok(Self { code, reason })
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], FrameError> {
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(FrameError::Truncated)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or(FrameError::Truncated)?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    fn u8(&mut self) -> Result<u8, FrameError> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn u16(&mut self) -> Result<u16, FrameError> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, FrameError> {
+        self.array().map(u64::from_be_bytes)
+    }
+}
+
+fn capped_u16(len: usize, cap: usize) -> Result<u16, FrameError> {
+    if len > cap {
+        return Err(FrameError::TooLarge);
+    }
+    u16::try_from(len).map_err(|_| FrameError::TooLarge)
+}
+
+const PADDING: u8 = 0x00;
+const SEGMENT: u8 = 0x01;
+const ACK: u8 = 0x02;
+const WINDOW: u8 = 0x03;
+const PING: u8 = 0x04;
+const PATH_CHALLENGE: u8 = 0x05;
+const PATH_RESPONSE: u8 = 0x06;
+const CLOSE: u8 = 0x07;
+const HANDSHAKE: u8 = 0x08;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encoded(frame: &Frame<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        frame.encode(&mut out).unwrap();
+        out
+    }
+
+    fn samples() -> Vec<Frame<'static>> {
+        let ranges = vec![SegmentRange { start: 7, end: 9 }, SegmentRange { start: 10, end: 11 }];
+        vec![
+            Frame::Segment(Segment { number: u64::MAX, fin: true, bytes: b"bytes" }),
+            Frame::Ack(Ack { largest: 3, delay_micros: 4, cumulative: 5, ranges }),
+            Frame::Window { segments: 9 },
+            Frame::Ping,
+            Frame::PathChallenge([1; 8]),
+            Frame::PathResponse([2; 8]),
+            Frame::Close(Close { code: CloseCode::CANCELLED, reason: "größer" }),
+            Frame::Handshake(b"opaque"),
+        ]
+    }
+
+    #[test]
+    fn each_frame_is_refused_at_every_truncated_length() {
+        for frame in samples() {
+            let bytes = encoded(&frame);
+            assert_eq!(Frames::new(&bytes).collect::<Vec<_>>(), vec![Ok(frame.clone())]);
+            for len in 1..bytes.len() {
+                assert_eq!(Frames::new(&bytes[..len]).next(), Some(Err(FrameError::Truncated)), "{frame:?} at {len}");
+            }
+        }
+        assert_eq!(Frames::new(&[]).next(), None);
+    }
+
+    #[test]
+    fn frames_follow_one_another_with_padding_between() {
+        let mut bytes = vec![0; 3];
+        for frame in samples() {
+            frame.encode(&mut bytes).unwrap();
+            bytes.extend_from_slice(&[0; 5]);
+        }
+        assert_eq!(Frames::new(&bytes).collect::<Result<Vec<_>, _>>().unwrap(), samples());
+    }
+
+    #[test]
+    fn caps_hold_in_both_directions() {
+        let many = (0..=MAX_ACK_RANGES as u64).map(|i| SegmentRange { start: 10 + 2 * i, end: 11 + 2 * i }).collect();
+        let too_large = [
+            Frame::Ack(Ack { largest: 0, delay_micros: 0, cumulative: 0, ranges: many }),
+            Frame::Close(Close { code: CloseCode::DONE, reason: &"x".repeat(MAX_CLOSE_REASON + 1) }),
+            Frame::Handshake(&[0; MAX_HANDSHAKE + 1]),
+            Frame::Segment(Segment { number: 0, fin: false, bytes: &[0; 65_536] }),
+        ];
+        for frame in too_large {
+            let mut out = Vec::new();
+            assert_eq!(frame.encode(&mut out), Err(FrameError::TooLarge));
+            assert!(out.is_empty());
+        }
+        let mut ack = encoded(&samples()[1]);
+        ack[21] = 255;
+        ack.resize(10_000, 1);
+        assert_eq!(Frames::new(&ack).next(), Some(Err(FrameError::TooLarge)));
+        let close = [&[CLOSE, 0, 0, 201][..], &[b'x'; 201]].concat();
+        assert_eq!(Frames::new(&close).next(), Some(Err(FrameError::TooLarge)));
+        let handshake = [&[HANDSHAKE, 0xff, 0xff][..], &[0; 65_535]].concat();
+        assert_eq!(Frames::new(&handshake).next(), Some(Err(FrameError::TooLarge)));
+    }
+
+    #[test]
+    fn impossible_values_are_refused() {
+        for (start, end) in [(4, 9), (5, 9), (7, 7), (8, 7)] {
+            let ack = Ack { largest: 0, delay_micros: 0, cumulative: 5, ranges: vec![SegmentRange { start, end }] };
+            assert_eq!(Frame::Ack(ack).encode(&mut Vec::new()), Err(FrameError::Invalid));
+        }
+        let mut adjacent = encoded(&samples()[1]);
+        let start_of_second = adjacent.len() - 9;
+        adjacent[start_of_second] = 9;
+        assert_eq!(Frames::new(&adjacent).next(), Some(Err(FrameError::Invalid)));
+        let mut fin = encoded(&samples()[0]);
+        fin[9] = 2;
+        assert_eq!(Frames::new(&fin).next(), Some(Err(FrameError::Invalid)));
+        assert_eq!(Frames::new(&[CLOSE, 0, 0, 1, 0xff]).next(), Some(Err(FrameError::Invalid)));
+        assert_eq!(Frames::new(&[0x7f]).next(), Some(Err(FrameError::UnknownType(0x7f))));
+    }
+
+    #[test]
+    fn reading_stops_at_the_first_error() {
+        let mut frames = Frames::new(&[0x7f, PING, PING]);
+        assert!(frames.next().unwrap().is_err());
+        assert_eq!(frames.next(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            number: u64, fin: bool, bytes in proptest::collection::vec(any::<u8>(), 0..1500),
+            largest: u64, delay_micros: u32, cumulative in 0..1u64 << 50,
+            steps in proptest::collection::vec((1..1000u64, 1..1000u64), 0..=MAX_ACK_RANGES),
+            code: u16, reason in "\\PC{0,50}", segments: u32,
+        ) {
+            let mut at = cumulative;
+            let ranges = steps.iter().map(|(gap, len)| {
+                let start = at + gap;
+                at = start + len;
+                SegmentRange { start, end: at }
+            }).collect();
+            let frames = vec![
+                Frame::Segment(Segment { number, fin, bytes: &bytes }),
+                Frame::Ack(Ack { largest, delay_micros, cumulative, ranges }),
+                Frame::Window { segments },
+                Frame::Close(Close { code: CloseCode(code), reason: &reason }),
+            ];
+            let mut out = Vec::new();
+            for frame in &frames {
+                frame.encode(&mut out).unwrap();
+            }
+            prop_assert_eq!(Frames::new(&out).collect::<Result<Vec<_>, _>>().unwrap(), frames);
+        }
+
+        #[test]
+        fn any_bytes_are_taken_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
+            let mut total = 0;
+            for frame in Frames::new(&bytes).flatten() {
+                let mut out = Vec::new();
+                frame.encode(&mut out).unwrap();
+                total += out.len();
+            }
+            prop_assert!(total <= bytes.len());
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The binary's commands around servers, certificates and identities, driven as a user would.
+
+mod files;
+mod harness;
+mod server;

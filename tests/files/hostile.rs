@@ -1,0 +1,98 @@
+//! Peers that lie, files that change, names and links that lead elsewhere.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use secchat::client::effects::FilesEvent;
+
+use crate::place::{Place, begin, ends, id};
+
+fn failure(events: &[FilesEvent]) -> &str {
+    match events.last() {
+        Some(FilesEvent::Failed { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn bytes_other_than_those_agreed_on_never_get_the_name() {
+    let (mut holder, mut asker) = (Place::new(None), Place::new(None));
+    holder.offer("a.txt", &[7; 100_000]).await;
+    begin(&mut holder, &mut asker, id(1), "a.txt", "a.txt", |told| told.root[31] ^= 1).await;
+    let ends = ends(&mut holder, &mut asker).await;
+    assert_eq!(failure(&ends.download), "verification");
+    assert!(asker.downloaded().is_empty(), "{:?}", asker.downloaded());
+}
+
+#[tokio::test]
+async fn a_file_that_is_edited_on_its_way_fails_at_both_ends() {
+    let (mut holder, mut asker) = (Place::new(None), Place::new(None));
+    holder.offer("a.bin", &vec![7; 64 << 20]).await;
+    begin(&mut holder, &mut asker, id(1), "a.bin", "a.bin", |_| {}).await;
+    assert!(matches!(holder.next().await, FilesEvent::Started { .. }));
+    fs::write(holder.share().join("a.bin"), vec![8; 64 << 20]).unwrap();
+    let ends = ends(&mut holder, &mut asker).await;
+    assert_eq!(failure(&ends.upload), "disk");
+    assert_eq!(failure(&ends.download), "peer_closed");
+    assert!(asker.downloaded().is_empty(), "{:?}", asker.downloaded());
+}
+
+#[tokio::test]
+async fn hostile_names_stay_inside_and_links_are_never_followed() {
+    let (mut holder, mut asker) = (Place::new(None), Place::new(None));
+    holder.offer("evil", b"evil").await;
+    let victim = asker.dir.path().join("victim");
+    fs::write(&victim, "untouched").unwrap();
+    symlink(&victim, asker.downloads().join("link")).unwrap();
+    symlink(asker.dir.path().join("not there"), asker.downloads().join("dangling")).unwrap();
+    symlink(asker.dir.path(), asker.downloads().join("folder")).unwrap();
+    let names = [
+        ("../victim", Some("victim")),
+        ("link", Some("link (1)")),
+        ("dangling", Some("dangling (1)")),
+        ("folder/victim", Some("victim (1)")),
+        ("folder", Some("folder (1)")),
+        ("/etc/cron.d/.job", Some("_job")),
+        ("..\\..\\x\x1b]0;t\x07.sh", Some("x_]0;t_.sh")),
+        ("..", None),
+        ("a/", None),
+    ];
+    for (n, (name, expected)) in names.into_iter().enumerate() {
+        begin(&mut holder, &mut asker, id(n as u8), "evil", name, |_| {}).await;
+        let Some(expected) = expected else {
+            assert!(matches!(asker.next().await, FilesEvent::Failed { .. }), "{name}");
+            continue;
+        };
+        let ends = ends(&mut holder, &mut asker).await;
+        assert!(matches!(ends.download.last(), Some(FilesEvent::Done { .. })), "{name}: {:?}", ends.download);
+        let path = asker.downloads().join(expected);
+        assert!(fs::symlink_metadata(&path).unwrap().is_file(), "{expected}");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    assert_eq!(fs::read(&victim).unwrap(), b"untouched");
+    let mut around: Vec<_> = fs::read_dir(asker.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    around.sort();
+    assert_eq!(around, ["data", "downloads", "share", "victim"]);
+}
+
+#[tokio::test]
+async fn garbage_on_the_port_ends_nothing() {
+    let (mut holder, mut asker) = (Place::new(None), Place::new(None));
+    let content: Vec<u8> = (0..4_000_000_u32).map(|n| (n % 251) as u8).collect();
+    holder.offer("a", &content).await;
+    let ports = [&holder, &asker].map(|place| place.files.local_addr().port());
+    let noise = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut connection = [0; 8];
+    begin(&mut holder, &mut asker, id(1), "a", "a", |told| connection = told.connection).await;
+    for n in 0..2_000_u64 {
+        let mut datagram = vec![n as u8; 1_200];
+        datagram[0] = 8;
+        datagram[1..9].copy_from_slice(&connection);
+        datagram[9..17].copy_from_slice(&n.to_be_bytes());
+        datagram.truncate((n % 1_201) as usize);
+        ports.iter().for_each(|port| drop(noise.send_to(&datagram, ("127.0.0.1", *port))));
+    }
+    let ends = ends(&mut holder, &mut asker).await;
+    assert!(matches!(ends.download.last(), Some(FilesEvent::Done { .. })), "{:?}", ends.download);
+    assert_eq!(fs::read(asker.downloads().join("a")).unwrap(), content);
+}

@@ -1,0 +1,6 @@
+//! Two file sides on one machine, over real UDP.
+
+mod hostile;
+mod moves;
+mod place;
+mod slots;

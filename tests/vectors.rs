@@ -1,0 +1,60 @@
+//! The test vectors of docs/PROTOCOL.md that span several parts: the document holds what the code makes.
+
+use secchat::crypto::identity::{Identity, Purpose};
+use secchat::crypto::seal::SealKey;
+use secchat::wire::cert::NameCert;
+use secchat::wire::datagram::Frame;
+use secchat::wire::frame::{Login, Request, ToServer, VERSION};
+use secchat::wire::id::Id;
+use secchat::wire::log::{Chain, RowKind};
+use secchat::wire::name::{FullName, Name};
+use secchat::wire::packet::{ConnectionId, HEADER_LEN, Header};
+
+const PROTOCOL: &str = include_str!("../docs/PROTOCOL.md");
+
+#[track_caller]
+fn published(what: &str, bytes: &[u8]) {
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    assert!(PROTOCOL.contains(&hex), "docs/PROTOCOL.md lacks the vector \"{what}\": {hex}");
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+#[test]
+fn signatures_and_certificates() {
+    let (server, user) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]));
+    published("server key", server.public().as_bytes());
+    published("fingerprint", &server.public().fingerprint().0);
+    published("server-auth", &server.sign(Purpose::ServerAuth, &[&[9; 32], b"s1"]));
+    let cert = NameCert::issue(&server, FullName::new(name("bob"), name("s1")), user.public(), 1000);
+    published("name certificate", &cert.to_bytes());
+}
+
+#[test]
+fn frames() {
+    let login = Login { version: VERSION, name: "Bob".into(), instance: Id([1; 16]) };
+    published("login", &ToServer::Login(login).to_bytes());
+    let enter = Request::Enter { room: Id([3; 16]), door: Some([7; 32].into()) };
+    published("enter", &ToServer::Request { id: 300, body: enter }.to_bytes());
+    published("alive", &ToServer::Alive.to_bytes());
+}
+
+#[test]
+fn the_chain_of_a_log() {
+    let start = Chain::start(&Id([3; 16]));
+    published("chain 0", &start.0);
+    let one = start.after(1, RowKind::Commit, b"commit");
+    published("chain 1", &one.0);
+    published("chain 2", &one.after(2, RowKind::Message, b"message").0);
+}
+
+#[test]
+fn a_sealed_datagram() {
+    let header = Header { connection: ConnectionId([8; 8]), packet_number: 5 };
+    let mut datagram = header.encode().to_vec();
+    Frame::Window { segments: 16 }.encode(&mut datagram).unwrap();
+    SealKey::new([1; 32], [2; 12]).seal_datagram(5, HEADER_LEN, &mut datagram).unwrap();
+    published("datagram", &datagram);
+}
