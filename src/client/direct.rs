@@ -3,20 +3,17 @@
 use super::conversation::{Conversation, Kind, kind_of};
 use super::core::{Core, Ticket};
 use super::dispatch::key_changed;
-use super::effects::Effect;
-use super::event::Event;
 use super::outbox::Item;
-use super::peers::{Meeting, PING_DEADLINE, Ping};
-use super::problem::{FAILED, NOT_FOUND, Problem, UNVERIFIED};
+use super::problem::{FAILED, Problem, UNVERIFIED};
 use super::requests::Purpose;
-use super::rooms::millis;
 use crate::crypto::identity::PublicKey;
-use crate::group::{AcceptError, Direct, Room, Sealer};
+use crate::group::{AcceptError, Direct, Room};
+use crate::limits::DIRECTS_PER_CLIENT;
 use crate::wire::frame::{Published, Refusal, Reply, Request};
 use crate::wire::id::RoomId;
 use crate::wire::log::Chain;
 use crate::wire::name::FullName;
-use crate::wire::payload::{Body, Envelope};
+use crate::wire::payload::Body;
 use rand_core::RngCore;
 
 impl Core {
@@ -152,7 +149,8 @@ impl Core {
 
     /// Strangers may begin only so many conversations in a time.
     fn is_welcome(&mut self, peer: &FullName) -> bool {
-        if self.peers.is_ignored(peer) {
+        let directs = self.conversations.values().filter(|c| !c.is_room()).count();
+        if self.peers.is_ignored(peer) || directs >= DIRECTS_PER_CLIENT {
             return false;
         }
         let together = self.conversations.values().any(|c| c.room.members().any(|m| m.name == *peer));
@@ -247,79 +245,6 @@ impl Core {
             let with = |c: &&Conversation| matches!(&c.kind, Kind::Direct { peer: p, .. } if p == peer);
             let other = self.conversations.values().find(with).map(|c| c.id);
             self.peers.get(peer).current = other;
-        }
-    }
-
-    /// A certified key of somebody: pinned at first sight, told if it is another than before.
-    pub(super) fn meet(&mut self, name: &FullName, key: &PublicKey) {
-        if self.me() == Some(name) {
-            return;
-        }
-        match self.peers.meet(name, key) {
-            Meeting::New => self.effect(Effect::Pin { name: name.clone(), key: *key }),
-            Meeting::Changed => self.tell(None, Event::KeyChanged { name: name.to_string() }),
-            Meeting::Known | Meeting::StillChanged => {}
-        }
-    }
-
-    /// Somebody said something in a room or to us; sender and order are proven.
-    pub(super) fn said(&mut self, id: RoomId, sender: &Sealer, envelope: Envelope) {
-        let Some(conversation) = self.conversations.get(&id) else { return };
-        let (is_room, room) = (conversation.is_room(), conversation.title());
-        if self.peers.is_ignored(&sender.name) || !self.peers.first_time(&sender.key, envelope.id) {
-            return;
-        }
-        let (from, message) = (sender.name.to_string(), envelope.id.to_string());
-        match (envelope.body, is_room) {
-            (Body::Text(text), true) => self.tell(None, Event::Message { room, from, text, id: message }),
-            (Body::Text(text), false) => self.tell(None, Event::Direct { from, text, id: message }),
-            (Body::WhoHas { search, pattern }, true) => self.asked_who_has(&sender.name, search, pattern),
-            (Body::Holds { search, rows, more }, false) => self.holds(&sender.name, &search, rows, more),
-            (Body::FileRequest(request), false) => self.file_request(id, sender, request),
-            (Body::FileAnswer(answer), false) => self.file_answer(id, sender, &answer),
-            (Body::FileRefused { transfer, reason }, false) => self.file_refused(sender, &transfer, reason),
-            (Body::Ping { token }, false) => {
-                // Whether it arrives is the asker's business.
-                let _ = self.send_direct(&sender.name, Body::Pong { token }, None);
-            }
-            (Body::Pong { token }, false) => self.pong(&sender.name, token),
-            // In the wrong place, or for roles that have their own commands.
-            _ => {}
-        }
-    }
-
-    /// `@NAME ping`.
-    pub(super) fn ping(&mut self, number: u64, peer: &FullName) -> Result<(), Problem> {
-        let token = self.rng.next_u64();
-        self.send_direct(peer, Body::Ping { token }, None)?;
-        let ping = Ping { ticket: Some(number), peer: peer.clone(), sent: self.now };
-        self.peers.pings.insert(token, ping);
-        Ok(())
-    }
-
-    fn pong(&mut self, from: &FullName, token: u64) {
-        if self.peers.pings.get(&token).is_none_or(|ping| ping.peer != *from) {
-            return;
-        }
-        let Some(ping) = self.peers.pings.remove(&token) else { return };
-        let rtt_ms = millis(self.now.saturating_sub(ping.sent));
-        let (target, route) = (ping.peer.to_string(), "server".to_owned());
-        self.tell(ping.ticket, Event::Pong { target, rtt_ms, route });
-        self.done(ping.ticket, 0);
-    }
-
-    pub(super) fn ping_failed(&mut self, token: u64, problem: Problem) {
-        if let Some(ping) = self.peers.pings.remove(&token) {
-            self.fail(ping.ticket, problem);
-        }
-    }
-
-    pub(super) fn peers_timeouts(&mut self) {
-        let late: Vec<_> =
-            self.peers.pings.iter().filter(|(_, p)| self.now >= p.sent + PING_DEADLINE).map(|(t, _)| *t).collect();
-        for token in late {
-            let who = self.peers.pings.get(&token).map(|p| p.peer.to_string()).unwrap_or_default();
-            self.ping_failed(token, Problem { exit: NOT_FOUND, ..Problem::timeout(&who) });
         }
     }
 }

@@ -1,25 +1,33 @@
 //! The client: a pure core (input -> effects), the command table, and the drivers around them.
 //!
-//! [`core::Core`] is the way in. Beside it: `running` and `dispatch` (commands), `joining` and `rooms` (conversations), `conversation`, `history`
-//! and `outbox` (one of them), `direct` and `peers` (people), `search` and `transfers` (files), `links` (the home server).
+//! [`core::Core`] is the way in. Beside it, by concern: commands (`commands`, `running`, `dispatch`); into, in and out of rooms (`entering`,
+//! `joining`, `rooms`, `commits`, `catching_up`, `leaving`); one conversation (`conversation`, `reading`, `history`, `outbox`); people
+//! (`direct`, `hearing`, `peers`); files (`search`, `transfers`, `agreeing`, `filing`); the home server (`links`, `requests`).
 
+mod agreeing;
+mod catching_up;
 pub mod commands;
+mod commits;
 mod conversation;
 pub mod core;
 mod direct;
 mod dispatch;
 pub mod driver;
 pub mod effects;
+mod entering;
 pub mod event;
 pub mod files;
 mod filing;
+mod hearing;
 mod history;
 mod joining;
 pub mod json;
+mod leaving;
 mod links;
 mod outbox;
 mod peers;
 mod problem;
+mod reading;
 pub mod render;
 mod requests;
 mod rooms;

@@ -46,6 +46,9 @@ impl Item {
 pub(super) struct Outbox {
     items: VecDeque<Item>,
     bytes: usize,
+    /// How many are on their way, and their bytes: kept, since a queue may be long.
+    flying: usize,
+    flying_bytes: usize,
 }
 
 impl Outbox {
@@ -65,32 +68,35 @@ impl Outbox {
 
     /// The first that is not on its way, as long as less than [`IN_FLIGHT_BYTES`] are.
     pub fn next(&mut self) -> Option<&mut Item> {
-        let flying: usize = self.items.iter().filter(|i| i.in_flight).map(|i| i.size).sum();
-        if flying >= IN_FLIGHT_BYTES {
+        if self.flying_bytes >= IN_FLIGHT_BYTES {
             return None;
         }
         self.items.iter_mut().find(|i| !i.in_flight)
     }
 
     pub fn set_in_flight(&mut self, id: &MessageId) {
-        self.get(id).into_iter().for_each(|item| item.in_flight = true);
+        self.set(id, true);
     }
 
     /// It was not logged and waits again; its bytes are kept for a repeat.
     pub fn put_back(&mut self, id: &MessageId) {
-        self.get(id).into_iter().for_each(|item| item.in_flight = false);
+        self.set(id, false);
     }
 
     /// It was sealed in an epoch that is over.
     pub fn unseal(&mut self, id: &MessageId) {
-        self.get(id).into_iter().for_each(|item| {
-            item.in_flight = false;
-            item.sealed = None;
-        });
+        self.set(id, false);
+        self.items.iter_mut().filter(|i| i.id == *id).for_each(|item| item.sealed = None);
     }
 
     pub fn any_in_flight(&self) -> bool {
-        self.items.iter().any(|i| i.in_flight)
+        self.flying > 0
+    }
+
+    /// Something sealed in another epoch is on its way: it will come back as stale, and must go before what is newer.
+    pub fn awaits_stale(&self, epoch: u64) -> bool {
+        let mut flying = self.items.iter().filter(|i| i.in_flight).take(self.flying);
+        flying.any(|i| i.sealed_in(epoch).is_none())
     }
 
     /// All are to be counted and sealed anew.
@@ -104,6 +110,7 @@ impl Outbox {
     /// Nothing is on its way any more: the link is gone.
     pub fn ground(&mut self) {
         self.items.iter_mut().for_each(|item| item.in_flight = false);
+        (self.flying, self.flying_bytes) = (0, 0);
     }
 
     /// The bytes as they are on their way.
@@ -124,6 +131,7 @@ impl Outbox {
 
     /// The log has it, or it is given up.
     pub fn take(&mut self, id: &MessageId) -> Option<Item> {
+        self.set(id, false);
         let at = self.items.iter().position(|i| i.id == *id)?;
         let item = self.items.remove(at)?;
         self.bytes -= item.size;
@@ -135,12 +143,22 @@ impl Outbox {
         let (out, stay): (VecDeque<_>, VecDeque<_>) =
             self.items.drain(..).partition(|i| also_in_flight || !i.in_flight);
         self.items = stay;
+        if also_in_flight {
+            (self.flying, self.flying_bytes) = (0, 0);
+        }
         self.bytes = self.items.iter().map(|i| i.size).sum();
         out.into_iter().map(|i| Item { counter: None, sealed: None, in_flight: false, ..i }).collect()
     }
 
-    fn get(&mut self, id: &MessageId) -> Option<&mut Item> {
-        self.items.iter_mut().find(|i| i.id == *id)
+    fn set(&mut self, id: &MessageId, in_flight: bool) {
+        let Some(item) = self.items.iter_mut().find(|i| i.id == *id) else { return };
+        if item.in_flight == in_flight {
+            return;
+        }
+        item.in_flight = in_flight;
+        let (count, bytes) = (self.flying, self.flying_bytes);
+        (self.flying, self.flying_bytes) =
+            if in_flight { (count + 1, bytes + item.size) } else { (count - 1, bytes - item.size) };
     }
 }
 

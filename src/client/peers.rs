@@ -77,6 +77,8 @@ impl Peers {
             }
             Some(_) if self.changed.insert(name.clone(), *key) == Some(*key) => Meeting::StillChanged,
             Some(_) => Meeting::Changed,
+            // Full: such a name is met anew each time.
+            None if self.pins.len() >= PINS_MAX => Meeting::Known,
             None => {
                 self.pins.insert(name.clone(), *key);
                 Meeting::New
@@ -174,9 +176,11 @@ fn allow(times: &mut VecDeque<Duration>, now: Duration, most: usize) -> bool {
 
 pub(super) const PING_DEADLINE: Duration = Duration::from_secs(10);
 /// Messages of one key that are recognised when they come again.
-const HEARD_IDS: usize = 512;
+const HEARD_IDS: usize = 256;
 /// Keys of which that is kept.
-const HEARD_KEYS: usize = 4096;
+const HEARD_KEYS: usize = 1024;
+/// Names whose keys are kept.
+const PINS_MAX: usize = 1 << 16;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Conversations that strangers may begin with us in [`WINDOW`].
 const STRANGERS: usize = 20;

@@ -4,16 +4,14 @@ use super::conversation::{Conversation, Kind, News};
 use super::core::Core;
 use super::dispatch::no_room;
 use super::event::{Event, RoomRow};
-use super::links::published_commit;
 use super::outbox::Item;
-use super::problem::{FAILED, NO_LINK, Problem, REFUSED, UNVERIFIED};
+use super::problem::{NO_LINK, Problem, REFUSED, UNVERIFIED};
 use super::requests::Purpose;
-use crate::group::{Change, MemberInfo, Outgoing};
-use crate::wire::frame::{Code, Push, Refusal, Reply, Request, ToServer};
+use crate::group::{Change, MemberInfo};
+use crate::wire::frame::{Code, Push, Reply, Request, ToServer};
 use crate::wire::id::{MessageId, RoomId};
 use crate::wire::log::Row;
 use crate::wire::payload::Body;
-use rand_core::RngCore;
 use std::time::Duration;
 
 impl Core {
@@ -135,75 +133,10 @@ impl Core {
         }
     }
 
-    fn row(&mut self, id: RoomId, row: &Row) {
+    pub(super) fn row(&mut self, id: RoomId, row: &Row) {
         let (Some(conversation), Some(home)) = (self.conversations.get_mut(&id), &self.home) else { return };
         let news = conversation.row(row, &home.certs(self.wall_ms));
         self.news(id, news);
-    }
-
-    /// The link stands again: what was missed is fetched before anything is sent.
-    pub(super) fn resume_rooms(&mut self) {
-        let ids: Vec<RoomId> = self.conversations.values().filter(|c| !c.rejoining).map(|c| c.id).collect();
-        ids.into_iter().for_each(|id| self.resync(id));
-    }
-
-    /// Fetches the rows after the last one; a few conversations at a time.
-    pub(super) fn resync(&mut self, id: RoomId) {
-        let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        conversation.syncing = true;
-        if self.requests.logs() < LOGS_AT_ONCE && !self.requests.has_log(&id) {
-            let after = conversation.history.last().0;
-            self.request(Request::Log { room: id, after }, Purpose::Log(id));
-        }
-    }
-
-    /// Those that had to wait.
-    fn resync_next(&mut self) {
-        let waits = |c: &&Conversation| c.syncing && !c.rejoining && !self.requests.has_log(&c.id) && !c.founding;
-        let next = self.conversations.values().find(waits).map(|c| c.id);
-        next.into_iter().for_each(|id| self.resync(id));
-    }
-
-    fn log_page(&mut self, id: RoomId, reply: Reply) {
-        match reply {
-            Reply::Log { rows, live } => {
-                let empty = rows.is_empty();
-                rows.iter().for_each(|row| self.row(id, row));
-                if live || empty { self.synced(id) } else { self.resync(id) }
-            }
-            Reply::Refused(refusal) => self.no_log(id, &refusal),
-            _ => {}
-        }
-        self.resync_next();
-    }
-
-    fn synced(&mut self, id: RoomId) {
-        let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        conversation.syncing = false;
-        // Had it won, it would have stood in the log.
-        conversation.commit_lost();
-    }
-
-    fn no_log(&mut self, id: RoomId, refusal: &Refusal) {
-        let Some(conversation) = self.conversations.get(&id) else { return };
-        let (room, from) = (conversation.title(), conversation.history.last().0.saturating_add(1));
-        if !conversation.is_room() {
-            return self.close_direct(&id);
-        }
-        match refusal.code {
-            Code::Gap => {
-                let first: Option<u64> = refusal.hint.as_deref().and_then(|h| h.parse().ok());
-                let to = first.unwrap_or(from).saturating_sub(1).max(from);
-                self.tell(None, Event::Gap { room, from, to });
-                self.rejoin(id);
-            }
-            // Removed while we were away, or the server no longer has the room.
-            Code::NotMember => self.rejoin(id),
-            _ => {
-                self.tell(None, Problem::from(refusal.clone()).event());
-                self.drop_room(&id, "lost");
-            }
-        }
     }
 
     fn posted(&mut self, id: RoomId, message: MessageId, reply: Reply) {
@@ -243,55 +176,7 @@ impl Core {
         }
     }
 
-    fn committed(&mut self, id: RoomId, epoch: u64, reply: &Reply) {
-        let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        if let Reply::Sequenced { seq, .. } = reply {
-            let news = conversation.committed(epoch, *seq);
-            self.news(id, news);
-        } else {
-            conversation.commit_refused(epoch);
-        }
-    }
-
-    fn commit_now(&mut self, id: RoomId, epoch: u64) {
-        let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        let ready = conversation.room.epoch() == epoch && conversation.may_commit();
-        if ready && let Ok(out) = conversation.room.commit_pending() {
-            self.send_commit(id, out);
-        }
-    }
-
-    /// New keys for our leaf from time to time, and a renewed name certificate.
-    fn renew_leaf(&mut self, id: RoomId) {
-        let (now, next) = (self.now, self.conversations.get(&id).map_or(Duration::MAX, |c| c.renew_at));
-        if now < next {
-            return;
-        }
-        let renewal = self.next_renewal();
-        let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        if conversation.may_commit() {
-            conversation.renew_at = renewal;
-            if let Ok(out) = conversation.room.self_update() {
-                self.send_commit(id, out);
-            }
-        }
-    }
-
-    pub(super) fn next_renewal(&mut self) -> Duration {
-        let spread = u64::from(self.rng.next_u32()) % LEAF_RENEWAL.as_secs();
-        self.now + LEAF_RENEWAL + Duration::from_secs(spread)
-    }
-
-    fn send_commit(&mut self, id: RoomId, out: Outgoing) {
-        let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        let epoch = conversation.room.epoch();
-        conversation.commit = Some((epoch, out.bytes.clone()));
-        let (message, published) = (out.bytes.into(), published_commit(out.published));
-        let request = Request::Commit { room: id, lease: None, message, published, door: None };
-        self.request(request, Purpose::Commit(id, epoch));
-    }
-
-    fn news(&mut self, id: RoomId, news: Vec<News>) {
+    pub(super) fn news(&mut self, id: RoomId, news: Vec<News>) {
         for news in news {
             match news {
                 News::Delivered(item) => self.delivered(id, *item),
@@ -339,82 +224,8 @@ impl Core {
             }
         }
     }
-
-    /// Our leaf is gone. Whoever was only lost, and is here again, goes in again.
-    fn out(&mut self, id: RoomId, reason: &'static str) {
-        let is_room = self.conversations.get(&id).is_some_and(Conversation::is_room);
-        match reason {
-            _ if !is_room => self.close_direct(&id),
-            "lost" => self.rejoin(id),
-            _ => self.drop_room(&id, reason),
-        }
-    }
-
-    /// `/leave [ROOM]`: after what waits there is sent.
-    pub(super) fn leave_room(&mut self, number: u64, room: Option<&str>) -> Result<(), Problem> {
-        let id = self.room_named(room)?;
-        let conversation = self.conversations.get_mut(&id).ok_or_else(no_room)?;
-        if conversation.leaving.is_some() {
-            return Err(Problem::new("leaving", FAILED, "you are leaving it already"));
-        }
-        conversation.leaving = Some(Some(number));
-        Ok(())
-    }
-
-    pub(super) fn leave_all(&mut self) {
-        self.conversations.values_mut().filter(|c| c.is_room()).for_each(|c| {
-            c.leaving.get_or_insert(None);
-        });
-        self.pump_all();
-    }
-
-    fn leave_on_time(&mut self, id: RoomId) {
-        let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        let stuck = conversation.held || !conversation.room.is_active();
-        if conversation.leaving.is_none() || conversation.left || !(conversation.is_quiet() || stuck) {
-            return;
-        }
-        conversation.left = true;
-        match conversation.room.leave() {
-            Ok(message) => {
-                self.request(Request::Leave { room: id, message: message.into() }, Purpose::Leave(id));
-            }
-            Err(_) => self.drop_room(&id, "left"),
-        }
-    }
-
-    /// We are no longer in a room.
-    pub(super) fn drop_room(&mut self, id: &RoomId, reason: &str) {
-        let Some(mut conversation) = self.conversations.remove(id) else { return };
-        self.requests.drop_posts(id);
-        let room = conversation.title();
-        for item in conversation.outbox.drain(true) {
-            self.fail_item(item, Problem::new("not_member", REFUSED, format!("you are no longer in {room}")));
-        }
-        if self.current == Some(*id) {
-            self.current = self.conversations.values().find(|c| c.is_room()).map(|c| c.id);
-        }
-        let ticket = conversation.leaving.flatten();
-        self.tell(ticket, Event::Left { room, reason: reason.to_owned() });
-        self.done(ticket, 0);
-        let forced = reason != "left";
-        if forced && self.config.scripted && self.current.is_none() && self.entries.is_empty() {
-            self.exit(reason, REFUSED);
-        }
-    }
-
-    pub(super) fn rooms_timeout(&self) -> Option<Duration> {
-        self.link.as_ref()?;
-        let able = self.conversations.values().filter(|c| c.may_commit());
-        able.map(|c| c.renew_at).min().filter(|at| *at != Duration::MAX)
-    }
 }
 
 pub(super) fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
-
-/// A member's leaf gets new keys after this time, or up to twice as much.
-const LEAF_RENEWAL: Duration = Duration::from_secs(12 * 3600);
-/// Conversations that catch up at once.
-const LOGS_AT_ONCE: usize = 2;

@@ -79,6 +79,11 @@ impl Core {
         self.running.ended = true;
     }
 
+    /// Only what runs is finished; nothing new begins.
+    pub(super) const fn is_ending(&self) -> bool {
+        self.running.ended || self.running.is_leaving()
+    }
+
     /// Ends a command: what it caused has been told.
     pub(super) fn done(&mut self, ticket: Ticket, code: u8) {
         let Some(number) = ticket else { return };

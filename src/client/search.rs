@@ -9,14 +9,14 @@ use crate::transfer::search::literal;
 use crate::wire::id::{RoomId, SearchId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::{Body, FileRow};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 #[derive(Debug, Default)]
 pub(super) struct Searches {
     open: BTreeMap<SearchId, Search>,
-    /// Searches of others that our file side looks into, and whence.
-    asked: BTreeMap<SearchId, FullName>,
+    /// Searches of others that our file side looks into, and whence. It says nothing where nothing matches, so the oldest go.
+    asked: VecDeque<(SearchId, FullName)>,
 }
 
 #[derive(Debug)]
@@ -88,17 +88,20 @@ impl Core {
 
     /// Somebody in a room asks; the file side answers when it has found something.
     pub(super) fn asked_who_has(&mut self, asker: &FullName, search: SearchId, pattern: String) {
-        let full = self.searches.asked.len() >= ASKED;
-        if pattern.len() > PATTERN_MAX || full || !self.peers.may_ask(asker, self.now) {
+        if pattern.len() > PATTERN_MAX || !self.peers.may_ask(asker, self.now) {
             return;
         }
-        self.searches.asked.insert(search, asker.clone());
+        self.searches.asked.push_back((search, asker.clone()));
+        if self.searches.asked.len() > ASKED {
+            self.searches.asked.pop_front();
+        }
         self.tell_files(FilesCommand::Search { search, asker: asker.clone(), pattern });
     }
 
     /// What our file side has found for somebody.
     pub(super) fn found(&mut self, search: SearchId, asker: &FullName, mut rows: Vec<FileRow>, more: u64) {
-        if self.searches.asked.remove(&search).as_ref() == Some(asker) && !rows.is_empty() {
+        let at = self.searches.asked.iter().position(|(id, who)| *id == search && who == asker);
+        if at.and_then(|at| self.searches.asked.remove(at)).is_some() && !rows.is_empty() {
             rows.truncate(SEARCH_ROWS);
             // A changed key, or nobody there any more: then there is no answer.
             let _ = self.send_direct(asker, Body::Holds { search, rows, more }, None);

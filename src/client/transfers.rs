@@ -1,47 +1,44 @@
 //! Files between two: the agreement on keys in the direct conversation, then the channel, which the file side runs.
 
 use super::core::{Core, Ticket};
-use super::effects::{ChannelStart, FilesCommand, FilesEvent, ShareCommand, UploadReady};
+use super::effects::{FilesCommand, FilesEvent, ShareCommand};
 use super::event::{self, Event};
-use super::filing::{addresses, direction, directions, offer_of, texts};
+use super::filing::direction;
 use super::problem::{FAILED, NOT_FOUND, Problem, UNVERIFIED};
-use crate::crypto::agreement::{Answer, Mode, ModeList, Requester, respond};
+use crate::crypto::agreement::Requester;
 use crate::crypto::identity::PublicKey;
-use crate::crypto::schedule::{Context, FileKeys, Party};
 use crate::group::Sealer;
-use crate::limits::{CANDIDATES_MAX, FILE_NAME_MAX};
 use crate::wire::id::{Id, RoomId, SearchId, TransferId};
 use crate::wire::name::FullName;
-use crate::wire::payload::{Body, FileAnswer, FileRefusal, FileRequest};
+use crate::wire::payload::{FileRefusal, FileRequest};
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 #[derive(Debug, Default)]
 pub(super) struct Transfers {
-    open: BTreeMap<TransferId, Transfer>,
+    pub open: BTreeMap<TransferId, Transfer>,
     shares: VecDeque<(u64, &'static str)>,
 }
 
 #[derive(Debug)]
 pub(super) struct Transfer {
-    ticket: Ticket,
+    pub ticket: Ticket,
     /// `@any getfile` goes on to the next holder.
-    hunt: Option<SearchId>,
-    peer: FullName,
-    file: String,
+    pub hunt: Option<SearchId>,
+    pub peer: FullName,
+    pub file: String,
     pub size: Option<u64>,
     pub root: Option<[u8; 32]>,
     pub bytes: u64,
     pub rate: u64,
     pub route: Option<String>,
     pub mode: Option<String>,
-    stage: Stage,
-    deadline: Duration,
+    pub stage: Stage,
+    pub deadline: Duration,
 }
 
 #[derive(Debug)]
-enum Stage {
+pub(super) enum Stage {
     /// Download: the file side gathers candidates.
     Preparing,
     /// Download: the request is on its way.
@@ -53,16 +50,16 @@ enum Stage {
 }
 
 #[derive(Debug)]
-struct Asked {
-    requester: Requester,
-    connection: [u8; 8],
+pub(super) struct Asked {
+    pub requester: Requester,
+    pub connection: [u8; 8],
 }
 
 #[derive(Debug)]
-struct Opening {
-    group: RoomId,
-    key: PublicKey,
-    request: FileRequest,
+pub(super) struct Opening {
+    pub group: RoomId,
+    pub key: PublicKey,
+    pub request: FileRequest,
 }
 
 impl Transfers {
@@ -92,7 +89,7 @@ impl Transfers {
 }
 
 impl Transfer {
-    fn is_upload(&self) -> bool {
+    pub fn is_upload(&self) -> bool {
         matches!(self.stage, Stage::Opening(_) | Stage::Running { upload: true })
     }
 
@@ -136,7 +133,7 @@ impl Core {
         self.tell_files(FilesCommand::PrepareDownload { transfer: id });
     }
 
-    fn open_transfer(&mut self, id: TransferId, transfer: Transfer) {
+    pub(super) fn open_transfer(&mut self, id: TransferId, transfer: Transfer) {
         let deadline = self.now + AGREEMENT_DEADLINE;
         self.transfers.open.insert(id, Transfer { deadline, ..transfer });
     }
@@ -167,211 +164,6 @@ impl Core {
         }
     }
 
-    /// Our half of the agreement goes to the holder.
-    fn download_ready(&mut self, id: TransferId, connection: [u8; 8], candidates: &[SocketAddr], window: u32) {
-        let Some(open) = self.transfers.open.get_mut(&id) else { return };
-        if !matches!(open.stage, Stage::Preparing) {
-            return;
-        }
-        let Ok((requester, offer)) = Requester::start(&mut self.rng, MODES, None) else {
-            return self.give_transfer_up(&id, Problem::new("failed", FAILED, "no keys could be made on this device"));
-        };
-        let request = FileRequest {
-            transfer: id,
-            file: open.file.clone(),
-            root: open.root.map(Into::into),
-            random: offer.random.into(),
-            x25519: offer.x25519.into(),
-            ml_kem: offer.mlkem_ek.map(Into::into),
-            modes: offer.modes.names().map(str::to_owned).collect(),
-            connection: connection.into(),
-            candidates: texts(candidates),
-            window,
-        };
-        open.stage = Stage::Asked(Box::new(Asked { requester, connection }));
-        let peer = open.peer.clone();
-        if let Err(problem) = self.send_direct(&peer, Body::FileRequest(request), None) {
-            self.give_transfer_up(&id, problem);
-        }
-    }
-
-    /// Somebody wants a file of ours.
-    pub(super) fn file_request(&mut self, group: RoomId, sender: &Sealer, request: FileRequest) {
-        let peer = &sender.name;
-        let id = request.transfer;
-        if self.transfers.open.contains_key(&id) {
-            return;
-        }
-        let sane = request.candidates.len() <= CANDIDATES_MAX
-            && (1..=FILE_NAME_MAX).contains(&request.file.len())
-            && self.peers.may_ask(peer, self.now);
-        let busy = self.transfers.open.values().filter(|t| t.is_upload()).count() >= UPLOADS_MAX;
-        if self.peers.is_changed(peer) {
-            return;
-        }
-        if !sane || busy {
-            let reason = if sane { FileRefusal::Busy } else { FileRefusal::BadRequest };
-            return self.refuse_file(peer, id, reason);
-        }
-        let (peer, file, root) = (peer.clone(), request.file.clone(), request.root.as_ref().map(|root| **root));
-        let stage = Stage::Opening(Box::new(Opening { group, key: sender.key, request }));
-        self.open_transfer(id, Transfer::new(peer.clone(), file.clone(), stage));
-        self.tell_files(FilesCommand::PrepareUpload { transfer: id, peer, file, root });
-    }
-
-    fn refuse_file(&mut self, peer: &FullName, transfer: TransferId, reason: FileRefusal) {
-        // If it cannot be told, the asker's deadline tells.
-        let _ = self.send_direct(peer, Body::FileRefused { transfer, reason }, None);
-    }
-
-    fn upload_ready(&mut self, id: TransferId, result: Result<UploadReady, FileRefusal>) {
-        let Some(mut open) = self.transfers.open.remove(&id) else {
-            // Given up meanwhile.
-            return self.cancel_files(id);
-        };
-        let Stage::Opening(opening) = std::mem::replace(&mut open.stage, Stage::Running { upload: true }) else {
-            return;
-        };
-        let answered = match &result {
-            Ok(ready) => self.answer(id, &open, &opening, ready),
-            Err(reason) => Err(*reason),
-        };
-        let peer = open.peer.clone();
-        match (answered, result) {
-            (Ok((answer, start)), Ok(ready)) => {
-                open.size = Some(ready.size);
-                open.root = Some(ready.root);
-                open.mode = Some(answer.mode.clone());
-                self.transfers.open.insert(id, open);
-                if self.send_direct(&peer, Body::FileAnswer(answer), None).is_err() {
-                    self.transfers.open.remove(&id);
-                    return self.cancel_files(id);
-                }
-                self.tell_files(FilesCommand::StartUpload(Box::new(start)));
-            }
-            (Err(reason), result) => {
-                if result.is_ok() {
-                    self.cancel_files(id);
-                }
-                self.refuse_file(&peer, id, reason);
-            }
-            (Ok(_), Err(_)) => {}
-        }
-    }
-
-    /// The holder's half, and its keys.
-    fn answer(
-        &mut self,
-        id: TransferId,
-        open: &Transfer,
-        opening: &Opening,
-        ready: &UploadReady,
-    ) -> Result<(FileAnswer, ChannelStart), FileRefusal> {
-        let bad = FileRefusal::BadRequest;
-        let (request, me) = (&opening.request, self.me().ok_or(bad)?.to_string());
-        let peer = open.peer.to_string();
-        let offer = offer_of(request).ok_or(bad)?;
-        let context = Context {
-            transfer: &id.0,
-            asker: Party { name: &peer, key: opening.key },
-            holder: Party { name: &me, key: self.config.identity.public() },
-            group: &opening.group.0,
-            root: &ready.root,
-            size: ready.size,
-        };
-        let (answer, keys) = respond(&mut self.rng, &offer, MODES, &context).map_err(|_| bad)?;
-        let mode = crate::crypto::agreement::choose(&offer.modes, &answer.modes).ok_or(bad)?;
-        let reply = FileAnswer {
-            transfer: id,
-            root: ready.root.into(),
-            size: ready.size,
-            random: answer.random.into(),
-            x25519: answer.x25519.into(),
-            ml_kem: answer.mlkem_ct.map(Into::into),
-            mode: mode.name().to_owned(),
-            modes: answer.modes.names().map(str::to_owned).collect(),
-            connection: ready.connection.into(),
-            candidates: texts(&ready.candidates),
-            confirm: (*keys.confirm_holder.as_bytes()).into(),
-        };
-        let (send, receive) = directions(&keys, true);
-        let start = ChannelStart {
-            transfer: id,
-            send,
-            receive,
-            peer: open.peer.clone(),
-            our_connection: ready.connection,
-            peer_connection: *request.connection,
-            peer_candidates: addresses(&request.candidates),
-            size: ready.size,
-            root: ready.root,
-            mode: reply.mode.clone(),
-        };
-        Ok((reply, start))
-    }
-
-    /// The holder's answer: keys are agreed, proven, and the channel starts. What is not ours is not looked at.
-    pub(super) fn file_answer(&mut self, group: RoomId, sender: &Sealer, answer: &FileAnswer) {
-        let id = answer.transfer;
-        let expected = |t: &Transfer| t.peer == sender.name && matches!(t.stage, Stage::Asked(_));
-        if !self.transfers.open.get(&id).is_some_and(expected) || self.peers.is_changed(&sender.name) {
-            return;
-        }
-        let Some(open) = self.transfers.open.get_mut(&id) else { return };
-        let running = Stage::Running { upload: false };
-        let Stage::Asked(asked) = std::mem::replace(&mut open.stage, running) else { return };
-        let wanted = open.root.is_none_or(|root| root == *answer.root);
-        let file = open.file.clone();
-        match self.agree(group, sender, answer, *asked) {
-            Some(start) if wanted => {
-                if let Some(open) = self.transfers.open.get_mut(&id) {
-                    (open.size, open.root) = (Some(answer.size), Some(*answer.root));
-                    open.mode = Some(start.mode.clone());
-                }
-                self.tell_files(FilesCommand::StartDownload { channel: Box::new(start), file });
-            }
-            _ => {
-                self.cancel_files(id);
-                let text = format!("the agreement on keys with {} failed", sender.name);
-                self.give_transfer_up(&id, Problem::new("verification", UNVERIFIED, text));
-            }
-        }
-    }
-
-    fn agree(&self, group: RoomId, sender: &Sealer, answer: &FileAnswer, asked: Asked) -> Option<ChannelStart> {
-        let (me, peer) = (self.me()?.to_string(), sender.name.to_string());
-        let context = Context {
-            transfer: &answer.transfer.0,
-            asker: Party { name: &me, key: self.config.identity.public() },
-            holder: Party { name: &peer, key: sender.key },
-            group: &group.0,
-            root: &answer.root,
-            size: answer.size,
-        };
-        let theirs = Answer {
-            modes: ModeList::from_names(&answer.modes)?,
-            random: *answer.random,
-            x25519: *answer.x25519,
-            mlkem_ct: answer.ml_kem.as_ref().map(|ct| ct.to_vec()),
-        };
-        let mode = crate::crypto::agreement::choose(&ModeList::of(MODES), &theirs.modes)?;
-        let keys: FileKeys = asked.requester.finish(&theirs, &context).ok()?;
-        let proven = keys.confirm_holder.matches(&*answer.confirm) && mode.name() == answer.mode;
-        let (send, receive) = directions(&keys, false);
-        proven.then(|| ChannelStart {
-            transfer: answer.transfer,
-            send,
-            receive,
-            peer: sender.name.clone(),
-            our_connection: asked.connection,
-            peer_connection: *answer.connection,
-            peer_candidates: addresses(&answer.candidates),
-            size: answer.size,
-            root: *answer.root,
-            mode: answer.mode.clone(),
-        })
-    }
-
     pub(super) fn file_refused(&mut self, sender: &Sealer, id: &TransferId, reason: FileRefusal) {
         let ours = |t: &Transfer| t.peer == sender.name && matches!(t.stage, Stage::Asked(_));
         if self.transfers.open.get(id).is_some_and(ours) {
@@ -393,7 +185,7 @@ impl Core {
     }
 
     /// Ends a transfer of which no more comes, or passes it on to the next holder.
-    fn give_transfer_up(&mut self, id: &TransferId, problem: Problem) {
+    pub(super) fn give_transfer_up(&mut self, id: &TransferId, problem: Problem) {
         let Some(open) = self.transfers.open.remove(id) else { return };
         match open.hunt {
             Some(hunt) => self.hunt_next(hunt, problem),
@@ -427,7 +219,7 @@ impl Core {
         self.give_transfer_up(id, Problem::new(reason, exit, detail));
     }
 
-    fn cancel_files(&mut self, transfer: TransferId) {
+    pub(super) fn cancel_files(&mut self, transfer: TransferId) {
         self.tell_files(FilesCommand::Cancel { transfer, reason: "cancelled".into() });
     }
 
@@ -479,7 +271,7 @@ impl Core {
 }
 
 impl Transfer {
-    fn new(peer: FullName, file: String, stage: Stage) -> Self {
+    pub fn new(peer: FullName, file: String, stage: Stage) -> Self {
         let (ticket, hunt, size, root, route, mode) = Default::default();
         let (bytes, rate, deadline) = Default::default();
         Self { ticket, hunt, peer, file, size, root, bytes, rate, route, mode, stage, deadline }
@@ -488,7 +280,3 @@ impl Transfer {
 
 /// From the wish for a file to the start of its channel; opening one may take hashing it.
 const AGREEMENT_DEADLINE: Duration = Duration::from_secs(60);
-/// Uploads that may be open at once; the file side's own limit is lower.
-const UPLOADS_MAX: usize = 64;
-/// What we take, best first.
-const MODES: &[Mode] = &[Mode::X25519MlKem768, Mode::X25519];

@@ -4,6 +4,7 @@ mod chat;
 mod directs;
 mod files;
 mod hostile;
+mod model;
 mod resume;
 mod scripts;
 mod world;

@@ -168,3 +168,19 @@ fn a_silent_server_is_dropped() {
     world.connect(0);
     assert_eq!(world.clients[0].sent(), 1);
 }
+
+#[test]
+fn words_typed_after_a_change_of_epoch_wait_for_those_before_it() {
+    let mut world = World::den(&["alice", "bob", "carol"]);
+    world.held.insert(1);
+    world.type_line(1, "0");
+    world.type_line(1, "1");
+    // Bob hears of the new epoch before the server hears his first words.
+    world.say(2, "/leave");
+    world.run();
+    world.type_line(1, "2");
+    world.held.clear();
+    world.run();
+    assert_eq!(texts(&world, 0), numbered(3));
+    assert!(world.clients.iter().all(|c| c.integrity().is_empty()));
+}

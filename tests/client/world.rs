@@ -215,7 +215,7 @@ impl World {
 
     /// The server hears what waits, but its answers do not come.
     pub fn cut_answers(&mut self, client: usize) {
-        self.to_server(client);
+        self.hear_from(client);
         self.cut(client);
     }
 
@@ -232,7 +232,7 @@ impl World {
     pub fn restart_client(&mut self, client: usize) {
         self.cut(client);
         let c = &mut self.clients[client];
-        c.instance += 100;
+        c.instance = c.instance.checked_add(20).unwrap();
         let config = CoreConfig {
             identity: c.identity.clone(),
             pins: c.pins.clone(),
@@ -380,7 +380,7 @@ impl World {
                 }
                 Output::Close { session } => {
                     if let Some(client) = self.clients.iter().position(|c| c.session == Some(session)) {
-                        self.to_client(client);
+                        self.speak_to(client);
                         self.unplug(client);
                     }
                 }
@@ -401,7 +401,7 @@ impl World {
         }
     }
 
-    fn to_server(&mut self, client: usize) -> bool {
+    fn hear_from(&mut self, client: usize) -> bool {
         let mut moved = false;
         while let (Some(session), Some(frame)) =
             (self.clients[client].session, self.clients[client].to_server.pop_front())
@@ -412,7 +412,7 @@ impl World {
         moved
     }
 
-    fn to_client(&mut self, client: usize) -> bool {
+    fn speak_to(&mut self, client: usize) -> bool {
         let mut moved = false;
         while let Some(frame) = self.clients[client].from_server.pop_front() {
             moved = true;
@@ -438,10 +438,10 @@ impl World {
         loop {
             let mut moved = false;
             for client in 0..self.clients.len() {
-                moved |= !self.held.contains(&client) && self.to_server(client);
+                moved |= !self.held.contains(&client) && self.hear_from(client);
             }
             for client in 0..self.clients.len() {
-                moved |= self.to_client(client);
+                moved |= self.speak_to(client);
             }
             if !moved {
                 return;
@@ -455,8 +455,8 @@ impl World {
         self.clients[client].commands += 1;
         // Resolve, then Enter; the commit is the third.
         for _ in 0..2 {
-            self.to_server(client);
-            self.to_client(client);
+            self.hear_from(client);
+            self.speak_to(client);
         }
         self.held.insert(client);
     }
@@ -483,6 +483,15 @@ impl World {
 impl Client {
     pub fn last(&self) -> Option<&Event> {
         self.events.last().map(|(_, event)| event)
+    }
+
+    pub const fn link_is_down(&self) -> bool {
+        self.session.is_none()
+    }
+
+    /// Each start takes a number of its own.
+    pub const fn can_restart(&self) -> bool {
+        self.instance < 230
     }
 
     /// Texts of rooms, as they were shown.

@@ -1,0 +1,79 @@
+//! After a break: the rows that were missed, fetched in order before anything is sent.
+
+use super::conversation::Conversation;
+use super::core::Core;
+use super::event::Event;
+use super::problem::Problem;
+use super::requests::Purpose;
+use crate::wire::frame::{Code, Refusal, Reply, Request};
+use crate::wire::id::RoomId;
+
+impl Core {
+    /// The link stands again: what was missed is fetched before anything is sent.
+    pub(super) fn resume_rooms(&mut self) {
+        let ids: Vec<RoomId> = self.conversations.values().filter(|c| !c.rejoining).map(|c| c.id).collect();
+        ids.into_iter().for_each(|id| self.resync(id));
+    }
+
+    /// Fetches the rows after the last one; a few conversations at a time.
+    pub(super) fn resync(&mut self, id: RoomId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        conversation.syncing = true;
+        if self.requests.logs() < LOGS_AT_ONCE && !self.requests.has_log(&id) {
+            let after = conversation.history.last().0;
+            self.request(Request::Log { room: id, after }, Purpose::Log(id));
+        }
+    }
+
+    /// Those that had to wait.
+    fn resync_next(&mut self) {
+        let waits = |c: &&Conversation| c.syncing && !c.rejoining && !self.requests.has_log(&c.id) && !c.founding;
+        let next = self.conversations.values().find(waits).map(|c| c.id);
+        next.into_iter().for_each(|id| self.resync(id));
+    }
+
+    pub(super) fn log_page(&mut self, id: RoomId, reply: Reply) {
+        match reply {
+            Reply::Log { rows, live } => {
+                let empty = rows.is_empty();
+                rows.iter().for_each(|row| self.row(id, row));
+                if live || empty { self.synced(id) } else { self.resync(id) }
+            }
+            Reply::Refused(refusal) => self.no_log(id, &refusal),
+            _ => {}
+        }
+        self.resync_next();
+    }
+
+    fn synced(&mut self, id: RoomId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        conversation.syncing = false;
+        // Had it won, it would have stood in the log.
+        conversation.commit_lost();
+    }
+
+    fn no_log(&mut self, id: RoomId, refusal: &Refusal) {
+        let Some(conversation) = self.conversations.get(&id) else { return };
+        let (room, from) = (conversation.title(), conversation.history.last().0.saturating_add(1));
+        if !conversation.is_room() {
+            return self.close_direct(&id);
+        }
+        match refusal.code {
+            Code::Gap => {
+                let first: Option<u64> = refusal.hint.as_deref().and_then(|h| h.parse().ok());
+                let to = first.unwrap_or(from).saturating_sub(1).max(from);
+                self.tell(None, Event::Gap { room, from, to });
+                self.rejoin(id);
+            }
+            // Removed while we were away, or the server no longer has the room.
+            Code::NotMember => self.rejoin(id),
+            _ => {
+                self.tell(None, Problem::from(refusal.clone()).event());
+                self.drop_room(&id, "lost");
+            }
+        }
+    }
+}
+
+/// Conversations that catch up at once.
+const LOGS_AT_ONCE: usize = 2;

@@ -1,0 +1,123 @@
+//! The table itself: a row for each command.
+
+use super::{Command, Needs, Spec, alone, file_name, get_file, number, room_word, say, split_word, word};
+use crate::client::effects::ShareCommand;
+
+/// Every command, in the order in which help shows them.
+pub const TABLE: &[Spec] = &[
+    is(
+        "all",
+        "TEXT, @all TEXT, /all TEXT",
+        "a message to the current room (@#ROOM TEXT: to another)",
+        Needs::Room,
+        |a| say(None, a).ok(),
+    ),
+    is("msg", "@NAME TEXT, @NAME@SERVER TEXT, /msg NAME TEXT", "a private message", Needs::Nothing, |a| {
+        let (to, text) = split_word(a);
+        (!text.is_empty()).then(|| Command::Tell { to: to.trim_start_matches('@').into(), text: text.into() })
+    }),
+    is("operator", "@server TEXT, /operator TEXT", "a message to the server's operator", Needs::Link, |a| {
+        (!a.is_empty()).then(|| Command::Operator { text: a.into() })
+    }),
+    is("create", "/create ROOM [--private]", "make a room and enter it", Needs::Link, |a| {
+        let (room, flag) = split_word(a);
+        let room = room_word(room)?;
+        matches!(flag, "" | "--private").then_some(Command::Create { room, private: !flag.is_empty() })
+    }),
+    is("join", "/join ROOM|INVITE", "enter a room", Needs::Link, |a| Some(Command::Join { room: room_word(a)? })),
+    is("leave", "/leave [ROOM]", "leave a room, the current one by default", Needs::Room, |a| match a {
+        "" => Some(Command::Leave { room: None }),
+        _ => Some(Command::Leave { room: Some(room_word(a)?) }),
+    }),
+    is("room", "/room ROOM", "make another of your rooms the current one", Needs::Room, |a| {
+        Some(Command::Switch { room: room_word(a)? })
+    }),
+    is("members", "/members", "who is in the current room", Needs::Room, |a| alone(a, Command::Members)),
+    is("invite", "/invite [--with-secret]", "an invite to the current room", Needs::Room, |a| {
+        matches!(a, "" | "--with-secret").then_some(Command::Invite { with_secret: !a.is_empty() })
+    }),
+    is("get_rooms", "@server get_rooms, /rooms", "the server's public rooms", Needs::Link, |a| {
+        alone(a, Command::Rooms)
+    }),
+    is("get_peers", "@server get_peers, /peers", "who is in the current room", Needs::Room, |a| {
+        alone(a, Command::Peers)
+    }),
+    is("ping", "@server ping, @NAME ping, /ping [NAME]", "a round trip", Needs::Link, |a| match a {
+        "" | "server" => Some(Command::PingServer),
+        _ => Some(Command::Ping { to: word(a)? }),
+    }),
+    is("whohas", "@all whohas GLOB, /whohas GLOB", "who shares a file of that name", Needs::Room, |a| {
+        Some(Command::WhoHas { pattern: file_name(a)? })
+    }),
+    is("getfile", "@NAME getfile FILE, @any getfile FILE, /getfile NAME FILE", "fetch a file", Needs::Link, |a| {
+        let (from, file) = split_word(a);
+        let from = from.trim_start_matches('@');
+        get_file((!from.eq_ignore_ascii_case("any")).then_some(from), file).ok()
+    }),
+    is("setshare", "@me setshare FILE, /setshare FILE", "share a file of your shared folder", Needs::Nothing, |a| {
+        Some(Command::Share(ShareCommand::Set(file_name(a)?)))
+    }),
+    is("clrshare", "@me clrshare FILE, /clrshare FILE", "share it no longer", Needs::Nothing, |a| {
+        Some(Command::Share(ShareCommand::Clear(file_name(a)?)))
+    }),
+    is("setglobalshare", "@me setglobalshare", "share all files without a switch of their own", Needs::Nothing, |a| {
+        alone(a, Command::Share(ShareCommand::Global(true)))
+    }),
+    is("clrglobalshare", "@me clrglobalshare", "share only files switched on one by one", Needs::Nothing, |a| {
+        alone(a, Command::Share(ShareCommand::Global(false)))
+    }),
+    is("getsharestatus", "@me getsharestatus", "what you share", Needs::Nothing, |a| {
+        alone(a, Command::Share(ShareCommand::Status))
+    }),
+    is("transfers", "@me transfers, /transfers", "your running transfers", Needs::Nothing, |a| {
+        alone(a, Command::Transfers)
+    }),
+    is("cancel", "@me cancel ID, /cancel ID", "give a transfer up", Needs::Nothing, |a| {
+        Some(Command::Cancel { id: word(a)? })
+    }),
+    is("trust", "@me trust NAME, /trust NAME", "accept a changed key", Needs::Nothing, |a| {
+        Some(Command::Trust { name: word(a)? })
+    }),
+    is("ignore", "@me ignore NAME, /ignore NAME", "hear no more of somebody", Needs::Nothing, |a| {
+        Some(Command::Ignore { name: word(a)? })
+    }),
+    is("verify", "@me verify NAME, /verify NAME", "a number to compare with somebody by voice", Needs::Nothing, |a| {
+        Some(Command::Verify { name: word(a)? })
+    }),
+    is("setwindowsize", "@me setwindowsize N", "segments in flight in new transfers", Needs::Nothing, |a| {
+        Some(Command::Window(number(a, 1)?))
+    }),
+    is("setmaxuploads", "@me setmaxuploads N", "uploads at once", Needs::Nothing, |a| {
+        Some(Command::MaxUploads(number(a, 0)?))
+    }),
+    is("help", "/help [COMMAND]", "this list", Needs::Nothing, |a| {
+        Some(Command::Help { about: (!a.is_empty()).then(|| a.to_owned()) })
+    }),
+    is("quit", "quit(), !q, exit, @server exit, /quit", "leave", Needs::Nothing, |a| alone(a, Command::Quit)),
+];
+
+/// Shorter words for some commands, after a slash.
+pub(super) const ALIASES: &[(&str, &str)] =
+    &[("rooms", "get_rooms"), ("peers", "get_peers"), ("get", "getfile"), ("exit", "quit"), ("say", "all")];
+
+/// What `@me` answers to.
+pub(super) const OWN: &[&str] = &[
+    "setshare",
+    "clrshare",
+    "setglobalshare",
+    "clrglobalshare",
+    "getsharestatus",
+    "trust",
+    "ignore",
+    "verify",
+    "setwindowsize",
+    "setmaxuploads",
+    "transfers",
+    "cancel",
+];
+
+const fn is(name: &'static str, usage: &'static str, help: &'static str, needs: Needs, parse: Parse) -> Spec {
+    Spec { name, usage, help, needs, parse }
+}
+
+type Parse = fn(&str) -> Option<Command>;

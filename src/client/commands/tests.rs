@@ -1,0 +1,79 @@
+use super::*;
+
+fn tell(to: &str, text: &str) -> Command {
+    Command::Tell { to: to.into(), text: text.into() }
+}
+
+fn get(from: Option<&str>, file: &str) -> Command {
+    Command::GetFile { from: from.map(Into::into), file: file.into() }
+}
+
+fn say_to(room: Option<&str>, text: &str) -> Command {
+    Command::Say { room: room.map(Into::into), text: text.into() }
+}
+
+#[test]
+fn each_form_of_a_command_is_the_same_command() {
+    let same: &[(&[&str], Command)] = &[
+        (&["hello all", "@all hello all", "@all|hello all", "/all hello all"], say_to(None, "hello all")),
+        (&["@#den hi", "@#den|hi"], say_to(Some("den"), "hi")),
+        (&["@bob hi there", "@bob|hi there", "/msg bob hi there", "/msg @bob hi there"], tell("bob", "hi there")),
+        (&["@bob@s2 hi"], tell("bob@s2", "hi")),
+        (
+            &["@bob getfile a b.txt", "@bob|getfile|a b.txt", "/getfile bob a b.txt", "@bob getfile \"a b.txt\""],
+            get(Some("bob"), "a b.txt"),
+        ),
+        (&["@any getfile x", "@any|getfile|x", "/get any x", "/getfile @any 'x'"], get(None, "x")),
+        (&["@all whohas *.iso", "@all|whohas|*.iso", "/whohas *.iso"], Command::WhoHas { pattern: "*.iso".into() }),
+        (&["@server ping", "@server|ping", "/ping"], Command::PingServer),
+        (&["@bob ping", "/ping bob"], Command::Ping { to: "bob".into() }),
+        (&["@server get_rooms", "/rooms", "/get_rooms"], Command::Rooms),
+        (&["@server exit", "quit()", "!q", "exit", "/quit", "/exit"], Command::Quit),
+        (&["@me setmaxuploads 3", "@me|setmaxuploads|3", "/setmaxuploads 3"], Command::MaxUploads(3)),
+        (&["/join #den", "/join den"], Command::Join { room: "den".into() }),
+    ];
+    for (lines, command) in same {
+        for line in *lines {
+            assert_eq!(parse(line).as_ref(), Ok(command), "{line}");
+        }
+    }
+}
+
+#[test]
+fn text_that_looks_like_a_command_stays_text() {
+    assert_eq!(parse("@bob ping me later"), Ok(tell("bob", "ping me later")));
+    assert_eq!(parse("@bob a|b"), Ok(tell("bob", "a|b")));
+    assert_eq!(parse("@bob|hi|there"), Ok(tell("bob", "hi|there")));
+    assert_eq!(parse("//shrug"), Ok(say_to(None, "/shrug")));
+    assert_eq!(parse("@server please help"), Ok(Command::Operator { text: "please help".into() }));
+}
+
+#[test]
+fn empty_and_unknown_lines_are_refused() {
+    for empty in ["", "   ", "@all", "@all|", "@bob", "@bob|  ", "@#den", "@server"] {
+        assert_eq!(parse(empty), Err(ParseError::Empty), "{empty:?}");
+    }
+    for unknown in ["/nonsense", "@me accept 3", "@bob sendfile x"] {
+        assert!(matches!(parse(unknown), Err(ParseError::Unknown(_))), "{unknown}");
+    }
+    for usage in ["@", "@any hello", "@bob getfile", "/create", "/create den --hidden", "@me setwindowsize 0", "/help_"]
+    {
+        assert!(parse(usage).is_err(), "{usage}");
+    }
+    assert_eq!(parse(&"x".repeat(TEXT_MAX + 1)), Err(ParseError::TooLong));
+}
+
+#[test]
+fn each_row_is_reached_by_its_slash() {
+    for spec in TABLE {
+        let line = ["", " x", " 1", " x y"].iter().find_map(|args| parse(&format!("/{}{args}", spec.name)).ok());
+        let found = super::spec(&line.unwrap_or_else(|| panic!("{}", spec.name))).unwrap();
+        assert_eq!(found.name, spec.name);
+    }
+}
+
+#[test]
+fn a_script_line_may_be_an_object() {
+    assert_eq!(read_line(r#"{"cmd":"@all hi","tag":"7"}"#), ("@all hi".into(), Some("7".into())));
+    assert_eq!(read_line("{not json"), ("{not json".into(), None));
+}

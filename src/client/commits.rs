@@ -1,0 +1,69 @@
+//! Our own commits: removals that we are named for, and new keys for our leaf from time to time.
+
+use super::core::Core;
+use super::links::published_commit;
+use super::requests::Purpose;
+use crate::group::Outgoing;
+use crate::wire::frame::{Reply, Request};
+use crate::wire::id::RoomId;
+use rand_core::RngCore;
+use std::time::Duration;
+
+impl Core {
+    pub(super) fn commit_now(&mut self, id: RoomId, epoch: u64) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let ready = conversation.room.epoch() == epoch && conversation.may_commit();
+        if ready && let Ok(out) = conversation.room.commit_pending() {
+            self.send_commit(id, out);
+        }
+    }
+
+    pub(super) fn committed(&mut self, id: RoomId, epoch: u64, reply: &Reply) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        if let Reply::Sequenced { seq, .. } = reply {
+            let news = conversation.committed(epoch, *seq);
+            self.news(id, news);
+        } else {
+            conversation.commit_refused(epoch);
+        }
+    }
+
+    /// New keys for our leaf from time to time, and a renewed name certificate.
+    pub(super) fn renew_leaf(&mut self, id: RoomId) {
+        let (now, next) = (self.now, self.conversations.get(&id).map_or(Duration::MAX, |c| c.renew_at));
+        if now < next {
+            return;
+        }
+        let renewal = self.next_renewal();
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        if conversation.may_commit() {
+            conversation.renew_at = renewal;
+            if let Ok(out) = conversation.room.self_update() {
+                self.send_commit(id, out);
+            }
+        }
+    }
+
+    pub(super) fn next_renewal(&mut self) -> Duration {
+        let spread = u64::from(self.rng.next_u32()) % LEAF_RENEWAL.as_secs();
+        self.now + LEAF_RENEWAL + Duration::from_secs(spread)
+    }
+
+    fn send_commit(&mut self, id: RoomId, out: Outgoing) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let epoch = conversation.room.epoch();
+        conversation.commit = Some((epoch, out.bytes.clone()));
+        let (message, published) = (out.bytes.into(), published_commit(out.published));
+        let request = Request::Commit { room: id, lease: None, message, published, door: None };
+        self.request(request, Purpose::Commit(id, epoch));
+    }
+
+    pub(super) fn rooms_timeout(&self) -> Option<Duration> {
+        self.link.as_ref()?;
+        let able = self.conversations.values().filter(|c| c.may_commit());
+        able.map(|c| c.renew_at).min().filter(|at| *at != Duration::MAX)
+    }
+}
+
+/// A member's leaf gets new keys after this time, or up to twice as much.
+const LEAF_RENEWAL: Duration = Duration::from_secs(12 * 3600);

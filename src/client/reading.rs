@@ -1,0 +1,112 @@
+//! The rows of a conversation's log: placed, chained, opened, judged; what they mean comes out as [`News`].
+
+use super::conversation::{Conversation, News, kind_of};
+use super::history::{Flaw, Place};
+use crate::group::{By, CertCheck, Change, Integrity, ReceiveError, Received, Sealer};
+use crate::wire::log::{Row, RowKind};
+use crate::wire::payload::Envelope;
+
+impl Conversation {
+    /// One row of the log, pushed or fetched. `certs` judges newcomers.
+    pub fn row(&mut self, row: &Row, certs: &CertCheck) -> Vec<News> {
+        match self.history.place(row.seq) {
+            Place::Past => return vec![News::Integrity { kind: "replay", peer: None }],
+            Place::Beyond => return self.hole(),
+            Place::Next => self.history.append(row.seq, row.kind, &row.bytes),
+        }
+        if let Some(news) = self.before_join(row) {
+            return news;
+        }
+        if self.held || self.rejoining {
+            return Vec::new();
+        }
+        if row.kind == RowKind::Message {
+            if let Some(id) = self.outbox.with_bytes(&row.bytes) {
+                self.history.remember_own(&row.bytes);
+                return self.delivered(&id).into_iter().collect();
+            }
+            if self.history.is_own(&row.bytes) {
+                let replayed = !self.syncing;
+                return if replayed { vec![News::Integrity { kind: "replay", peer: None }] } else { Vec::new() };
+            }
+        }
+        match self.room.receive(&row.bytes, certs) {
+            Ok(received) => self.received(row, received),
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    /// Rows up to our own join: of others' words before it we have no keys.
+    fn before_join(&mut self, row: &Row) -> Option<Vec<News>> {
+        let (at, commit) = self.joined_at.as_ref()?;
+        if row.seq < *at {
+            return Some(Vec::new());
+        }
+        let ours = row.seq == *at && *commit == *row.bytes;
+        self.joined_at = None;
+        Some(if ours { Vec::new() } else { vec![News::Integrity { kind: "diverged", peer: None }] })
+    }
+
+    fn received(&mut self, row: &Row, received: Received) -> Vec<News> {
+        match received {
+            Received::Application { sender, payload } => self.said(row.seq, sender, &payload),
+            Received::Own => vec![News::Integrity { kind: "forged_sender", peer: None }],
+            Received::Proposal { member, .. } => {
+                self.reasons.extend(row.reason.map(|reason| (member.key, reason)));
+                Vec::new()
+            }
+            Received::Commit(change) => {
+                self.commit = None;
+                self.changed(*change)
+            }
+        }
+    }
+
+    fn said(&mut self, seq: u64, sender: Sealer, payload: &[u8]) -> Vec<News> {
+        let Ok(envelope) = Envelope::from_bytes(payload) else {
+            return vec![News::Integrity { kind: "malformed", peer: Some(sender.name) }];
+        };
+        let mut news = Vec::new();
+        let flaws = self.history.check(seq, &sender.key, &envelope);
+        let shown = !flaws.contains(&Flaw::Late);
+        news.extend(flaws.iter().map(|f| News::Integrity { kind: f.as_str(), peer: Some(sender.name.clone()) }));
+        if shown {
+            news.push(News::Said { sender, envelope: Box::new(envelope) });
+        }
+        news
+    }
+
+    pub(super) fn changed(&mut self, change: Change) -> Vec<News> {
+        let mut gone: Vec<_> = change.left.iter().map(|m| (m.clone(), "left")).collect();
+        for removed in &change.removed {
+            let told = self.reasons.get(&removed.member.key).map(|r| r.as_str());
+            // A departure that another commit overtook is proposed anew by the server, which gives no reason then.
+            let reason = if removed.by == By::Committer { "kicked" } else { told.unwrap_or("left") };
+            gone.push((removed.member.clone(), reason));
+        }
+        self.reasons.clear();
+        gone.iter().for_each(|(member, _)| self.history.forget(&member.key));
+        if change.joined {
+            self.history.expect(&change.committer.key);
+        }
+        if self.room.is_active() {
+            return vec![News::Changed { change: Box::new(change), gone }];
+        }
+        // Replaced by another device or process with our key, or removed.
+        let own = gone.iter().find(|(member, _)| self.room.own().is_none_or(|me| me.key == member.key));
+        vec![News::Out { reason: own.map_or("replaced", |(_, reason)| reason) }]
+    }
+
+    fn refused(&mut self, error: &ReceiveError) -> Vec<News> {
+        let kind = match error {
+            ReceiveError::Repeated => "replay",
+            // A row of the log stands in the epoch in which it was logged.
+            ReceiveError::WrongEpoch { message, ours } if message < ours => "replay",
+            ReceiveError::WrongEpoch { .. } => "diverged",
+            ReceiveError::Gone => return Vec::new(),
+            error => error.integrity().map_or("malformed", kind_of),
+        };
+        self.held |= kind == Integrity::UnauthorisedCommit.as_str();
+        vec![News::Integrity { kind, peer: None }]
+    }
+}
