@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const WAIT: Duration = Duration::from_secs(30);
 
-/// Two namespaces joined by a veth pair: `a` has 10.99.7.1 and fd99:7::1, `b` has .2 and ::2. Removed when dropped.
+/// Two namespaces joined by a veth pair: `a` has 10.99.7.1 or fd99:7::1, `b` has .2 or ::2. Removed when dropped.
 struct Networks {
     a: String,
     b: String,
@@ -26,8 +26,10 @@ impl Networks {
             vec!["link", "add", &va, "netns", a, "type", "veth", "peer", "name", &vb, "netns", b],
         ];
         for (ns, link, v4, v6) in [(a, &va, "10.99.7.1/24", "fd99:7::1/64"), (b, &vb, "10.99.7.2/24", "fd99:7::2/64")] {
-            steps.push(vec!["-n", ns, "addr", "add", v4, "dev", link]);
-            steps.push(vec!["-n", ns, "addr", "add", v6, "dev", link, "nodad"]);
+            // One family each, so that the files too must go by it.
+            let address = if tag == "4" { vec![v4] } else { vec![v6, "nodad"] };
+            let (cidr, more) = (address[0], &address[1..]);
+            steps.push([&["-n", ns, "addr", "add", cidr, "dev", link], more].concat());
             steps.push(vec!["-n", ns, "link", "set", link, "up"]);
             steps.push(vec!["-n", ns, "link", "set", "lo", "up"]);
         }
@@ -97,6 +99,8 @@ fn across(tag: &str, listen: &str) {
     bob.say("@alice getfile data.bin").unwrap();
     let done = bob.wait_event("transfer_done", WAIT, |_| true).unwrap();
     assert_eq!(std::fs::read(field(&done, "path")).unwrap(), content);
+    let by_family = if tag == "4" { "10.99.7." } else { "[fd99:7::" };
+    assert!(field(&done, "route").starts_with(by_family), "{done}");
 }
 
 #[test]
