@@ -29,6 +29,8 @@ pub(super) struct Conversation {
     pub held: bool,
     /// A new join is under way, after a gap in the log.
     pub rejoining: bool,
+    /// New joins because we could not follow the log.
+    pub mends: Mends,
     /// Our own commit, on its way out of this epoch.
     pub commit: Option<(u64, Vec<u8>)>,
     /// We wait for an epoch after this one.
@@ -80,6 +82,26 @@ pub(super) enum News {
     Integrity { kind: &'static str, peer: Option<FullName> },
     /// Rows are missing: ask for them.
     Resync,
+    /// The room went where we cannot follow: only a new join helps.
+    Lost,
+}
+
+/// How often we joined anew because we could not follow; a server or a member that makes us do it again and again gets us held.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Mends {
+    count: u32,
+    since: Duration,
+}
+
+impl Mends {
+    /// Whether once more is still all right.
+    pub fn once_more(&mut self, now: Duration) -> bool {
+        if now.saturating_sub(self.since) >= MENDS_WINDOW {
+            *self = Self { count: 0, since: now };
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= MENDS
+    }
 }
 
 impl Conversation {
@@ -95,6 +117,7 @@ impl Conversation {
             held: false,
             founding: false,
             rejoining: false,
+            mends: Mends::default(),
             commit: None,
             stale: None,
             leaving: None,
@@ -244,6 +267,9 @@ impl Conversation {
 
     /// One row of the log, pushed or fetched. `certs` judges newcomers.
     pub fn row(&mut self, row: &Row, certs: &CertCheck) -> Vec<News> {
+        if self.rejoining {
+            return Vec::new();
+        }
         match self.history.place(row.seq) {
             Place::Past => return vec![News::Integrity { kind: "replay", peer: None }],
             Place::Beyond => return self.hole(),
@@ -252,7 +278,7 @@ impl Conversation {
         if let Some(news) = self.before_join(row) {
             return news;
         }
-        if self.held || self.rejoining {
+        if self.held {
             return Vec::new();
         }
         if row.kind == RowKind::Message {
@@ -267,7 +293,7 @@ impl Conversation {
         }
         match self.room.receive(&row.bytes, certs) {
             Ok(received) => self.received(row, received),
-            Err(error) => self.refused(&error),
+            Err(error) => self.refused(row.kind, &error),
         }
     }
 
@@ -332,7 +358,7 @@ impl Conversation {
         vec![News::Out { reason: own.map_or("replaced", |(_, reason)| reason) }]
     }
 
-    fn refused(&mut self, error: &ReceiveError) -> Vec<News> {
+    fn refused(&mut self, row: RowKind, error: &ReceiveError) -> Vec<News> {
         let kind = match error {
             ReceiveError::Repeated => "replay",
             // A row of the log stands in the epoch in which it was logged.
@@ -341,8 +367,21 @@ impl Conversation {
             ReceiveError::Gone => return Vec::new(),
             error => error.integrity().map_or("malformed", kind_of),
         };
-        self.held |= kind == Integrity::UnauthorisedCommit.as_str();
-        vec![News::Integrity { kind, peer: None }]
+        self.held |= matches!(error, ReceiveError::Refused(_)) && kind == Integrity::UnauthorisedCommit.as_str();
+        let mut news = vec![News::Integrity { kind, peer: None }];
+        if cannot_follow(row, error) {
+            news.push(News::Lost);
+        }
+        news
+    }
+}
+
+/// The others may be in an epoch that we have no way into: the server checks of a commit only what it has keys for.
+fn cannot_follow(row: RowKind, error: &ReceiveError) -> bool {
+    match error {
+        ReceiveError::WrongEpoch { message, ours } => message > ours,
+        ReceiveError::BadCommit(_) | ReceiveError::Forged(_) | ReceiveError::Mls(_) => row == RowKind::Commit,
+        _ => false,
     }
 }
 
@@ -354,3 +393,7 @@ pub(super) const fn kind_of(integrity: Integrity) -> &'static str {
         other => other.as_str(),
     }
 }
+
+/// New joins in [`MENDS_WINDOW`] before a room is held instead.
+const MENDS: u32 = 8;
+const MENDS_WINDOW: Duration = Duration::from_secs(600);

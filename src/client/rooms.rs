@@ -4,6 +4,7 @@ use super::conversation::{Conversation, Kind, News};
 use super::core::Core;
 use super::dispatch::no_room;
 use super::event::{Event, RoomRow};
+use super::history::Place;
 use super::links::published_commit;
 use super::outbox::Item;
 use super::problem::{FAILED, NO_LINK, Problem, REFUSED, UNVERIFIED};
@@ -167,14 +168,48 @@ impl Core {
     fn log_page(&mut self, id: RoomId, reply: Reply) {
         match reply {
             Reply::Log { rows, live } => {
-                let empty = rows.is_empty();
-                rows.iter().for_each(|row| self.row(id, row));
-                if live || empty { self.synced(id) } else { self.resync(id) }
+                self.page(id, &rows);
+                let rejoining = self.conversations.get(&id).is_none_or(|c| c.rejoining);
+                match live || rows.is_empty() {
+                    _ if rejoining => {}
+                    true => self.synced(id),
+                    false => self.resync(id),
+                }
             }
             Reply::Refused(refusal) => self.no_log(id, &refusal),
             _ => {}
         }
         self.resync_next();
+    }
+
+    /// Rows that were asked for. Asking again for one that is left out would go on for ever.
+    fn page(&mut self, id: RoomId, rows: &[Row]) {
+        for row in rows {
+            let Some(conversation) = self.conversations.get(&id) else { return };
+            if conversation.history.place(row.seq) == Place::Beyond {
+                self.integrity(None, conversation.title(), "gap", None);
+                return self.mend(id);
+            }
+            self.row(id, row);
+        }
+    }
+
+    /// A conversation whose log we cannot follow: a room is joined anew from what was published, a direct one begins anew.
+    fn mend(&mut self, id: RoomId) {
+        let now = self.now;
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        if !conversation.is_room() {
+            self.request(Request::NoState { room: id }, Purpose::Forget);
+            return self.close_direct(&id);
+        }
+        if conversation.rejoining || conversation.left {
+            return;
+        }
+        if conversation.mends.once_more(now) {
+            self.rejoin(id);
+        } else {
+            conversation.held = true;
+        }
     }
 
     fn synced(&mut self, id: RoomId) {
@@ -303,6 +338,7 @@ impl Core {
                     self.integrity(None, room, kind, peer.map(|p| p.to_string()));
                 }
                 News::Resync => self.resync(id),
+                News::Lost => self.mend(id),
             }
         }
     }
