@@ -1,15 +1,7 @@
 //! A server that lies: each act ends in a named event, and nothing forged is shown.
 
+use crate::ghost::{ghost_commit, own_room};
 use crate::world::{Mangler, World, full, line, password, server_identity};
-use openmls::prelude::tls_codec::DeserializeBytes;
-use openmls::prelude::{
-    BasicCredential, Capabilities, Ciphersuite, CredentialType, CredentialWithKey, ExtensionType, LeafNodeParameters,
-    MlsGroup, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProposalType,
-    RatchetTreeIn,
-};
-use openmls_traits::OpenMlsProvider;
-use openmls_traits::signatures::{Signer, SignerError};
-use openmls_traits::types::SignatureScheme;
 use secchat::client::effects::{Input, Start};
 use secchat::client::event::Event;
 use secchat::crypto::identity::Identity;
@@ -153,7 +145,7 @@ fn a_ghost_without_the_secret_does_not_get_in() {
     let mut world = World::den(&["alice", "bob"]);
     let (carol, published) = capture_state(&mut world);
     let (room, epoch_state) = published;
-    let ghost = ghost_commit(&epoch_state);
+    let ghost = ghost_commit(&server_identity(), &epoch_state);
     world.mangler = Box::new(|_, frame| vec![frame]);
     // The present epoch is the one after carol's join; the ghost's commit is for the one that she was given.
     world.cut(carol);
@@ -220,64 +212,6 @@ fn inject_before_join(world: &mut World, room: RoomId, row: Row) {
     world.run();
 }
 
-struct GhostSigner(ed25519_dalek::SigningKey);
-
-impl Signer for GhostSigner {
-    fn sign(&self, payload: &[u8]) -> Result<Vec<u8>, SignerError> {
-        Ok(ed25519_dalek::Signer::sign(&self.0, payload).to_bytes().to_vec())
-    }
-
-    fn signature_scheme(&self) -> SignatureScheme {
-        SignatureScheme::ED25519
-    }
-}
-
-/// An external commit by somebody whom the server has certified, made without the room's secret.
-fn ghost_commit(published: &Published) -> Vec<u8> {
-    let identity = Identity::from_seed(&[66; 32]);
-    let cert = NameCert::issue(&server_identity(), full("ghost"), identity.public(), u64::MAX);
-    let provider = openmls_rust_crypto::OpenMlsRustCrypto::default();
-    let signer = GhostSigner(ed25519_dalek::SigningKey::from_bytes(&[66; 32]));
-    let message = MlsMessageIn::tls_deserialize_exact_bytes(&published.group_info).unwrap();
-    let MlsMessageBodyIn::GroupInfo(info) = message.extract() else { panic!() };
-    let tree = RatchetTreeIn::tls_deserialize_exact_bytes(&published.tree).unwrap();
-    let config = MlsGroupJoinConfig::builder()
-        .wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
-        .use_ratchet_tree_extension(false)
-        .build();
-    let suite = Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519;
-    let capabilities = Capabilities::new(
-        None,
-        Some(&[suite]),
-        Some(&[ExtensionType::Unknown(POLICY_EXTENSION), ExtensionType::LastResort]),
-        Some(&[ProposalType::SelfRemove]),
-        Some(&[CredentialType::Basic]),
-    );
-    let credential = CredentialWithKey {
-        credential: BasicCredential::new(cert.to_bytes()).into(),
-        signature_key: cert.key().as_bytes().as_slice().into(),
-    };
-    let leaf = LeafNodeParameters::builder()
-        .with_capabilities(capabilities)
-        .with_credential_with_key(credential.clone())
-        .build();
-    let (_, bundle) = MlsGroup::external_commit_builder()
-        .with_ratchet_tree(tree)
-        .with_config(config)
-        .with_aad(vec![0; 64])
-        .skip_lifetime_validation()
-        .build_group(&provider, info, credential)
-        .unwrap()
-        .leaf_node_parameters(leaf)
-        .load_psks(provider.storage())
-        .unwrap()
-        .build(provider.rand(), provider.crypto(), &signer, |_| true)
-        .unwrap()
-        .finalize(&provider)
-        .unwrap();
-    bundle.into_commit().to_bytes().unwrap()
-}
-
 #[test]
 fn a_room_of_the_servers_own_is_not_entered() {
     let mut world = World::den(&["alice", "bob"]);
@@ -287,32 +221,13 @@ fn a_room_of_the_servers_own_is_not_entered() {
         if client == victim
             && let ToClient::Reply { body: Reply::Entered { published, .. }, .. } = &mut frame
         {
-            *published = own_room(published);
+            *published = own_room(&server_identity(), published);
         }
         vec![frame]
     });
     world.start(victim, Start::Join { room: "den".into(), password: Some(password()) });
     let c = &world.clients[victim];
     assert_eq!((c.integrity(), c.exit), (vec!["bad_state".to_owned()], Some(7)), "{:?}", c.events);
-}
-
-/// A private room of that id and label, made by somebody who guessed a password of their own.
-fn own_room(real: &Published) -> Published {
-    let identity = Identity::from_seed(&[66; 32]);
-    let cert = NameCert::issue(&server_identity(), full("mallory"), identity.public(), u64::MAX);
-    let join = Identity::from_seed(&[67; 32]);
-    let policy = Policy::new(RoomKind::Private, "den".into(), identity.public(), Some(join.public()));
-    let me = Member { identity, cert };
-    let message = MlsMessageIn::tls_deserialize_exact_bytes(&real.group_info).unwrap();
-    let MlsMessageBodyIn::GroupInfo(info) = message.extract() else { panic!() };
-    let id: [u8; 16] = info.group_id().as_slice().try_into().unwrap();
-    let (_, grant) = Room::create(&me, server_identity().public(), id, policy, Some(join)).unwrap();
-    Published {
-        epoch: 0,
-        group_info: grant.group_info.into(),
-        tree: grant.tree.into(),
-        vouch: grant.vouch.map(Into::into),
-    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use secchat::server::reload::CertificateFiles;
 use secchat::server::run::{Server, ServerConfig};
 use secchat::server::{Config, Core, Input, Output, SessionId};
 use secchat::store::ServerStore;
-use secchat::wire::frame::{Push, ToClient, ToServer};
+use secchat::wire::frame::{Push, Reply, ToClient, ToServer};
 use secchat::wire::id::RoomId;
 use secchat::wire::invite::{Host, Invite};
 use secchat::wire::log::{Row, RowKind};
@@ -32,6 +32,8 @@ pub struct Lies {
     pub heard: Box<dyn FnMut(&str, ToServer) -> ToServer + Send>,
     /// A frame to a client may become none, another, or several.
     pub told: Box<dyn FnMut(&str, ToClient) -> Vec<ToClient> + Send>,
+    /// The last row that was pushed to anybody or that a sender was told of, and the room of the last that was pushed.
+    pub last: (Option<RoomId>, u64),
     /// Told as soon as the server's task looks, out of the blue.
     pub invented: Vec<(String, ToClient)>,
 }
@@ -52,7 +54,13 @@ impl Liar {
     fn lie(&mut self, output: Output) -> Vec<Output> {
         let Output::Send { session, frame } = output else { return vec![output] };
         let frame = ToClient::from_bytes(&frame, FRAME_MAX).unwrap();
-        let told = (self.lies.lock().unwrap().told)(self.name(session), frame);
+        let mut lies = self.lies.lock().unwrap();
+        match &frame {
+            ToClient::Push(Push::Row { room, row }) => lies.last = (Some(*room), lies.last.1.max(row.seq)),
+            ToClient::Reply { body: Reply::Sequenced { seq, .. }, .. } => lies.last.1 = lies.last.1.max(*seq),
+            _ => {}
+        }
+        let told = (lies.told)(self.name(session), frame);
         told.iter().map(|frame| Output::Send { session, frame: frame.to_bytes().into() }).collect()
     }
 
@@ -140,6 +148,7 @@ impl Stage {
         let lies = Arc::new(Mutex::new(Lies {
             heard: Box::new(|_, frame| frame),
             told: Box::new(|_, frame| vec![frame]),
+            last: (None, 0),
             invented: Vec::new(),
         }));
         let liar = Liar { core, lies: lies.clone(), names: HashMap::new(), waiting: Vec::new(), now: Duration::ZERO };
@@ -194,8 +203,17 @@ impl Stage {
         self.lies.lock().unwrap().heard = Box::new(heard);
     }
 
-    pub fn invent(&self, name: &str, room: RoomId, row: Row) {
-        self.lies.lock().unwrap().invented.push((name.to_owned(), ToClient::Push(Push::Row { room, row })));
+    /// Pushes a row that the log does not have under the number that comes next.
+    pub fn invent(&self, name: &str, kind: RowKind, bytes: &[u8]) {
+        let seq = self.lies.lock().unwrap().last.1 + 1;
+        self.invent_at(name, seq, kind, bytes);
+    }
+
+    pub fn invent_at(&self, name: &str, seq: u64, kind: RowKind, bytes: &[u8]) {
+        let row = Row { seq, time_ms: 0, kind, bytes: bytes.to_vec().into(), reason: None };
+        let mut lies = self.lies.lock().unwrap();
+        let room = lies.last.0.unwrap();
+        lies.invented.push((name.to_owned(), ToClient::Push(Push::Row { room, row })));
     }
 
     /// Lies about the messages that are pushed to alice.
