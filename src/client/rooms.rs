@@ -150,7 +150,7 @@ impl Core {
 
     /// Fetches the rows after the last one; a few conversations at a time.
     pub(super) fn resync(&mut self, id: RoomId) {
-        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let Some(conversation) = self.conversations.get_mut(&id).filter(|c| !c.rejoining) else { return };
         conversation.syncing = true;
         if self.requests.logs() < LOGS_AT_ONCE && !self.requests.has_log(&id) {
             let after = conversation.history.last().0;
@@ -168,12 +168,11 @@ impl Core {
     fn log_page(&mut self, id: RoomId, reply: Reply) {
         match reply {
             Reply::Log { rows, live } => {
-                self.page(id, &rows);
-                let rejoining = self.conversations.get(&id).is_none_or(|c| c.rejoining);
-                match live || rows.is_empty() {
-                    _ if rejoining => {}
-                    true => self.synced(id),
-                    false => self.resync(id),
+                let end = live || rows.is_empty();
+                match self.page(id, &rows, end) {
+                    false => self.mend(id),
+                    true if end => self.synced(id),
+                    true => self.resync(id),
                 }
             }
             Reply::Refused(refusal) => self.no_log(id, &refusal),
@@ -182,16 +181,18 @@ impl Core {
         self.resync_next();
     }
 
-    /// Rows that were asked for. Asking again for one that is left out would go on for ever.
-    fn page(&mut self, id: RoomId, rows: &[Row]) {
+    /// Rows that were asked for. Whether they bring us on; to ask again for what is left out would go on for ever.
+    fn page(&mut self, id: RoomId, rows: &[Row], end: bool) -> bool {
+        let Some(before) = self.conversations.get(&id).map(|c| c.history.last().0) else { return true };
         for row in rows {
-            let Some(conversation) = self.conversations.get(&id) else { return };
+            let Some(conversation) = self.conversations.get(&id).filter(|c| !c.rejoining) else { return true };
             if conversation.history.place(row.seq) == Place::Beyond {
                 self.integrity(None, conversation.title(), "gap", None);
-                return self.mend(id);
+                return false;
             }
             self.row(id, row);
         }
+        end || self.conversations.get(&id).is_some_and(|c| c.history.last().0 > before)
     }
 
     /// A conversation whose log we cannot follow: a room is joined anew from what was published, a direct one begins anew.
@@ -209,6 +210,7 @@ impl Core {
             self.rejoin(id);
         } else {
             conversation.held = true;
+            conversation.syncing = false;
         }
     }
 

@@ -1,16 +1,12 @@
 //! A server that lies: each act ends in a named event, and nothing forged is shown.
 
 use crate::ghost::{ghost_commit, own_room};
-use crate::world::{Mangler, World, full, line, password, server_identity};
+use crate::world::{Mangler, World, line, password, server_identity};
 use secchat::client::effects::{Input, Start};
 use secchat::client::event::Event;
-use secchat::crypto::identity::Identity;
-use secchat::group::{Member, Room};
-use secchat::wire::cert::NameCert;
 use secchat::wire::frame::{Code, Published, Push, Reply, ToClient};
 use secchat::wire::id::{Id, RoomId};
 use secchat::wire::log::{Row, RowKind};
-use secchat::wire::policy::{POLICY_EXTENSION, Policy, RoomKind};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -113,6 +109,36 @@ fn a_hole_in_the_numbers_is_fetched_and_told() {
     let heard: Vec<_> = world.clients[0].heard().into_iter().map(|(_, text)| text).collect();
     assert_eq!(heard, ["one", "two", "three"]);
     assert_eq!(world.clients[0].integrity(), ["gap"]);
+}
+
+#[test]
+fn a_log_that_never_comes_to_its_end_is_not_asked_for_ever() {
+    for old_rows in [false, true] {
+        let mut world = World::den(&["alice", "bob"]);
+        let mut last: Option<Row> = None;
+        world.mangler = Box::new(move |client, mut frame| {
+            match &mut frame {
+                ToClient::Push(Push::Row { row, .. }) if client == ALICE && last.take().is_none() => {
+                    last = Some(row.clone());
+                    return Vec::new();
+                }
+                ToClient::Reply { body: Reply::Log { rows, live }, .. } if client == ALICE => {
+                    rows.iter_mut().for_each(|row| row.seq = if old_rows { 1 } else { row.seq + 1 });
+                    *live = false;
+                }
+                _ => {}
+            }
+            vec![frame]
+        });
+        for _ in 0..8 {
+            talk(&mut world, &["one", "two"]);
+            assert!(matches!(world.clients[0].last(), Some(Event::Joined { .. })), "{:?}", world.clients[0].events);
+        }
+        talk(&mut world, &["one", "two"]);
+        world.say(0, "is this still a room?");
+        assert_eq!(world.clients[0].errors(), ["held"], "{:?}", world.clients[0].events);
+        assert!(world.clients[0].heard().is_empty());
+    }
 }
 
 #[test]
