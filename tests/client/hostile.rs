@@ -9,6 +9,7 @@ use secchat::wire::id::{Id, RoomId};
 use secchat::wire::log::{Row, RowKind};
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 const ALICE: usize = 0;
 
@@ -139,6 +140,28 @@ fn a_log_that_never_comes_to_its_end_is_not_asked_for_ever() {
         assert_eq!(world.clients[0].errors(), ["held"], "{:?}", world.clients[0].events);
         assert!(world.clients[0].heard().is_empty());
     }
+}
+
+#[test]
+fn a_direct_conversation_that_cannot_be_followed_begins_anew() {
+    let mut world = World::of(&["alice", "bob"]);
+    world.say(0, "@bob hi");
+    let mut broken = false;
+    world.mangler = rows_to_alice(move |_, mut row| {
+        if row.kind == RowKind::Commit && !std::mem::replace(&mut broken, true) {
+            let mut bytes = row.bytes.to_vec();
+            *bytes.last_mut().unwrap() ^= 1;
+            row.bytes = bytes.into();
+        }
+        vec![row]
+    });
+    // Long enough for leaves to be renewed.
+    world.pass(Duration::from_secs(30 * 3600));
+    world.say(1, "@alice still there?");
+    world.say(0, "@bob yes");
+    assert_eq!(world.clients[0].integrity(), ["forged_sender"]);
+    assert_eq!(world.clients[0].told(), [line("bob", "still there?")]);
+    assert_eq!(world.clients[1].told(), [line("alice", "hi"), line("alice", "yes")]);
 }
 
 #[test]

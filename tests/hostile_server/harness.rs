@@ -26,12 +26,15 @@ use tokio::sync::mpsc;
 
 pub const WAIT: Duration = Duration::from_secs(30);
 
+type Hear = Box<dyn FnMut(&str, ToServer) -> ToServer + Send>;
+type Tell = Box<dyn FnMut(&str, ToClient) -> Vec<ToClient> + Send>;
+
 /// What the server lies. Clients go by the name that they logged in with.
 pub struct Lies {
     /// A frame of a client may become another.
-    pub heard: Box<dyn FnMut(&str, ToServer) -> ToServer + Send>,
+    pub heard: Hear,
     /// A frame to a client may become none, another, or several.
-    pub told: Box<dyn FnMut(&str, ToClient) -> Vec<ToClient> + Send>,
+    pub told: Tell,
     /// The last row that was pushed to anybody or that a sender was told of, and the room of the last that was pushed.
     pub last: (Option<RoomId>, u64),
     /// Told as soon as the server's task looks, out of the blue.
@@ -94,12 +97,11 @@ impl Engine for Liar {
         while self.waiting.is_empty() {
             self.waiting = match self.core.poll_output() {
                 Some(output) => self.lie(output),
-                None => self.invent(),
+                None => match self.invent() {
+                    nothing if nothing.is_empty() => return None,
+                    invented => invented,
+                },
             };
-            if self.waiting.is_empty() && self.lies.lock().unwrap().invented.is_empty() {
-                let next = self.core.poll_output()?;
-                self.waiting = self.lie(next);
-            }
         }
         Some(self.waiting.remove(0))
     }
