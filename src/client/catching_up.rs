@@ -3,10 +3,12 @@
 use super::conversation::Conversation;
 use super::core::Core;
 use super::event::Event;
+use super::history::Place;
 use super::problem::Problem;
 use super::requests::Purpose;
 use crate::wire::frame::{Code, Refusal, Reply, Request};
 use crate::wire::id::RoomId;
+use crate::wire::log::Row;
 
 impl Core {
     /// The link stands again: what was missed is fetched before anything is sent.
@@ -17,7 +19,7 @@ impl Core {
 
     /// Fetches the rows after the last one; a few conversations at a time.
     pub(super) fn resync(&mut self, id: RoomId) {
-        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let Some(conversation) = self.conversations.get_mut(&id).filter(|c| !c.rejoining) else { return };
         conversation.syncing = true;
         if self.requests.logs() < LOGS_AT_ONCE && !self.requests.has_log(&id) {
             let after = conversation.history.last().0;
@@ -35,14 +37,50 @@ impl Core {
     pub(super) fn log_page(&mut self, id: RoomId, reply: Reply) {
         match reply {
             Reply::Log { rows, live } => {
-                let empty = rows.is_empty();
-                rows.iter().for_each(|row| self.row(id, row));
-                if live || empty { self.synced(id) } else { self.resync(id) }
+                let end = live || rows.is_empty();
+                match self.page(id, &rows, end) {
+                    false => self.mend(id),
+                    true if end => self.synced(id),
+                    true => self.resync(id),
+                }
             }
             Reply::Refused(refusal) => self.no_log(id, &refusal),
             _ => {}
         }
         self.resync_next();
+    }
+
+    /// Rows that were asked for. Whether they bring us on; to ask again for what is left out would go on for ever.
+    fn page(&mut self, id: RoomId, rows: &[Row], end: bool) -> bool {
+        let Some(before) = self.conversations.get(&id).map(|c| c.history.last().0) else { return true };
+        for row in rows {
+            let Some(conversation) = self.conversations.get(&id).filter(|c| !c.rejoining) else { return true };
+            if conversation.history.place(row.seq) == Place::Beyond {
+                self.integrity(None, conversation.title(), "gap", None);
+                return false;
+            }
+            self.row(id, row);
+        }
+        end || self.conversations.get(&id).is_some_and(|c| c.history.last().0 > before)
+    }
+
+    /// A conversation whose log we cannot follow: a room is joined anew from what was published, a direct one begins anew.
+    pub(super) fn mend(&mut self, id: RoomId) {
+        let now = self.now;
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        if !conversation.is_room() {
+            self.request(Request::NoState { room: id }, Purpose::Forget);
+            return self.close_direct(&id);
+        }
+        if conversation.rejoining || conversation.left {
+            return;
+        }
+        if conversation.mends.once_more(now) {
+            self.rejoin(id);
+        } else {
+            conversation.held = true;
+            conversation.syncing = false;
+        }
     }
 
     fn synced(&mut self, id: RoomId) {

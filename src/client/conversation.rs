@@ -29,6 +29,8 @@ pub(super) struct Conversation {
     pub held: bool,
     /// A new join is under way, after a gap in the log.
     pub rejoining: bool,
+    /// New joins because we could not follow the log.
+    pub mends: Mends,
     /// Our own commit, on its way out of this epoch.
     pub commit: Option<(u64, Vec<u8>)>,
     /// We wait for an epoch after this one.
@@ -80,6 +82,26 @@ pub(super) enum News {
     Integrity { kind: &'static str, peer: Option<FullName> },
     /// Rows are missing: ask for them.
     Resync,
+    /// The room went where we cannot follow: only a new join helps.
+    Lost,
+}
+
+/// How often we joined anew because we could not follow; a server or a member that makes us do it again and again gets us held.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Mends {
+    count: u32,
+    since: Duration,
+}
+
+impl Mends {
+    /// Whether once more is still all right.
+    pub fn once_more(&mut self, now: Duration) -> bool {
+        if now.saturating_sub(self.since) >= MENDS_WINDOW {
+            *self = Self { count: 0, since: now };
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= MENDS
+    }
 }
 
 impl Conversation {
@@ -95,6 +117,7 @@ impl Conversation {
             held: false,
             founding: false,
             rejoining: false,
+            mends: Mends::default(),
             commit: None,
             stale: None,
             leaving: None,
@@ -251,3 +274,7 @@ pub(super) const fn kind_of(integrity: Integrity) -> &'static str {
         other => other.as_str(),
     }
 }
+
+/// New joins in [`MENDS_WINDOW`] before a room is held instead.
+const MENDS: u32 = 8;
+const MENDS_WINDOW: Duration = Duration::from_secs(600);

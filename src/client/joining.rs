@@ -250,6 +250,7 @@ impl Core {
                 let _ = conversation.outbox.push(item);
             }
             conversation.leaving = old.leaving;
+            conversation.mends = old.mends;
         }
         self.conversations.insert(id, conversation);
         if entry.ticket.is_some() || self.current.is_none() {

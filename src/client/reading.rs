@@ -9,6 +9,9 @@ use crate::wire::payload::Envelope;
 impl Conversation {
     /// One row of the log, pushed or fetched. `certs` judges newcomers.
     pub fn row(&mut self, row: &Row, certs: &CertCheck) -> Vec<News> {
+        if self.rejoining {
+            return Vec::new();
+        }
         match self.history.place(row.seq) {
             Place::Past => return vec![News::Integrity { kind: "replay", peer: None }],
             Place::Beyond => return self.hole(),
@@ -17,7 +20,7 @@ impl Conversation {
         if let Some(news) = self.before_join(row) {
             return news;
         }
-        if self.held || self.rejoining {
+        if self.held {
             return Vec::new();
         }
         if row.kind == RowKind::Message {
@@ -32,7 +35,7 @@ impl Conversation {
         }
         match self.room.receive(&row.bytes, certs) {
             Ok(received) => self.received(row, received),
-            Err(error) => self.refused(&error),
+            Err(error) => self.refused(row.kind, &error),
         }
     }
 
@@ -97,7 +100,7 @@ impl Conversation {
         vec![News::Out { reason: own.map_or("replaced", |(_, reason)| reason) }]
     }
 
-    fn refused(&mut self, error: &ReceiveError) -> Vec<News> {
+    fn refused(&mut self, row: RowKind, error: &ReceiveError) -> Vec<News> {
         let kind = match error {
             ReceiveError::Repeated => "replay",
             // A row of the log stands in the epoch in which it was logged.
@@ -106,7 +109,20 @@ impl Conversation {
             ReceiveError::Gone => return Vec::new(),
             error => error.integrity().map_or("malformed", kind_of),
         };
-        self.held |= kind == Integrity::UnauthorisedCommit.as_str();
-        vec![News::Integrity { kind, peer: None }]
+        self.held |= matches!(error, ReceiveError::Refused(_)) && kind == Integrity::UnauthorisedCommit.as_str();
+        let mut news = vec![News::Integrity { kind, peer: None }];
+        if cannot_follow(row, error) {
+            news.push(News::Lost);
+        }
+        news
+    }
+}
+
+/// The others may be in an epoch that we have no way into: the server checks of a commit only what it has keys for.
+fn cannot_follow(row: RowKind, error: &ReceiveError) -> bool {
+    match error {
+        ReceiveError::WrongEpoch { message, ours } => message > ours,
+        ReceiveError::BadCommit(_) | ReceiveError::Forged(_) | ReceiveError::Mls(_) => row == RowKind::Commit,
+        _ => false,
     }
 }

@@ -215,7 +215,7 @@ fn meaning(kind: &str) -> String {
         "gap" => "messages are missing",
         "diverged" => "others see another history than we do",
         "replay" => "an old message came again, and is not shown",
-        "unauthorised_commit" => "a change that its maker may not make was refused; the room is held",
+        "unauthorised_commit" => "a change that its maker may not make, or that does not hold together, was refused",
         "forged_sender" => "a message is not from whom it says, and is not shown",
         "bad_state" => "the server hands out a state of the room that its members do not vouch for",
         "wrong_room" => "the server hands out another room than the one asked for",

@@ -188,6 +188,7 @@ impl Core {
                     self.integrity(None, room, kind, peer.map(|p| p.to_string()));
                 }
                 News::Resync => self.resync(id),
+                News::Lost => self.mend(id),
             }
         }
     }

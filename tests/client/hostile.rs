@@ -1,26 +1,15 @@
 //! A server that lies: each act ends in a named event, and nothing forged is shown.
 
-use crate::world::{Mangler, World, full, line, password, server_identity};
-use openmls::prelude::tls_codec::DeserializeBytes;
-use openmls::prelude::{
-    BasicCredential, Capabilities, Ciphersuite, CredentialType, CredentialWithKey, ExtensionType, LeafNodeParameters,
-    MlsGroup, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProposalType,
-    RatchetTreeIn,
-};
-use openmls_traits::OpenMlsProvider;
-use openmls_traits::signatures::{Signer, SignerError};
-use openmls_traits::types::SignatureScheme;
+use crate::ghost::{ghost_commit, own_room};
+use crate::world::{Mangler, World, line, password, server_identity};
 use secchat::client::effects::{Input, Start};
 use secchat::client::event::Event;
-use secchat::crypto::identity::Identity;
-use secchat::group::{Member, Room};
-use secchat::wire::cert::NameCert;
 use secchat::wire::frame::{Code, Published, Push, Reply, ToClient};
 use secchat::wire::id::{Id, RoomId};
 use secchat::wire::log::{Row, RowKind};
-use secchat::wire::policy::{POLICY_EXTENSION, Policy, RoomKind};
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 const ALICE: usize = 0;
 
@@ -124,6 +113,58 @@ fn a_hole_in_the_numbers_is_fetched_and_told() {
 }
 
 #[test]
+fn a_log_that_never_comes_to_its_end_is_not_asked_for_ever() {
+    for old_rows in [false, true] {
+        let mut world = World::den(&["alice", "bob"]);
+        let mut last: Option<Row> = None;
+        world.mangler = Box::new(move |client, mut frame| {
+            match &mut frame {
+                ToClient::Push(Push::Row { row, .. }) if client == ALICE && last.take().is_none() => {
+                    last = Some(row.clone());
+                    return Vec::new();
+                }
+                ToClient::Reply { body: Reply::Log { rows, live }, .. } if client == ALICE => {
+                    rows.iter_mut().for_each(|row| row.seq = if old_rows { 1 } else { row.seq + 1 });
+                    *live = false;
+                }
+                _ => {}
+            }
+            vec![frame]
+        });
+        for _ in 0..8 {
+            talk(&mut world, &["one", "two"]);
+            assert!(matches!(world.clients[0].last(), Some(Event::Joined { .. })), "{:?}", world.clients[0].events);
+        }
+        talk(&mut world, &["one", "two"]);
+        world.say(0, "is this still a room?");
+        assert_eq!(world.clients[0].errors(), ["held"], "{:?}", world.clients[0].events);
+        assert!(world.clients[0].heard().is_empty());
+    }
+}
+
+#[test]
+fn a_direct_conversation_that_cannot_be_followed_begins_anew() {
+    let mut world = World::of(&["alice", "bob"]);
+    world.say(0, "@bob hi");
+    let mut broken = false;
+    world.mangler = rows_to_alice(move |_, mut row| {
+        if row.kind == RowKind::Commit && !std::mem::replace(&mut broken, true) {
+            let mut bytes = row.bytes.to_vec();
+            *bytes.last_mut().unwrap() ^= 1;
+            row.bytes = bytes.into();
+        }
+        vec![row]
+    });
+    // Long enough for leaves to be renewed.
+    world.pass(Duration::from_secs(30 * 3600));
+    world.say(1, "@alice still there?");
+    world.say(0, "@bob yes");
+    assert_eq!(world.clients[0].integrity(), ["forged_sender"]);
+    assert_eq!(world.clients[0].told(), [line("bob", "still there?")]);
+    assert_eq!(world.clients[1].told(), [line("alice", "hi"), line("alice", "yes")]);
+}
+
+#[test]
 fn a_word_of_another_room_shows() {
     let mut world = World::den(&["alice", "bob"]);
     world.say(0, "/create lab");
@@ -153,7 +194,7 @@ fn a_ghost_without_the_secret_does_not_get_in() {
     let mut world = World::den(&["alice", "bob"]);
     let (carol, published) = capture_state(&mut world);
     let (room, epoch_state) = published;
-    let ghost = ghost_commit(&epoch_state);
+    let ghost = ghost_commit(&server_identity(), &epoch_state);
     world.mangler = Box::new(|_, frame| vec![frame]);
     // The present epoch is the one after carol's join; the ghost's commit is for the one that she was given.
     world.cut(carol);
@@ -220,64 +261,6 @@ fn inject_before_join(world: &mut World, room: RoomId, row: Row) {
     world.run();
 }
 
-struct GhostSigner(ed25519_dalek::SigningKey);
-
-impl Signer for GhostSigner {
-    fn sign(&self, payload: &[u8]) -> Result<Vec<u8>, SignerError> {
-        Ok(ed25519_dalek::Signer::sign(&self.0, payload).to_bytes().to_vec())
-    }
-
-    fn signature_scheme(&self) -> SignatureScheme {
-        SignatureScheme::ED25519
-    }
-}
-
-/// An external commit by somebody whom the server has certified, made without the room's secret.
-fn ghost_commit(published: &Published) -> Vec<u8> {
-    let identity = Identity::from_seed(&[66; 32]);
-    let cert = NameCert::issue(&server_identity(), full("ghost"), identity.public(), u64::MAX);
-    let provider = openmls_rust_crypto::OpenMlsRustCrypto::default();
-    let signer = GhostSigner(ed25519_dalek::SigningKey::from_bytes(&[66; 32]));
-    let message = MlsMessageIn::tls_deserialize_exact_bytes(&published.group_info).unwrap();
-    let MlsMessageBodyIn::GroupInfo(info) = message.extract() else { panic!() };
-    let tree = RatchetTreeIn::tls_deserialize_exact_bytes(&published.tree).unwrap();
-    let config = MlsGroupJoinConfig::builder()
-        .wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
-        .use_ratchet_tree_extension(false)
-        .build();
-    let suite = Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519;
-    let capabilities = Capabilities::new(
-        None,
-        Some(&[suite]),
-        Some(&[ExtensionType::Unknown(POLICY_EXTENSION), ExtensionType::LastResort]),
-        Some(&[ProposalType::SelfRemove]),
-        Some(&[CredentialType::Basic]),
-    );
-    let credential = CredentialWithKey {
-        credential: BasicCredential::new(cert.to_bytes()).into(),
-        signature_key: cert.key().as_bytes().as_slice().into(),
-    };
-    let leaf = LeafNodeParameters::builder()
-        .with_capabilities(capabilities)
-        .with_credential_with_key(credential.clone())
-        .build();
-    let (_, bundle) = MlsGroup::external_commit_builder()
-        .with_ratchet_tree(tree)
-        .with_config(config)
-        .with_aad(vec![0; 64])
-        .skip_lifetime_validation()
-        .build_group(&provider, info, credential)
-        .unwrap()
-        .leaf_node_parameters(leaf)
-        .load_psks(provider.storage())
-        .unwrap()
-        .build(provider.rand(), provider.crypto(), &signer, |_| true)
-        .unwrap()
-        .finalize(&provider)
-        .unwrap();
-    bundle.into_commit().to_bytes().unwrap()
-}
-
 #[test]
 fn a_room_of_the_servers_own_is_not_entered() {
     let mut world = World::den(&["alice", "bob"]);
@@ -287,32 +270,13 @@ fn a_room_of_the_servers_own_is_not_entered() {
         if client == victim
             && let ToClient::Reply { body: Reply::Entered { published, .. }, .. } = &mut frame
         {
-            *published = own_room(published);
+            *published = own_room(&server_identity(), published);
         }
         vec![frame]
     });
     world.start(victim, Start::Join { room: "den".into(), password: Some(password()) });
     let c = &world.clients[victim];
     assert_eq!((c.integrity(), c.exit), (vec!["bad_state".to_owned()], Some(7)), "{:?}", c.events);
-}
-
-/// A private room of that id and label, made by somebody who guessed a password of their own.
-fn own_room(real: &Published) -> Published {
-    let identity = Identity::from_seed(&[66; 32]);
-    let cert = NameCert::issue(&server_identity(), full("mallory"), identity.public(), u64::MAX);
-    let join = Identity::from_seed(&[67; 32]);
-    let policy = Policy::new(RoomKind::Private, "den".into(), identity.public(), Some(join.public()));
-    let me = Member { identity, cert };
-    let message = MlsMessageIn::tls_deserialize_exact_bytes(&real.group_info).unwrap();
-    let MlsMessageBodyIn::GroupInfo(info) = message.extract() else { panic!() };
-    let id: [u8; 16] = info.group_id().as_slice().try_into().unwrap();
-    let (_, grant) = Room::create(&me, server_identity().public(), id, policy, Some(join)).unwrap();
-    Published {
-        epoch: 0,
-        group_info: grant.group_info.into(),
-        tree: grant.tree.into(),
-        vouch: grant.vouch.map(Into::into),
-    }
 }
 
 #[test]

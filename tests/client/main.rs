@@ -3,6 +3,7 @@
 mod chat;
 mod directs;
 mod files;
+mod ghost;
 mod hostile;
 mod model;
 mod resume;
