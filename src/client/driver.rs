@@ -178,9 +178,16 @@ impl Driver {
     }
 
     fn line(&mut self, line: &str, script: &mut Script) {
-        let (line, tag) = super::commands::read_line(line);
-        script.typed();
-        self.input(Input::Command { line, tag }, script);
+        match super::commands::read_line(line) {
+            Ok((line, tag)) => {
+                script.typed();
+                self.input(Input::Command { line, tag }, script);
+            }
+            Err(error) => {
+                let event = Event::Error { code: error.code().into(), message: error.to_string(), hint: None };
+                self.screen.show(wall_ms(), None, &event);
+            }
+        }
     }
 
     fn end_of_input(&mut self, script: &mut Script) {
