@@ -189,7 +189,7 @@ impl Asked {
         let invite = read_invite(&args.reach)?;
         let name = match &args.reach.name {
             Some(name) => name.clone(),
-            None if interactive => ask("your name: ")?,
+            None if interactive => ask_for("your name: ")?,
             None => {
                 return Err(Report::new(ExitCode::Usage, "no name is given").hint("say --name NAME"));
             }
@@ -320,7 +320,7 @@ pub fn password(reach: &Reach) -> Result<Option<Secret>, Report> {
 /// The invite, if one was given. One that holds a secret must not have come by the arguments, which other users can see.
 pub fn read_invite(reach: &Reach) -> Result<Option<Invite>, Report> {
     if let Some(path) = &reach.invite_file {
-        let file = File::open(path).and_then(|file| read_invite_text(file));
+        let file = File::open(path).and_then(read_invite_text);
         let text =
             file.map_err(|e| Report::new(ExitCode::Failed, format!("{}: {e}", path.display())).hint("check the path"))?;
         return parse_invite(&text).map(Some);
@@ -344,17 +344,15 @@ pub fn read_invite(reach: &Reach) -> Result<Option<Invite>, Report> {
 
 /// The first line that is not empty, read one byte at a time: what follows it on standard input is the client's own. An endless line is
 /// cut where it is too long to be an invite.
-fn read_invite_text(input: impl Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
+fn read_invite_text(mut input: impl Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
     // Sized before it is filled: a buffer that moves would leave a copy behind.
     let mut text = Zeroizing::new(Vec::with_capacity(INVITE_MAX + 1));
-    for byte in input.bytes() {
-        match byte? {
+    let mut byte = [0];
+    while text.len() <= INVITE_MAX && input.read(&mut byte)? == 1 {
+        match byte[0] {
             b'\n' if text.is_empty() => {}
             b'\n' => break,
             byte => text.push(byte),
-        }
-        if text.len() > INVITE_MAX {
-            break;
         }
     }
     Ok(text)
@@ -371,7 +369,7 @@ fn endpoint(reach: &Reach, invite: Option<&Invite>, interactive: bool) -> Result
     }
     let text = match &reach.server {
         Some(server) => server.clone(),
-        None if interactive => ask("server: ")?,
+        None if interactive => ask_for("server: ")?,
         None => {
             return Err(
                 Report::new(ExitCode::Usage, "no server is given").hint("say --server HOST:PORT, or --invite URL")
@@ -399,8 +397,21 @@ fn ask(question: &str) -> Result<String, Report> {
     print!("{question}");
     std::io::stdout().flush().map_err(io)?;
     let mut line = String::new();
-    std::io::stdin().read_line(&mut line).map_err(io)?;
+    if std::io::stdin().read_line(&mut line).map_err(io)? == 0 {
+        println!();
+        return Err(Report::new(ExitCode::Interrupted, "the question was left unanswered"));
+    }
     Ok(line.trim().to_owned())
+}
+
+/// Asks until something is said.
+fn ask_for(question: &str) -> Result<String, Report> {
+    loop {
+        let answer = ask(question)?;
+        if !answer.is_empty() {
+            return Ok(answer);
+        }
+    }
 }
 
 const DEFAULT_UPLOADS: u32 = 2;

@@ -107,6 +107,16 @@ fn who_does_not_say_yes_trusts_nobody() {
 }
 
 #[test]
+fn an_empty_name_is_asked_for_again_and_ctrl_d_ends_the_questions() {
+    let home = tempdir().unwrap();
+    let mut nobody = Terminal::start(home.path(), &["client", "--server", "127.0.0.1:1"]);
+    nobody.answer("your name: ", "");
+    nobody.wait_for("your name: ");
+    nobody.keys.write_all(&[4]).unwrap();
+    assert_eq!(nobody.child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
 fn programs_are_told_as_events_why_nothing_came_of_it() {
     let home = tempdir().unwrap();
     let client = |server: &str| {
