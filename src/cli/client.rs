@@ -8,7 +8,8 @@ use crate::client::core::CoreConfig;
 use crate::client::driver::{self, Ended, Memory, Options, Screen};
 use crate::client::effects::Start;
 use crate::client::files::{self, FilesConfig};
-use crate::client::screen::{JsonScreen, LineScreen, read_standard_input};
+use crate::client::keyboard::Keyboard;
+use crate::client::screen::{JsonScreen, LineScreen};
 use crate::crypto::identity::PublicKey;
 use crate::crypto::secret::Secret;
 use crate::net::link::Dial;
@@ -18,13 +19,17 @@ use crate::store::client::ClientStore;
 use crate::store::identity;
 use crate::wire::endpoint::Endpoint;
 use crate::wire::id::Id;
-use crate::wire::invite::Invite;
+use crate::wire::invite::{INVITE_MAX, Invite, InviteError};
 use crate::wire::name::FullName;
 use crate::wire::pin::ServerPin;
+use crate::wire::text::shown;
+use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use zeroize::Zeroizing;
 
 /// Whom to reach, and as whom: shared by `client` and `fetch`.
 #[derive(Debug, Clone, clap::Args)]
@@ -112,13 +117,25 @@ Examples:
         says one line and leaves
 Then type text for the room, @NAME text for one person, @all whohas *.iso, @NAME getfile FILE, /help, exit.";
 
-/// Runs the command; gives the exit code of the process.
+/// Runs the command; gives the exit code of the process. With `--json` a failure is told as events too.
 pub fn run(args: ClientArgs) -> Result<ExitCode, Report> {
+    let json = args.json;
+    run_client(args).inspect_err(|report| {
+        if json {
+            report.events().iter().for_each(|event| JsonScreen.show(wall_ms(), None, event));
+        }
+    })
+}
+
+fn run_client(args: ClientArgs) -> Result<ExitCode, Report> {
     let data = &data_dir(&args.reach)?;
-    let screen: Box<dyn Screen> = if args.json { Box::new(JsonScreen) } else { Box::new(LineScreen::new()) };
+    let keyboard = Keyboard::default();
+    let screen: Box<dyn Screen> =
+        if args.json { Box::new(JsonScreen) } else { Box::new(LineScreen::new(keyboard.clone())) };
     let interactive = !args.json && args.exec.is_empty() && std::io::stdin().is_terminal();
     let asked = Asked::complete(&args, interactive)?;
-    let reached = Reached::new(&args.reach, asked.name.clone(), &asked.invite, data, interactive)?;
+    let reached =
+        Reached::new(&args.reach, asked.name.clone(), &asked.invite, data, interactive.then(|| keyboard.clone()))?;
     let files = FilesConfig {
         share: args.share.clone(),
         downloads: args
@@ -133,7 +150,7 @@ pub fn run(args: ClientArgs) -> Result<ExitCode, Report> {
     };
     let start = asked.start(&args)?;
     let scripted = !interactive;
-    reached.run(Job { files, start, exec: args.exec, screen, scripted })
+    reached.run(Job { files, start, exec: args.exec, screen, keyboard, scripted })
 }
 
 /// What a client does once it has a link.
@@ -146,6 +163,8 @@ pub struct Job {
     pub exec: Vec<String>,
     /// Where events go.
     pub screen: Box<dyn Screen>,
+    /// Where lines come from.
+    pub keyboard: Keyboard,
     /// Nobody is there to try again.
     pub scripted: bool,
 }
@@ -170,7 +189,7 @@ impl Asked {
         let invite = read_invite(&args.reach)?;
         let name = match &args.reach.name {
             Some(name) => name.clone(),
-            None if interactive => ask("your name: ")?,
+            None if interactive => ask_for("your name: ")?,
             None => {
                 return Err(Report::new(ExitCode::Usage, "no name is given").hint("say --name NAME"));
             }
@@ -208,20 +227,21 @@ pub struct Reached {
 }
 
 impl Reached {
-    /// Opens the data directory and puts together what is known of the server.
+    /// Opens the data directory and puts together what is known of the server. `person` is whom to ask what is not known.
     pub fn new(
         reach: &Reach,
         name: String,
         invite: &Option<Invite>,
         data: &Path,
-        interactive: bool,
+        person: Option<Keyboard>,
     ) -> Result<Self, Report> {
+        let interactive = person.is_some();
         let endpoint = endpoint(reach, invite.as_ref(), interactive)?;
         let store = ClientStore::open(data)?;
 
         let passphrase = reach.passphrase.given()?;
         let identity = identity::load_or_create(data, passphrase.as_ref())?;
-        let ask = ask_for_trust(reach.trust_on_first_use, interactive);
+        let ask = ask_for_trust(reach.trust_on_first_use, person);
         let trust = Trust {
             at_address: store.server_at(&endpoint.to_string())?,
             names: store.servers()?,
@@ -263,7 +283,7 @@ impl Reached {
             .enable_all()
             .build()
             .map_err(|e| Report::new(ExitCode::Failed, format!("no runtime: {e}")))?;
-        let ended = runtime.block_on(async { driver::run(options, read_standard_input(), files).await });
+        let ended = runtime.block_on(async { driver::run(options, job.keyboard.listen(), files).await });
         // The thread that reads standard input may be blocked in a read for ever.
         runtime.shutdown_background();
         match ended {
@@ -299,27 +319,17 @@ pub fn password(reach: &Reach) -> Result<Option<Secret>, Report> {
 
 /// The invite, if one was given. One that holds a secret must not have come by the arguments, which other users can see.
 pub fn read_invite(reach: &Reach) -> Result<Option<Invite>, Report> {
-    let bad = |e: crate::wire::invite::InviteError| Report::new(ExitCode::Usage, format!("the invite: {e}"));
     if let Some(path) = &reach.invite_file {
-        let bytes = std::fs::read(path)
-            .map_err(|e| Report::new(ExitCode::Failed, format!("{}: {e}", path.display())).hint("check the path"))?;
-        let bytes = zeroize::Zeroizing::new(bytes);
-        return Invite::parse(String::from_utf8_lossy(&bytes).trim()).map(Some).map_err(bad);
+        let file = File::open(path).and_then(read_invite_text);
+        let text =
+            file.map_err(|e| Report::new(ExitCode::Failed, format!("{}: {e}", path.display())).hint("check the path"))?;
+        return parse_invite(&text).map(Some);
     }
     match reach.invite.as_deref() {
         None => Ok(None),
-        Some("-") => {
-            let mut line = zeroize::Zeroizing::new(String::new());
-            // One byte at a time: what follows the line is the client's own input.
-            let mut input = std::io::stdin().lock();
-            let mut byte = [0];
-            while line.len() < INVITE_MAX && input.read(&mut byte).is_ok_and(|n| n == 1) && byte[0] != b'\n' {
-                line.push(char::from(byte[0]));
-            }
-            Invite::parse(line.trim()).map(Some).map_err(bad)
-        }
+        Some("-") => parse_invite(&read_invite_text(std::io::stdin().lock())?).map(Some),
         Some(url) => {
-            let invite = Invite::parse(url).map_err(bad)?;
+            let invite = parse_invite(url.as_bytes())?;
             if invite.has_secret() {
                 return Err(Report::new(
                     ExitCode::Usage,
@@ -332,33 +342,53 @@ pub fn read_invite(reach: &Reach) -> Result<Option<Invite>, Report> {
     }
 }
 
+/// The first line that is not empty, read one byte at a time: what follows it on standard input is the client's own. An endless line is
+/// cut where it is too long to be an invite.
+fn read_invite_text(mut input: impl Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    // Sized before it is filled: a buffer that moves would leave a copy behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(INVITE_MAX + 1));
+    let mut byte = [0];
+    while text.len() <= INVITE_MAX && input.read(&mut byte)? == 1 {
+        match byte[0] {
+            b'\n' if text.is_empty() => {}
+            b'\n' => break,
+            byte => text.push(byte),
+        }
+    }
+    Ok(text)
+}
+
+fn parse_invite(text: &[u8]) -> Result<Invite, Report> {
+    let text = std::str::from_utf8(text).map_err(|_| InviteError::Encoding);
+    text.and_then(Invite::parse).map_err(|e| Report::new(ExitCode::Usage, format!("the invite: {e}")))
+}
+
 fn endpoint(reach: &Reach, invite: Option<&Invite>, interactive: bool) -> Result<Endpoint, Report> {
     if let Some(invite) = invite {
         return Ok(Endpoint { host: invite.host.clone(), port: invite.port });
     }
     let text = match &reach.server {
         Some(server) => server.clone(),
-        None if interactive => ask("server: ")?,
+        None if interactive => ask_for("server: ")?,
         None => {
             return Err(
                 Report::new(ExitCode::Usage, "no server is given").hint("say --server HOST:PORT, or --invite URL")
             );
         }
     };
-    text.parse().map_err(|e| Report::new(ExitCode::Usage, format!("--server {}: {e}", crate::wire::text::shown(&text))))
+    text.parse().map_err(|e| Report::new(ExitCode::Usage, format!("--server {}: {e}", shown(&text))))
 }
 
-fn ask_for_trust(always: bool, interactive: bool) -> Option<crate::net::trust::Ask> {
+fn ask_for_trust(always: bool, person: Option<Keyboard>) -> Option<crate::net::trust::Ask> {
     if always {
         return Some(Arc::new(|_: &Presented| true));
     }
-    if !interactive {
-        return None;
-    }
-    Some(Arc::new(|presented: &Presented| {
+    let keyboard = person?;
+    Some(Arc::new(move |presented: &Presented| {
         let Presented { server, address, key, .. } = presented;
-        println!("{server} at {address} was never met before. Its key is\n  {}", key.fingerprint());
-        ask("is that right? [yes/no] ").is_ok_and(|answer| answer.eq_ignore_ascii_case("yes"))
+        println!("{} at {} was never met before. Its key is", shown(server.as_str()), shown(&address.to_string()));
+        println!("  {}", key.fingerprint());
+        keyboard.ask("is that right? [yes/no] ").is_some_and(|answer| answer.trim().eq_ignore_ascii_case("yes"))
     }))
 }
 
@@ -367,10 +397,43 @@ fn ask(question: &str) -> Result<String, Report> {
     print!("{question}");
     std::io::stdout().flush().map_err(io)?;
     let mut line = String::new();
-    std::io::stdin().read_line(&mut line).map_err(io)?;
+    if std::io::stdin().read_line(&mut line).map_err(io)? == 0 {
+        println!();
+        return Err(Report::new(ExitCode::Interrupted, "the question was left unanswered"));
+    }
     Ok(line.trim().to_owned())
+}
+
+/// Asks until something is said.
+fn ask_for(question: &str) -> Result<String, Report> {
+    loop {
+        let answer = ask(question)?;
+        if !answer.is_empty() {
+            return Ok(answer);
+        }
+    }
 }
 
 const DEFAULT_UPLOADS: u32 = 2;
 const DEFAULT_WINDOW: u32 = 16;
-const INVITE_MAX: usize = 2048;
+
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invite_is_one_line_of_bounded_length_and_the_rest_is_left_unread() {
+        let mut input = std::io::Cursor::new(b"\nsecchat://x\nhello".to_vec());
+        assert_eq!(read_invite_text(&mut input).unwrap().as_slice(), b"secchat://x");
+        assert_eq!(input.position(), 13);
+        assert_eq!(read_invite_text(std::io::repeat(b'a')).unwrap().len(), INVITE_MAX + 1);
+        let report = parse_invite(&[b'a'; INVITE_MAX + 1]).unwrap_err();
+        assert_eq!(report.code, ExitCode::Usage);
+        assert!(parse_invite(&[0xff]).is_err());
+    }
+}

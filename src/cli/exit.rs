@@ -40,6 +40,21 @@ impl ExitCode {
         }
     }
 
+    /// The stable word for programs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
+            Self::NotFound => "not_found",
+            Self::PeerRefused => "peer_refused",
+            Self::Verification => "unverified",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
     /// The number.
     pub const fn code(self) -> u8 {
         self as u8

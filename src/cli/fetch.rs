@@ -7,6 +7,7 @@ use crate::client::driver::Screen;
 use crate::client::effects::Start;
 use crate::client::event::{Event, Transfer};
 use crate::client::files::FilesConfig;
+use crate::client::keyboard::Keyboard;
 use crate::client::render::{self, Style};
 use crate::crypto::secret::Secret;
 use crate::wire::text::shown;
@@ -44,7 +45,7 @@ pub fn run(args: FetchArgs) -> Result<ExitCode, Report> {
     let name = args.reach.name.clone();
     let name = name.ok_or_else(|| Report::new(ExitCode::Usage, "no name is given").hint("say --name NAME"))?;
     let invite = read_invite(&args.reach)?;
-    let reached = Reached::new(&args.reach, name, &invite, data, false)?;
+    let reached = Reached::new(&args.reach, name, &invite, data, None)?;
     let password = password(&args.reach)?;
     let start = match (args.reach.room.clone(), invite) {
         (Some(room), _) => Start::Join { room, password },
@@ -63,7 +64,7 @@ pub fn run(args: FetchArgs) -> Result<ExitCode, Report> {
     let holder = args.from.as_deref().unwrap_or("any");
     let exec = vec![format!("@{holder} getfile {}", args.file)];
     let screen = Box::new(Progress::new());
-    reached.run(Job { files, start: Some(start), exec, screen, scripted: true })
+    reached.run(Job { files, start: Some(start), exec, screen, keyboard: Keyboard::default(), scripted: true })
 }
 
 /// A progress bar on a terminal, and the path of the file at the end; errors on standard error.

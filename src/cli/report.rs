@@ -3,6 +3,7 @@
 use super::config::ConfigError;
 use super::exit::ExitCode;
 use super::secrets::SecretSourceError;
+use crate::client::event::Event;
 use crate::client::files;
 use crate::crypto::keyfile::KeyFileError;
 use crate::net::link::LinkError;
@@ -26,18 +27,32 @@ pub struct Report {
     pub cause: String,
     /// What can be done about it.
     pub hint: Option<String>,
+    /// The stable word for programs.
+    pub word: &'static str,
 }
 
 impl Report {
     /// Without a hint.
     pub fn new(code: ExitCode, cause: impl ToString) -> Self {
-        Self { code, cause: cause.to_string(), hint: None }
+        Self { code, cause: cause.to_string(), hint: None, word: code.word() }
     }
 
     /// With a way out.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// With a stable word of its own, where the exit code's says too little.
+    #[must_use]
+    pub fn word(self, word: &'static str) -> Self {
+        Self { word, ..self }
+    }
+
+    /// What a program that reads events is told before the end.
+    pub fn events(&self) -> [Event; 2] {
+        let (code, message, hint) = (self.word.to_owned(), self.cause.clone(), self.hint.clone());
+        [Event::Error { code, message, hint }, Event::Bye { reason: self.word.to_owned() }]
     }
 
     /// Prints it to standard error and gives its exit code.
@@ -166,25 +181,37 @@ impl From<files::StartError> for Report {
 
 impl From<LinkError> for Report {
     fn from(error: LinkError) -> Self {
-        let hint = match &error {
-            LinkError::Refused(refusal) => return refused(refusal.code, &error, refusal.hint.clone()),
-            LinkError::NotTrusted(presented) => format!(
-                "its identity is {}; compare that with its operator and use an invite, --ca or --trust-on-first-use",
-                presented.key.fingerprint()
-            ),
-            LinkError::Changed { .. } => {
-                "somebody may be in the middle, or the server was set up anew; ask its operator over another way".into()
-            }
-            LinkError::Renamed(_) => "ask its operator over another way".into(),
-            LinkError::Authority { .. } => "give the right authority with --ca, or use an invite".into(),
-            LinkError::Unreachable { .. } | LinkError::Silent => "check the address, and that the server runs".into(),
-            LinkError::Setup(_) => return Self::new(ExitCode::Failed, error),
-            LinkError::Tls { .. } | LinkError::Hello(_) | LinkError::Protocol(_) | LinkError::Broken(_) => {
-                return Self::new(ExitCode::Unreachable, error);
-            }
+        let word = match &error {
+            LinkError::NotTrusted(_) | LinkError::Authority { .. } => "not_trusted",
+            LinkError::Changed { .. } | LinkError::Renamed(_) => "server_changed",
+            LinkError::Refused(refusal) => refusal.code.as_str(),
+            LinkError::Unreachable { .. } | LinkError::Silent | LinkError::Broken(_) => "unreachable",
+            LinkError::Tls { .. } | LinkError::Hello(_) | LinkError::Protocol(_) => "protocol",
+            LinkError::Setup(_) => "failed",
         };
-        Self::new(ExitCode::Unreachable, error).hint(hint)
+        explained(error).word(word)
     }
+}
+
+fn explained(error: LinkError) -> Report {
+    let hint = match &error {
+        LinkError::Refused(refusal) => return refused(refusal.code, &error, refusal.hint.clone()),
+        LinkError::NotTrusted(presented) => format!(
+            "its identity is {}; compare that with its operator and use an invite, --ca or --trust-on-first-use",
+            presented.key.fingerprint()
+        ),
+        LinkError::Changed { .. } => {
+            "somebody may be in the middle, or the server was set up anew; ask its operator over another way".into()
+        }
+        LinkError::Renamed(_) => "ask its operator over another way".into(),
+        LinkError::Authority { .. } => "give the right authority with --ca, or use an invite".into(),
+        LinkError::Unreachable { .. } | LinkError::Silent => "check the address, and that the server runs".into(),
+        LinkError::Setup(_) => return Report::new(ExitCode::Failed, error),
+        LinkError::Tls { .. } | LinkError::Hello(_) | LinkError::Protocol(_) | LinkError::Broken(_) => {
+            return Report::new(ExitCode::Unreachable, error);
+        }
+    };
+    Report::new(ExitCode::Unreachable, error).hint(hint)
 }
 
 /// `hint` is the server's: a free name where the wished one is taken.

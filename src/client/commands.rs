@@ -78,6 +78,9 @@ pub enum ParseError {
     /// It lacks something, or has something odd.
     #[error("usage: {0}")]
     Usage(&'static str),
+    /// Looks like an object with a command, and is none.
+    #[error(r#"a command as JSON is {{"cmd":"TEXT","tag":"TEXT"}}, the tag may be left out"#)]
+    Json,
     /// More than [`TEXT_MAX`] bytes.
     #[error("a message has at most {TEXT_MAX} bytes")]
     TooLong,
@@ -90,6 +93,7 @@ impl ParseError {
             Self::Empty => "empty",
             Self::Unknown(_) => "unknown_command",
             Self::Usage(_) => "usage",
+            Self::Json => "bad_json",
             Self::TooLong => "too_large",
         }
     }
@@ -115,19 +119,22 @@ pub fn parse(line: &str) -> Result<Command, ParseError> {
     }
 }
 
-/// A line of a script: a command as typed, or `{"cmd":"…","tag":"…"}`. Gives the command and its tag.
-pub fn read_line(line: &str) -> (String, Option<String>) {
+/// A line of a script: a command as typed, or `{"cmd":"…","tag":"…"}`. Gives the command and its tag. An object with a `cmd` that is
+/// malformed otherwise is an error: sent as text, it would tell the room what was meant for us.
+pub fn read_line(line: &str) -> Result<(String, Option<String>), ParseError> {
     #[derive(serde::Deserialize)]
     struct Object {
         cmd: String,
         tag: Option<String>,
     }
-    if line.trim_start().starts_with('{')
-        && let Ok(object) = serde_json::from_str::<Object>(line)
-    {
-        return (object.cmd, object.tag);
+    if !line.trim_start().starts_with('{') {
+        return Ok((line.to_owned(), None));
     }
-    (line.to_owned(), None)
+    match serde_json::from_str::<Object>(line) {
+        Ok(object) => Ok((object.cmd, object.tag)),
+        Err(_) if line.contains("\"cmd\"") => Err(ParseError::Json),
+        Err(_) => Ok((line.to_owned(), None)),
+    }
 }
 
 /// The row of a command.

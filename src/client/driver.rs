@@ -44,6 +44,8 @@ impl std::fmt::Debug for Options {
 pub trait Screen: Send {
     /// One event, and the tag of the command that it follows from.
     fn show(&mut self, wall_ms: u64, tag: Option<&str>, event: &Event);
+    /// The room that bare text goes to now (`LABEL@SERVER`), if any; said before each event.
+    fn in_room(&mut self, _room: Option<&str>) {}
     /// A private room's password is missing: ask for it, or `None` where nobody can answer. May block.
     fn ask_password(&mut self, room: &str) -> Option<Secret>;
 }
@@ -176,9 +178,16 @@ impl Driver {
     }
 
     fn line(&mut self, line: &str, script: &mut Script) {
-        let (line, tag) = super::commands::read_line(line);
-        script.typed();
-        self.input(Input::Command { line, tag }, script);
+        match super::commands::read_line(line) {
+            Ok((line, tag)) => {
+                script.typed();
+                self.input(Input::Command { line, tag }, script);
+            }
+            Err(error) => {
+                let event = Event::Error { code: error.code().into(), message: error.to_string(), hint: None };
+                self.screen.show(wall_ms(), None, &event);
+            }
+        }
     }
 
     fn end_of_input(&mut self, script: &mut Script) {
@@ -188,7 +197,8 @@ impl Driver {
     }
 
     fn interrupt(&mut self, script: &mut Script) {
-        if self.interrupted {
+        // Before the first link there is nothing to leave.
+        if self.interrupted || !self.links.ever {
             self.ended = Some(Ended::Exit(INTERRUPTED));
             return;
         }
@@ -201,7 +211,10 @@ impl Driver {
     fn carry_out(&mut self, effect: Effect, script: &mut Script) -> Option<Input> {
         match effect {
             Effect::Send(frame) => self.links.send(&frame),
-            Effect::Event { tag, event } => self.screen.show(wall_ms(), tag.as_deref(), &event),
+            Effect::Event { tag, event } => {
+                self.screen.in_room(self.core.rooms().first().map(String::as_str));
+                self.screen.show(wall_ms(), tag.as_deref(), &event);
+            }
             Effect::Files(command) => self.files.push_back(command),
             Effect::DeriveRoom { ticket, password, room } => {
                 let derived = self.derived.clone();

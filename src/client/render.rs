@@ -132,6 +132,10 @@ impl Style {
                 line(Hue::Warn, format!("{}: messages {from} to {to} are no longer kept", self.short(room)))
             }
             Event::Reconnecting { reason } => line(Hue::Warn, format!("no link ({}); trying again", shown(reason))),
+            // The hint of a taken name is a free one.
+            Event::Error { code, message, hint: Some(free) } if code == "name_taken" => {
+                line(Hue::Bad, format!("{} ({} is free)", shown(message), shown(free)))
+            }
             Event::Error { message, hint, .. } => {
                 let hint = hint.as_ref().map(|h| format!(" ({})", shown(h))).unwrap_or_default();
                 line(Hue::Bad, format!("{}{hint}", shown(message)))
@@ -289,6 +293,13 @@ mod tests {
         };
         assert_eq!(say("den@s1", "bob@s1"), "<bob> hi");
         assert_eq!(say("lab@s1", "bob@s2"), "[lab] <bob@s2> hi");
+    }
+
+    #[test]
+    fn a_taken_name_comes_with_a_free_one() {
+        let (message, hint) = ("the name bob is taken".to_owned(), Some("bob2".to_owned()));
+        let event = Event::Error { code: "name_taken".into(), message, hint };
+        assert_eq!(lines(&event, &Style::default()), ["the name bob is taken (bob2 is free)"]);
     }
 
     #[test]

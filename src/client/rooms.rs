@@ -110,16 +110,19 @@ impl Core {
             Push::Direct { room, welcome, tree } => self.invited(room, &welcome, &tree),
             Push::DirectClosed { room } => self.close_direct(&room),
             Push::CommitNow { room, epoch } => self.commit_now(room, epoch),
-            Push::Notice { text } => {
-                let from = self.home.as_ref().map(|h| format!("server@{}", h.server)).unwrap_or_default();
-                self.tell(None, Event::Notice { from, text });
-            }
+            Push::Notice { text } => self.server_says(text),
             Push::Bye { reason } if matches!(reason.as_str(), "replaced" | "kicked") => self.exit(&reason, REFUSED),
+            Push::Bye { reason } if reason == "draining" => self.server_says("the server is stopping".into()),
             // The link's end says it once more.
             Push::Bye { .. } => {}
             Push::KeyPackagesLow => self.publish_key_packages(),
             Push::KeepAlive => self.effect(super::effects::Effect::Send(ToServer::Alive)),
         }
+    }
+
+    fn server_says(&mut self, text: String) {
+        let from = self.home.as_ref().map(|h| format!("server@{}", h.server)).unwrap_or_default();
+        self.tell(None, Event::Notice { from, text });
     }
 
     fn pushed_row(&mut self, id: RoomId, row: &Row) {

@@ -107,7 +107,9 @@ impl Core {
             }
             self.pump_all();
         }
-        let finished = self.running.ended && self.running.open.is_empty() && !self.transfers.any();
+        // Without a first link it is not known yet whether there can be one, which is what the exit code says.
+        let known = self.running.ended && self.home.is_some();
+        let finished = known && self.running.open.is_empty() && !self.transfers.any();
         if finished && !self.running.is_leaving() {
             self.running.set_leaving("quit", 0, self.now);
         }

@@ -1,14 +1,14 @@
 //! The two screens of a client without a full-screen interface: JSON objects, and readable lines. IO.
 
-use super::driver::{Screen, UserInput};
+use super::driver::Screen;
 use super::event::Event;
 use super::json;
+use super::keyboard::Keyboard;
+use super::qr;
 use super::render::{self, Style};
 use crate::crypto::secret::Secret;
-use crate::limits::TEXT_MAX;
 use crate::wire::text::shown;
-use std::io::{BufRead, IsTerminal, Read, Write};
-use tokio::sync::mpsc;
+use std::io::{IsTerminal, Write};
 
 /// One JSON object a line on standard output, and nothing else there.
 #[derive(Debug, Default)]
@@ -18,6 +18,9 @@ pub struct JsonScreen;
 #[derive(Debug)]
 pub struct LineScreen {
     style: Style,
+    keyboard: Keyboard,
+    /// Whether invites are drawn as QR codes too: on a terminal.
+    drawing: bool,
 }
 
 impl Screen for JsonScreen {
@@ -32,15 +35,10 @@ impl Screen for JsonScreen {
 
 impl LineScreen {
     /// Colours are used on a terminal, unless `NO_COLOR` is set.
-    pub fn new() -> Self {
-        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        Self { style: Style { colour, ..Style::default() } }
-    }
-}
-
-impl Default for LineScreen {
-    fn default() -> Self {
-        Self::new()
+    pub fn new(keyboard: Keyboard) -> Self {
+        let drawing = std::io::stdout().is_terminal();
+        let colour = drawing && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        Self { style: Style { colour, ..Style::default() }, keyboard, drawing }
     }
 }
 
@@ -50,64 +48,31 @@ impl Screen for LineScreen {
             self.style.home.clone_from(server);
         }
         render::lines(event, &self.style).iter().for_each(|line| print_line(line));
+        if let Event::Notice { from, text } = event
+            && from == "invite"
+            && self.drawing
+        {
+            qr::lines(text, columns()).iter().for_each(|line| print_line(line));
+        }
+    }
+
+    fn in_room(&mut self, room: Option<&str>) {
+        self.style.current.clear();
+        self.style.current.push_str(room.unwrap_or_default());
     }
 
     fn ask_password(&mut self, room: &str) -> Option<Secret> {
         if !std::io::stdin().is_terminal() {
             return None;
         }
-        let typed = rpassword::prompt_password(format!("password of {}: ", shown(room))).ok()?;
-        let typed = zeroize::Zeroizing::new(typed);
+        let typed = self.keyboard.ask_hidden(&format!("password of {}: ", shown(room)))?;
         Secret::new(&typed).ok()
     }
 }
 
-/// Reads standard input on a thread of its own, line by line, into the driver. A line longer than a message may be is cut off with
-/// the rest of it dropped, so that nothing grows without bound.
-pub fn read_standard_input() -> mpsc::Receiver<UserInput> {
-    let (sender, receiver) = mpsc::channel(16);
-    let lines = sender.clone();
-    std::thread::spawn(move || {
-        let mut input = std::io::stdin().lock();
-        while let Some(line) = read_line(&mut input) {
-            if lines.blocking_send(UserInput::Line(line)).is_err() {
-                return;
-            }
-        }
-        let _ = lines.blocking_send(UserInput::End);
-    });
-    tokio::spawn(async move {
-        while interrupted().await {
-            if sender.send(UserInput::Interrupt).await.is_err() {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
-/// Waits for Ctrl-C or SIGTERM.
-async fn interrupted() -> bool {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut term) = signal(SignalKind::terminate()) else { return false };
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result.is_ok(),
-        result = term.recv() => result.is_some(),
-    }
-}
-
-fn read_line(input: &mut impl BufRead) -> Option<String> {
-    let mut line = Vec::new();
-    let mut limited = input.take(LINE_MAX);
-    let read = limited.read_until(b'\n', &mut line).ok()?;
-    if read == 0 {
-        return None;
-    }
-    if line.last() != Some(&b'\n') && limited.limit() == 0 {
-        input.skip_until(b'\n').ok()?;
-    }
-    let text = String::from_utf8_lossy(&line);
-    Some(text.trim_end_matches(['\n', '\r']).to_owned())
+/// Width of the terminal; nothing is known to fit where it cannot be found out.
+fn columns() -> usize {
+    rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| usize::from(size.ws_col))
 }
 
 fn print_line(line: &str) {
@@ -115,24 +80,5 @@ fn print_line(line: &str) {
     if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
         // Nobody reads us any more: there is no way left to say anything.
         std::process::exit(1);
-    }
-}
-
-/// Longest line of input, bytes: a message, in JSON escapes at the worst.
-const LINE_MAX: u64 = 8 * TEXT_MAX as u64;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_endless_line_is_cut_and_the_next_one_read() {
-        let mut input = vec![b'a'; usize::try_from(LINE_MAX).unwrap() + 10];
-        input.extend_from_slice(b"\nnext\r\nlast");
-        let mut input = std::io::Cursor::new(input);
-        assert_eq!(read_line(&mut input).unwrap().len(), usize::try_from(LINE_MAX).unwrap());
-        assert_eq!(read_line(&mut input).as_deref(), Some("next"));
-        assert_eq!(read_line(&mut input).as_deref(), Some("last"));
-        assert_eq!(read_line(&mut input), None);
     }
 }

@@ -128,7 +128,9 @@ impl Core {
     pub(super) fn list_rooms(&self) -> Reply {
         let public = self.rooms.iter().filter(|r| r.kind == RoomKind::Public);
         let rows = public.filter_map(|room| {
-            let members = u32::try_from(room.directory.members().count()).unwrap_or(u32::MAX);
+            // Who has left stands in the tree until another member commits it, which the last one has nobody for.
+            let members = room.directory.members().filter(|m| !room.wanted.contains_key(&m.key)).count();
+            let members = u32::try_from(members).unwrap_or(u32::MAX);
             let name = FullName::new(room.label.clone()?, self.config.name.clone());
             Some(RoomInfo { room: name, id: room.id, members })
         });

@@ -3,3 +3,4 @@
 mod files;
 mod harness;
 mod server;
+mod terminal;

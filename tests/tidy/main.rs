@@ -25,6 +25,7 @@ const PURE_ROOMS: &[&str] = &["limits", "crypto", "wire", "group", "transfer", "
 const DRIVERS: &[&str] = &[
     "src/client/driver.rs",
     "src/client/files/",
+    "src/client/keyboard.rs",
     "src/client/screen.rs",
     "src/server/accept.rs",
     "src/server/actor.rs",

@@ -74,6 +74,7 @@ fn each_row_is_reached_by_its_slash() {
 
 #[test]
 fn a_script_line_may_be_an_object() {
-    assert_eq!(read_line(r#"{"cmd":"@all hi","tag":"7"}"#), ("@all hi".into(), Some("7".into())));
-    assert_eq!(read_line("{not json"), ("{not json".into(), None));
+    assert_eq!(read_line(r#"{"cmd":"@all hi","tag":"7"}"#), Ok(("@all hi".into(), Some("7".into()))));
+    assert_eq!(read_line("{not json"), Ok(("{not json".into(), None)));
+    assert_eq!(read_line(r#"{"cmd":"@bob secret""#), Err(ParseError::Json), "it is not said to the room");
 }

@@ -153,6 +153,16 @@ fn the_last_one_leaves_and_the_next_one_finds_an_empty_room() {
 }
 
 #[test]
+fn a_public_room_that_all_have_left_is_listed_as_empty() {
+    let mut world = World::new();
+    let (mut alice, bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    world.create(&mut alice, RoomKind::Public);
+    assert!(matches!(world.leave(&mut alice), Reply::Sequenced { .. }));
+    let Reply::Rooms(rooms) = world.request(bob.session, Request::Rooms) else { panic!() };
+    assert_eq!(rooms.iter().map(|r| r.members).collect::<Vec<_>>(), [0]);
+}
+
+#[test]
 fn who_was_lost_while_alone_just_goes_on() {
     let mut world = World::new();
     let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
