@@ -26,7 +26,7 @@ fn who_has_left_is_heard_no_more() {
     });
     say(&mut bob, &["kept for later"]);
     bob.say("exit").unwrap();
-    assert_eq!(bob.wait_exit(WAIT).unwrap(), Some(0));
+    assert_eq!(bob.wait_exit(WAIT).unwrap(), Some(0), "{:?}", bob.said());
     alice.wait_event("member_left", WAIT, |e| field(e, "name") == "bob@s1").unwrap();
     stage.invent("alice", RowKind::Message, &posts.recv_timeout(WAIT).unwrap());
     wait_integrity(&mut alice, "replay");
@@ -51,8 +51,8 @@ fn a_commit_that_only_the_server_can_follow_leads_to_a_new_join() {
         }
         frame
     });
-    carol.say("exit").unwrap();
-    assert_eq!(carol.wait_exit(WAIT).unwrap(), Some(0));
+    carol.say("/leave").unwrap();
+    carol.wait_event("left", WAIT, |e| field(e, "reason") == "left").unwrap();
     let (rogue, victim) = match committer.recv_timeout(WAIT).unwrap().as_str() {
         "alice" => (&mut alice, &mut bob),
         _ => (&mut bob, &mut alice),
