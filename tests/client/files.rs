@@ -159,3 +159,31 @@ fn running_transfers_are_listed_and_cancelled() {
     });
     assert_eq!(reasons, ["cancelled"]);
 }
+
+#[test]
+fn nothing_that_the_server_receives_tells_what_is_said_or_fetched() {
+    let mut world = World::den(&["alice", "bob"]);
+    let content = b"canary of the file's bytes".to_vec();
+    let root = root_of(&content);
+    world.clients[1].files.insert("canary-file.iso".into(), content.clone());
+    world.say(0, "canary in the room");
+    world.say(0, "@bob canary between two");
+    world.say(0, "@all whohas canary-*");
+    world.pass(Duration::from_secs(3));
+    world.say(0, "@bob getfile canary-file.iso");
+    let (channel, _) = world.clients[0].channels.values().next().unwrap();
+    let password = crate::world::password();
+    let secrets: [(&str, &[u8]); 8] = [
+        ("room text", b"canary in the room"),
+        ("direct text", b"canary between two"),
+        ("file name", b"canary-file.iso"),
+        ("pattern", b"canary-*"),
+        ("file bytes", &content),
+        ("file root", &root),
+        ("password", password.expose().as_bytes()),
+        ("file key", &channel.send[..32]),
+    ];
+    for (what, secret) in secrets {
+        assert!(!world.received.windows(secret.len()).any(|w| w == secret), "the server received the {what}");
+    }
+}

@@ -59,6 +59,8 @@ pub struct World {
     /// Clients whose frames to the server wait.
     pub held: BTreeSet<usize>,
     pub mangler: Mangler,
+    /// Every byte that the server was sent.
+    pub received: Vec<u8>,
     sessions: SessionId,
     config: Config,
 }
@@ -105,6 +107,7 @@ impl World {
             clients: Vec::new(),
             held: BTreeSet::new(),
             mangler: Box::new(|_, frame| vec![frame]),
+            received: Vec::new(),
             sessions: 0,
             config,
         }
@@ -407,6 +410,7 @@ impl World {
             (self.clients[client].session, self.clients[client].to_server.pop_front())
         {
             moved = true;
+            self.received.extend(frame.to_bytes());
             self.feed_server(server::Input::Frame(session, frame));
         }
         moved
