@@ -198,9 +198,9 @@ impl Asked {
             Self { name, room: args.reach.room.clone(), create: args.create, private: args.private, invite };
         let invited = asked.invite.as_ref().is_some_and(|invite| invite.room.is_some());
         if asked.room.is_none() && !invited && interactive {
-            asked.create = ask("create a room or join one? [c/j] ")?.to_lowercase().starts_with('c');
+            asked.create = ask_either("create a room or join one? [c/j] ", 'c', 'j')?;
             asked.room = Some(ask("room: ")?).filter(|room| !room.is_empty());
-            asked.private = asked.create && ask("private? [y/n] ")?.to_lowercase().starts_with('y');
+            asked.private = asked.create && ask_either("private? [y/n] ", 'y', 'n')?;
         }
         Ok(asked)
     }
@@ -390,6 +390,17 @@ fn ask_for_trust(always: bool, person: Option<Keyboard>) -> Option<crate::net::t
         println!("  {}", key.fingerprint());
         keyboard.ask("is that right? [yes/no] ").is_some_and(|answer| answer.trim().eq_ignore_ascii_case("yes"))
     }))
+}
+
+/// Asks until the answer begins with one of two letters; whether it was the first.
+fn ask_either(question: &str, first: char, second: char) -> Result<bool, Report> {
+    loop {
+        match ask(question)?.chars().next().map(|c| c.to_ascii_lowercase()) {
+            Some(c) if c == first => return Ok(true),
+            Some(c) if c == second => return Ok(false),
+            _ => {}
+        }
+    }
 }
 
 fn ask(question: &str) -> Result<String, Report> {
