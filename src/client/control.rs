@@ -6,7 +6,7 @@
 use super::effects::Fetch;
 use super::event::Event;
 use super::json;
-use super::problem::{FAILED, NOT_FOUND, PEER_REFUSED, USAGE};
+use super::problem::{FAILED, NOT_FOUND, PEER_REFUSED, Problem, USAGE};
 use crate::limits::{CONTROL_JOBS, CONTROL_LINES, CONTROL_REQUEST_MAX};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -175,9 +175,8 @@ async fn accept(listener: UnixListener, server: String, asks: mpsc::Sender<Ask>,
             continue;
         }
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            let busy =
-                Event::Error { code: "busy".into(), message: "the running client has enough to do".into(), hint: None };
-            let _ = stream.try_write(refusal(&busy, PEER_REFUSED).as_bytes());
+            let busy = Problem::new("busy", PEER_REFUSED, "the running client has enough to do");
+            let _ = stream.try_write(refusal(busy).as_bytes());
             continue;
         };
         let (server, asks) = (server.clone(), asks.clone());
@@ -192,70 +191,63 @@ async fn accept(listener: UnixListener, server: String, asks: mpsc::Sender<Ask>,
 async fn serve(stream: UnixStream, server: &str, asks: &mpsc::Sender<Ask>) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
-    let Ok(Some(request)) = timeout(REQUEST_DEADLINE, read_request(&mut reader)).await else { return };
-    let fetch = match request.and_then(|request| to_fetch(request, server)) {
+    let Ok(Some(line)) = timeout(REQUEST_DEADLINE, read_request(&mut reader)).await else { return };
+    let fetch = match to_fetch(&line, server) {
         Ok(fetch) => fetch,
-        Err((event, code)) => {
-            let _ = write(&mut writer, &refusal(&event, code)).await;
+        Err(problem) => {
+            write(&mut writer, &refusal(problem)).await;
             return;
         }
     };
-    let (sender, mut lines) = mpsc::channel(CONTROL_LINES);
+    let (sender, lines) = mpsc::channel(CONTROL_LINES);
     let tag = fetch.tag.clone();
     if asks.send(Ask::Fetch(Box::new(fetch), sender)).await.is_err() {
         return;
     }
     let mut more = [0];
-    let told = async {
-        let mut last = false;
-        while let Some(line) = lines.recv().await {
-            last = line.starts_with(DONE);
-            if !write(&mut writer, &(line + "\n")).await {
-                return false;
-            }
-        }
-        last
-    };
     let whole = tokio::select! {
-        whole = told => whole,
+        whole = pass_on(lines, &mut writer) => whole,
         // Nothing more is to be said from there: this is its end.
         _ = reader.read(&mut more) => false,
     };
     if !whole {
+        // A client that ends has given up everything already.
         let _ = asks.send(Ask::Gone(tag)).await;
     }
 }
 
-type Refused = (Event, u8);
+/// Returns whether the last line was read, too.
+async fn pass_on(mut lines: mpsc::Receiver<String>, writer: &mut OwnedWriteHalf) -> bool {
+    let mut last = false;
+    while let Some(line) = lines.recv().await {
+        last = line.starts_with(DONE);
+        if !write(writer, &(line + "\n")).await {
+            return false;
+        }
+    }
+    last
+}
 
-/// `None` where the connection ends before its line does.
-async fn read_request(reader: &mut BufReader<OwnedReadHalf>) -> Option<Result<Request, Refused>> {
+/// The line, cut where it is too long to be a request; `None` where the connection ends before its line does.
+async fn read_request(reader: &mut BufReader<OwnedReadHalf>) -> Option<Vec<u8>> {
     let mut line = Vec::new();
     let max = u64::try_from(CONTROL_REQUEST_MAX).unwrap_or(u64::MAX);
     reader.take(max).read_until(b'\n', &mut line).await.ok()?;
-    if line.last() != Some(&b'\n') && line.len() < CONTROL_REQUEST_MAX {
-        return None;
-    }
-    let bad = |message: String| (Event::Error { code: "bad_json".into(), message, hint: None }, USAGE);
-    Some(serde_json::from_slice(&line).map_err(|e| bad(format!("this is no request: {e}"))))
+    (line.last() == Some(&b'\n') || line.len() >= CONTROL_REQUEST_MAX).then_some(line)
 }
 
-fn to_fetch(request: Request, server: &str) -> Result<Fetch, Refused> {
-    let Request { server: wanted, room, file, from, output } = request;
-    let error = |code: &str, message: String, hint: Option<&str>| Event::Error {
-        code: code.into(),
-        message,
-        hint: hint.map(str::to_owned),
-    };
+fn to_fetch(line: &[u8], server: &str) -> Result<Fetch, Problem> {
+    let Request { server: wanted, room, file, from, output } = serde_json::from_slice(line)
+        .map_err(|e| Problem::new("bad_json", USAGE, format!("this is no request: {e}")))?;
     if wanted.is_some_and(|wanted| !wanted.eq_ignore_ascii_case(server)) {
-        let hint = "name that server as it is named there, or give this command another directory with --data";
-        return Err((error("other_server", format!("the running client is at {server}"), Some(hint)), NOT_FOUND));
+        return Err(Problem::new("other_server", NOT_FOUND, format!("the running client is at {server}"))
+            .hint("name the server as it is named there, or give this command another directory with --data"));
     }
     if output.as_ref().is_some_and(|output| !output.is_absolute()) {
-        return Err((error("usage", "the directory is not an absolute path".into(), None), USAGE));
+        return Err(Problem::new("usage", USAGE, "the directory is not an absolute path"));
     }
     let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(|e| (error("failed", e.to_string(), None), FAILED))?;
+    getrandom::fill(&mut random).map_err(|e| Problem::new("failed", FAILED, e.to_string()))?;
     let tag = format!("fetch-{:016x}", u64::from_be_bytes(random));
     let line = format!("@{} getfile {file}", from.as_deref().unwrap_or("any"));
     Ok(Fetch { tag, room, line, into: output })
@@ -265,8 +257,9 @@ async fn write(writer: &mut OwnedWriteHalf, text: &str) -> bool {
     matches!(timeout(WRITE_DEADLINE, writer.write_all(text.as_bytes())).await, Ok(Ok(())))
 }
 
-fn refusal(event: &Event, code: u8) -> String {
-    format!("{}\n{}\n", serde_json::to_string(event).unwrap_or_default(), done(code))
+fn refusal(problem: Problem) -> String {
+    let code = problem.exit;
+    format!("{}\n{}\n", serde_json::to_string(&problem.event()).unwrap_or_default(), done(code))
 }
 
 fn done(code: u8) -> String {
