@@ -107,3 +107,11 @@ pub const HASHES_PER_KEY: usize = 4;
 pub const COMMITTERS_TRIED: usize = 4;
 /// Catch-up requests of one client that may be under way.
 pub const LOG_READS: usize = 64;
+/// Jobs of other processes that a client does at once; each may be a transfer.
+pub const CONTROL_JOBS: usize = 8;
+/// Lines that may wait for one such process: some ten seconds of progress.
+pub const CONTROL_LINES: usize = 128;
+/// The line with which such a process asks, bytes: a room, a file name and a path, in JSON.
+pub const CONTROL_REQUEST_MAX: usize = 4096;
+/// A line that it is told, bytes: names, and a path, in JSON escapes at the worst.
+pub const CONTROL_LINE_MAX: u64 = 65_536;

@@ -150,7 +150,7 @@ fn run_client(args: ClientArgs) -> Result<ExitCode, Report> {
     };
     let start = asked.start(&args)?;
     let scripted = !interactive;
-    reached.run(Job { files, start, exec: args.exec, screen, keyboard, scripted })
+    reached.run(Job { files, start, exec: args.exec, screen, keyboard, scripted, control: Some(data.to_owned()) })
 }
 
 /// What a client does once it has a link.
@@ -167,6 +167,8 @@ pub struct Job {
     pub keyboard: Keyboard,
     /// Nobody is there to try again.
     pub scripted: bool,
+    /// The directory in which other processes may hand over jobs.
+    pub control: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Job {
@@ -277,6 +279,7 @@ impl Reached {
             exec: job.exec,
             screen: job.screen,
             memory: Box::new(Pins(self.store)),
+            control: job.control,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -363,7 +366,8 @@ fn parse_invite(text: &[u8]) -> Result<Invite, Report> {
     text.and_then(Invite::parse).map_err(|e| Report::new(ExitCode::Usage, format!("the invite: {e}")))
 }
 
-fn endpoint(reach: &Reach, invite: Option<&Invite>, interactive: bool) -> Result<Endpoint, Report> {
+/// The server to reach: the invite's, or the one that is named, which `interactive` may ask for.
+pub fn endpoint(reach: &Reach, invite: Option<&Invite>, interactive: bool) -> Result<Endpoint, Report> {
     if let Some(invite) = invite {
         return Ok(Endpoint { host: invite.host.clone(), port: invite.port });
     }

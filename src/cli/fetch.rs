@@ -1,8 +1,10 @@
 //! `secchat fetch`: one file from a room, in one line, for scripts.
 
-use super::client::{Job, Reach, Reached, data_dir, password, read_invite};
+use super::client::{Job, Reach, Reached, data_dir, endpoint, password, read_invite};
 use super::exit::ExitCode;
+use super::handover::to_running_client;
 use super::report::Report;
+use crate::client::control::Request;
 use crate::client::driver::Screen;
 use crate::client::effects::Start;
 use crate::client::event::{Event, Transfer};
@@ -10,6 +12,7 @@ use crate::client::files::FilesConfig;
 use crate::client::keyboard::Keyboard;
 use crate::client::render::{self, Style};
 use crate::crypto::secret::Secret;
+use crate::wire::invite::Invite;
 use crate::wire::text::shown;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -37,14 +40,20 @@ const EXAMPLES: &str = "\
 Examples:
   secchat fetch --server chat.example.org --name bot --room lab --password-file lab.txt data.tar
   secchat fetch --invite-file invite.txt --name bot --from alice --output /srv/in 'report 7.pdf'
+Where a client runs on the same data directory, it fetches the file, under its own name and for a room that it is in; Ctrl-C cancels that.
 Exit codes: 0 the file is there, 3 no server, 4 refused, 5 nobody has it, 6 holders are busy, 7 its hash was wrong.";
 
 /// Runs the command; gives the exit code of the process.
 pub fn run(args: FetchArgs) -> Result<ExitCode, Report> {
     let data = &data_dir(&args.reach)?;
+    let invite = read_invite(&args.reach)?;
+    if let Some(request) = request(&args, invite.as_ref())?
+        && let Some(ended) = to_running_client(data, &request, &mut Progress::new())
+    {
+        return ended;
+    }
     let name = args.reach.name.clone();
     let name = name.ok_or_else(|| Report::new(ExitCode::Usage, "no name is given").hint("say --name NAME"))?;
-    let invite = read_invite(&args.reach)?;
     let reached = Reached::new(&args.reach, name, &invite, data, None)?;
     let password = password(&args.reach)?;
     let start = match (args.reach.room.clone(), invite) {
@@ -64,7 +73,34 @@ pub fn run(args: FetchArgs) -> Result<ExitCode, Report> {
     let holder = args.from.as_deref().unwrap_or("any");
     let exec = vec![format!("@{holder} getfile {}", args.file)];
     let screen = Box::new(Progress::new());
-    reached.run(Job { files, start: Some(start), exec, screen, keyboard: Keyboard::default(), scripted: true })
+    reached.run(Job {
+        files,
+        start: Some(start),
+        exec,
+        screen,
+        keyboard: Keyboard::default(),
+        scripted: true,
+        control: None,
+    })
+}
+
+/// The same job for a client that runs already; `None` where no room is named.
+fn request(args: &FetchArgs, invite: Option<&Invite>) -> Result<Option<Request>, Report> {
+    let invited = invite.and_then(|invite| invite.room.as_ref()).map(|room| room.label.to_string());
+    let Some(label) = args.reach.room.clone().or(invited) else { return Ok(None) };
+    let room = match invite {
+        Some(invite) if !label.contains('@') => format!("{label}@{}", invite.server),
+        _ => label,
+    };
+    let server = match (&args.reach.server, invite) {
+        (Some(_), None) => Some(endpoint(&args.reach, None, false)?.to_string()),
+        _ => None,
+    };
+    let output = std::path::absolute(&args.output)?;
+    if output.to_str().is_none() {
+        return Err(Report::new(ExitCode::Usage, "the path of --output is not UTF-8"));
+    }
+    Ok(Some(Request { server, room, file: args.file.clone(), from: args.from.clone(), output: Some(output) }))
 }
 
 /// A progress bar on a terminal, and the path of the file at the end; errors on standard error.

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod drive;
 pub mod exit;
 pub mod fetch;
+pub mod handover;
 pub mod id;
 pub mod logging;
 pub mod man;

@@ -178,11 +178,13 @@ impl Core {
         let file = open.file.clone();
         match self.agree(group, sender, answer, *asked) {
             Some(start) if wanted => {
+                let mut into = None;
                 if let Some(open) = self.transfers.open.get_mut(&id) {
                     (open.size, open.root) = (Some(answer.size), Some(*answer.root));
                     open.mode = Some(start.mode.clone());
+                    into = self.running.folder(open.ticket);
                 }
-                self.tell_files(FilesCommand::StartDownload { channel: Box::new(start), file });
+                self.tell_files(FilesCommand::StartDownload { channel: Box::new(start), file, into });
             }
             _ => {
                 self.cancel_files(id);

@@ -119,6 +119,8 @@ impl Core {
             Input::Frame(frame) => self.frame(frame),
             Input::Start(start) => self.start(*start),
             Input::Command { line, tag } => self.command(line, tag),
+            Input::Fetch(fetch) => self.fetch(*fetch),
+            Input::GiveUp { tag } => self.unwanted(&tag),
             Input::Password { number, password } => self.password_given(number, password),
             Input::RoomDerived { ticket, keys } => self.room_derived(ticket, *keys),
             Input::EndOfInput => self.end_of_input(),

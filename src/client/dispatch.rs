@@ -49,7 +49,9 @@ impl Core {
             Command::Quit => return self.quit(number),
             Command::WhoHas { pattern } => self.who_has(number, pattern),
             Command::Ping { to } => self.full_name(&to).and_then(|to| self.ping(number, &to)),
-            Command::GetFile { from: None, file } => self.get_from_any(number, file),
+            Command::GetFile { from: None, file } => {
+                self.room_named(None).and_then(|room| self.get_from_any(number, room, file))
+            }
             Command::GetFile { from: Some(from), file } => {
                 self.full_name(&from).and_then(|peer| self.get_from(number, &peer, file))
             }
@@ -80,6 +82,28 @@ impl Core {
         };
         if let Err(problem) = result {
             self.fail(ticket, problem);
+        }
+    }
+
+    /// A `getfile` command for another process, in a room of its choice; nothing else is taken from there.
+    pub(super) fn run_fetch(&mut self, number: u64, room: &str, line: &str) {
+        if let Err(problem) = self.try_fetch(number, room, line) {
+            self.fail(Some(number), problem);
+        }
+    }
+
+    fn try_fetch(&mut self, number: u64, room: &str, line: &str) -> Result<(), Problem> {
+        let command = commands::parse(line)?;
+        self.allowed(&command)?;
+        let room = self.room_named(Some(room)).map_err(|problem| {
+            problem.hint("enter it in the running client, or give this command another directory with --data")
+        })?;
+        match command {
+            Command::GetFile { from: None, file } => self.get_from_any(number, room, file),
+            Command::GetFile { from: Some(from), file } => {
+                self.full_name(&from).and_then(|peer| self.get_from(number, &peer, file))
+            }
+            _ => Err(Problem::new("usage", USAGE, "only files are fetched for other processes")),
         }
     }
 

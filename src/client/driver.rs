@@ -1,5 +1,6 @@
 //! Runs the pure core against the world: the link, the file side, the user's lines, the clock. IO.
 
+use super::control::{Ask, Control, Jobs};
 use super::core::{Core, CoreConfig};
 use super::effects::{Effect, FilesCommand, Input, LinkInfo, Start};
 use super::event::Event;
@@ -14,6 +15,7 @@ use crate::wire::frame::{ToClient, ToServer};
 use crate::wire::name::FullName;
 use crate::wire::pin::ServerPin;
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -32,6 +34,8 @@ pub struct Options {
     pub screen: Box<dyn Screen>,
     /// What is kept across runs.
     pub memory: Box<dyn Memory>,
+    /// The directory in which other processes of the same user may hand over jobs; none are taken without one.
+    pub control: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Options {
@@ -80,7 +84,7 @@ pub enum Ended {
 
 /// Runs until the user leaves, the server refuses, or a script ends.
 pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut files: FilesHandle) -> Ended {
-    let Options { dial, core, start, exec, screen, memory } = options;
+    let Options { dial, core, start, exec, screen, memory, control } = options;
     let mut seed = [0; 32];
     if getrandom::fill(&mut seed).is_err() {
         return Ended::Exit(1);
@@ -88,6 +92,7 @@ pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut file
     let (news, mut link_news) = mpsc::channel(LINK_NEWS);
     let (derived, mut derivations) = mpsc::channel(4);
     let file_commands = files.commands();
+    let mut control = Control::new(control.as_deref(), dial.endpoint.to_string());
     let mut script = Script::new(start.is_some(), exec);
     let mut driver = Driver {
         core: Core::new(core, seed),
@@ -96,6 +101,7 @@ pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut file
         memory,
         links: Links { dial, news, sender: None, task: None, generation: 0, tries: 0, ever: false },
         files: VecDeque::new(),
+        jobs: Jobs::default(),
         derived,
         ended: None,
         interrupted: false,
@@ -134,12 +140,14 @@ pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut file
                     driver.end_of_input(&mut script);
                 }
             },
+            ask = control.next() => driver.asked(ask, &mut script),
             () = tokio::time::sleep_until(until) => driver.input(Input::Timeout, &mut script),
         }
     }
     // Who still has news for us hears that nobody listens.
     drop(link_news);
-    driver.links.close().await;
+    drop(std::mem::take(&mut driver.jobs));
+    tokio::join!(driver.links.close(), control.close());
     driver.ended.unwrap_or(Ended::Exit(0))
 }
 
@@ -151,6 +159,8 @@ struct Driver {
     links: Links,
     /// Commands to the file side that wait for room there; the core bounds how many transfers it runs.
     files: VecDeque<FilesCommand>,
+    /// What other processes wait for.
+    jobs: Jobs,
     derived: mpsc::Sender<(u64, RoomKeys)>,
     ended: Option<Ended>,
     interrupted: bool,
@@ -190,6 +200,21 @@ impl Driver {
         }
     }
 
+    /// Another process wants something, or no more.
+    fn asked(&mut self, ask: Ask, script: &mut Script) {
+        match ask {
+            Ask::Fetch(fetch, lines) => {
+                script.typed();
+                self.jobs.add(fetch.tag.clone(), lines);
+                self.input(Input::Fetch(fetch), script);
+            }
+            Ask::Gone(tag) => {
+                self.jobs.forget(&tag);
+                self.input(Input::GiveUp { tag }, script);
+            }
+        }
+    }
+
     fn end_of_input(&mut self, script: &mut Script) {
         if !script.is_running() {
             self.input(Input::EndOfInput, script);
@@ -211,6 +236,7 @@ impl Driver {
     fn carry_out(&mut self, effect: Effect, script: &mut Script) -> Option<Input> {
         match effect {
             Effect::Send(frame) => self.links.send(&frame),
+            Effect::Event { tag: Some(tag), event } if self.jobs.has(&tag) => self.jobs.show(wall_ms(), &tag, &event),
             Effect::Event { tag, event } => {
                 self.screen.in_room(self.core.rooms().first().map(String::as_str));
                 self.screen.show(wall_ms(), tag.as_deref(), &event);
@@ -232,7 +258,8 @@ impl Driver {
                     self.disk_trouble(reason);
                 }
             }
-            Effect::CommandDone { number, code, .. } => {
+            Effect::CommandDone { number, code, tag } => {
+                self.jobs.done(tag.as_deref(), code);
                 if let Some(code) = script.done(number, code) {
                     script.finish(code);
                 }

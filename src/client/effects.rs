@@ -10,6 +10,7 @@ use crate::wire::invite::Invite;
 use crate::wire::name::{FullName, Name};
 use crate::wire::payload::{FileRefusal, FileRow};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 /// What happened, one at a time.
@@ -35,6 +36,13 @@ pub enum Input {
         /// Given back on all that follows from it.
         tag: Option<String>,
     },
+    /// A file for another process of the same user. Counted as a command.
+    Fetch(Box<Fetch>),
+    /// Nobody waits any more for the commands with this tag: their transfers are cancelled.
+    GiveUp {
+        /// As given.
+        tag: String,
+    },
     /// To [`Effect::AskPassword`]; `None` if there is nobody to ask.
     Password {
         /// The command's number.
@@ -55,6 +63,19 @@ pub enum Input {
     Files(FilesEvent),
     /// Time passed; see `Core::next_timeout`.
     Timeout,
+}
+
+/// `@NAME getfile FILE` in a room of choice, into a directory of choice.
+#[derive(Debug)]
+pub struct Fetch {
+    /// Given back on all that follows from it.
+    pub tag: String,
+    /// As typed; one that we are in.
+    pub room: String,
+    /// The command, as typed.
+    pub line: String,
+    /// Where the file goes, absolute; the downloads directory where it is left out.
+    pub into: Option<PathBuf>,
 }
 
 /// Rooms that the command line names.
@@ -189,6 +210,8 @@ pub enum FilesCommand {
         channel: Box<ChannelStart>,
         /// The name asked for; sanitised before it touches the disk.
         file: String,
+        /// Where it goes; the downloads directory where it is left out.
+        into: Option<PathBuf>,
     },
     /// Give a transfer up, running or only prepared; its slot is freed.
     Cancel {

@@ -1,9 +1,9 @@
 //! Events for the user: one JSON object each, documented in docs/PROTOCOL.md and kept stable.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What happened, as the user is told. Names and rooms are always full (`bob@s1`); text is as it came, JSON escapes it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "field names are the documented JSON keys; docs/PROTOCOL.md has the table")]
 pub enum Event {
@@ -127,7 +127,7 @@ pub enum Event {
 }
 
 /// The state of one transfer; fields that are not known yet are left out.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "field names are the documented JSON keys; docs/PROTOCOL.md has the table")]
 pub struct Transfer {
     pub id: String,
@@ -157,7 +157,7 @@ pub struct Transfer {
 }
 
 /// A row of `rooms`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "field names are the documented JSON keys; docs/PROTOCOL.md has the table")]
 pub struct RoomRow {
     pub room: String,
@@ -166,7 +166,7 @@ pub struct RoomRow {
 }
 
 /// A row of `share_status`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "field names are the documented JSON keys; docs/PROTOCOL.md has the table")]
 pub struct ShareRow {
     pub file: String,

@@ -8,6 +8,7 @@ mod agreeing;
 mod catching_up;
 pub mod commands;
 mod commits;
+pub mod control;
 mod conversation;
 pub mod core;
 mod direct;

@@ -1,17 +1,18 @@
 //! The commands that run, those that wait for their turn, and the end of the process.
 
 use super::core::{Core, Ticket};
-use super::effects::{Effect, Start};
+use super::effects::{Effect, Fetch, Start};
 use super::event::Event;
 use super::problem::{FAILED, Problem};
 use crate::wire::frame::ToServer;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Debug, Default)]
 pub(super) struct Running {
     count: u64,
-    open: BTreeMap<u64, Option<String>>,
+    open: BTreeMap<u64, Asker>,
     starts: BTreeSet<u64>,
     waiting: VecDeque<(u64, Wish)>,
     waiting_bytes: usize,
@@ -20,10 +21,29 @@ pub(super) struct Running {
     gone: bool,
 }
 
+/// Who is told what a command leads to, and where they want the file that it fetches.
+#[derive(Debug, Default)]
+struct Asker {
+    tag: Option<String>,
+    into: Option<PathBuf>,
+}
+
 #[derive(Debug)]
 enum Wish {
     Start(Start),
     Line(String),
+    Fetch { room: String, line: String },
+}
+
+impl Wish {
+    /// What it holds of the bytes that may wait.
+    const fn size(&self) -> usize {
+        match self {
+            Self::Start(_) => 0,
+            Self::Line(line) => line.len(),
+            Self::Fetch { room, line } => room.len() + line.len(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -36,7 +56,17 @@ struct Leaving {
 
 impl Running {
     pub fn tag(&self, ticket: Ticket) -> Option<String> {
-        self.open.get(&ticket?).cloned().flatten()
+        self.open.get(&ticket?)?.tag.clone()
+    }
+
+    pub fn folder(&self, ticket: Ticket) -> Option<PathBuf> {
+        self.open.get(&ticket?)?.into.clone()
+    }
+
+    /// The commands with this tag.
+    fn tagged(&self, tag: &str) -> BTreeSet<u64> {
+        let tagged = self.open.iter().filter(|(_, asker)| asker.tag.as_deref() == Some(tag));
+        tagged.map(|(number, _)| *number).collect()
     }
 
     pub const fn is_leaving(&self) -> bool {
@@ -52,27 +82,50 @@ impl Running {
         self.leaving.as_ref().filter(|_| !self.gone).map(|l| l.deadline)
     }
 
-    fn open(&mut self, tag: Option<String>) -> u64 {
+    fn open(&mut self, asker: Asker) -> u64 {
         self.count += 1;
-        self.open.insert(self.count, tag);
+        self.open.insert(self.count, asker);
         self.count
     }
 }
 
 impl Core {
     pub(super) fn start(&mut self, start: Start) {
-        let number = self.running.open(None);
+        let number = self.running.open(Asker::default());
         self.running.starts.insert(number);
         self.running.waiting.push_back((number, Wish::Start(start)));
     }
 
     pub(super) fn command(&mut self, line: String, tag: Option<String>) {
-        let number = self.running.open(tag);
-        if self.running.waiting_bytes + line.len() > WAITING_BYTES {
+        let number = self.running.open(Asker { tag, into: None });
+        self.wait(number, Wish::Line(line));
+    }
+
+    pub(super) fn fetch(&mut self, fetch: Fetch) {
+        let Fetch { tag, room, line, into } = fetch;
+        let number = self.running.open(Asker { tag: Some(tag), into });
+        self.wait(number, Wish::Fetch { room, line });
+    }
+
+    fn wait(&mut self, number: u64, wish: Wish) {
+        if self.running.waiting_bytes + wish.size() > WAITING_BYTES {
             return self.fail(Some(number), Problem::full());
         }
-        self.running.waiting_bytes += line.len();
-        self.running.waiting.push_back((number, Wish::Line(line)));
+        self.running.waiting_bytes += wish.size();
+        self.running.waiting.push_back((number, wish));
+    }
+
+    /// Nobody waits for the commands with this tag: what has not begun does not begin, and transfers end.
+    pub(super) fn unwanted(&mut self, tag: &str) {
+        let numbers = self.running.tagged(tag);
+        self.cancel_transfers_of(&numbers);
+        self.forget_searches_of(&numbers);
+        let waiting = std::mem::take(&mut self.running.waiting);
+        let (gone, left) = waiting.into_iter().partition(|(number, _)| numbers.contains(number));
+        self.running.waiting = left;
+        let gone: VecDeque<(u64, Wish)> = gone;
+        self.running.waiting_bytes -= gone.iter().map(|(_, wish)| wish.size()).sum::<usize>();
+        numbers.iter().for_each(|number| self.done(Some(*number), FAILED));
     }
 
     pub(super) fn end_of_input(&mut self) {
@@ -87,7 +140,7 @@ impl Core {
     /// Ends a command: what it caused has been told.
     pub(super) fn done(&mut self, ticket: Ticket, code: u8) {
         let Some(number) = ticket else { return };
-        let Some(tag) = self.running.open.remove(&number) else { return };
+        let Some(Asker { tag, .. }) = self.running.open.remove(&number) else { return };
         self.effect(Effect::CommandDone { number, tag, code });
         if self.running.starts.remove(&number) && code != 0 && self.config.scripted {
             self.exit("failed", code);
@@ -98,12 +151,11 @@ impl Core {
     pub(super) fn go_on(&mut self) {
         while self.home.is_some() && !self.running.is_leaving() && !self.is_entering() {
             let Some((number, wish)) = self.running.waiting.pop_front() else { break };
+            self.running.waiting_bytes -= wish.size();
             match wish {
                 Wish::Start(start) => self.enter_at_start(number, start),
-                Wish::Line(line) => {
-                    self.running.waiting_bytes -= line.len();
-                    self.run_line(number, &line);
-                }
+                Wish::Line(line) => self.run_line(number, &line),
+                Wish::Fetch { room, line } => self.run_fetch(number, &room, &line),
             }
             self.pump_all();
         }
@@ -146,7 +198,7 @@ impl Core {
         let (reason, code) =
             self.running.leaving.as_ref().map_or(("failed".to_owned(), FAILED), |l| (l.reason.clone(), l.code));
         self.cancel_transfers();
-        for (number, tag) in std::mem::take(&mut self.running.open) {
+        for (number, Asker { tag, .. }) in std::mem::take(&mut self.running.open) {
             self.effect(Effect::CommandDone { number, tag, code: FAILED });
         }
         if self.link.take().is_some() {

@@ -52,18 +52,25 @@ impl Searches {
 impl Core {
     /// `@all whohas GLOB`.
     pub(super) fn who_has(&mut self, number: u64, pattern: String) -> Result<(), Problem> {
-        self.search(number, pattern.clone(), pattern, None)
+        let room = self.room_named(None)?;
+        self.search(number, room, pattern.clone(), pattern, None)
     }
 
     /// `@any getfile FILE`: the exact name, from the first holder with a free slot, then the next.
-    pub(super) fn get_from_any(&mut self, number: u64, file: String) -> Result<(), Problem> {
+    pub(super) fn get_from_any(&mut self, number: u64, room: RoomId, file: String) -> Result<(), Problem> {
         let pattern = literal(&file);
         let hunt = Hunt { file: file.clone(), untried: Vec::new(), running: None, busy: false, last: None };
-        self.search(number, pattern, file, Some(hunt))
+        self.search(number, room, pattern, file, Some(hunt))
     }
 
-    fn search(&mut self, number: u64, glob: String, pattern: String, hunt: Option<Hunt>) -> Result<(), Problem> {
-        let room = self.room_named(None)?;
+    fn search(
+        &mut self,
+        number: u64,
+        room: RoomId,
+        glob: String,
+        pattern: String,
+        hunt: Option<Hunt>,
+    ) -> Result<(), Problem> {
         let title = self.conversations.get(&room).map(|c| c.title()).unwrap_or_default();
         let search = self.new_id();
         self.queue(&room, Body::WhoHas { search, pattern: glob }, None)?;
@@ -165,6 +172,11 @@ impl Core {
 
     pub(super) fn hunt_done(&mut self, id: &SearchId) {
         self.searches.open.remove(id);
+    }
+
+    /// Answers to these commands' searches are not waited for any more.
+    pub(super) fn forget_searches_of(&mut self, numbers: &BTreeSet<u64>) {
+        self.searches.open.retain(|_, search| search.ticket.is_none_or(|number| !numbers.contains(&number)));
     }
 
     fn hunt_failed(&mut self, id: &SearchId) {

@@ -11,7 +11,7 @@ use crate::group::Sealer;
 use crate::wire::id::{Id, RoomId, SearchId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::{FileRefusal, FileRequest};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 #[derive(Debug, Default)]
@@ -253,6 +253,13 @@ impl Core {
         let told = event::Transfer { reason: Some("cancelled".into()), bytes: Some(open.bytes), ..open.told(id) };
         self.tell(open.ticket, Event::TransferFailed(told));
         self.done(open.ticket, FAILED);
+    }
+
+    /// Cancels what these commands fetch.
+    pub(super) fn cancel_transfers_of(&mut self, numbers: &BTreeSet<u64>) {
+        let theirs = |t: &Transfer| t.ticket.is_some_and(|number| numbers.contains(&number));
+        let ids: Vec<Id> = self.transfers.open.iter().filter(|(_, t)| theirs(t)).map(|(id, _)| *id).collect();
+        ids.iter().for_each(|id| self.cancel_one(id));
     }
 
     pub(super) fn cancel_transfers(&mut self) {

@@ -138,7 +138,7 @@ pub async fn begin(
     let sending = channel(upload.connection, connection, keys(1), keys(2), candidates);
     let receiving = channel(connection, upload.connection, keys(2), keys(1), upload.candidates.clone());
     holder.command(FilesCommand::StartUpload(Box::new(sending))).await;
-    asker.command(FilesCommand::StartDownload { channel: Box::new(receiving), file: name.into() }).await;
+    asker.command(FilesCommand::StartDownload { channel: Box::new(receiving), file: name.into(), into: None }).await;
 }
 
 /// Waits until both sides have been told the end.

@@ -1,10 +1,11 @@
 //! What the engine does on each command: from a request to a running channel.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::downloads::Expected;
+use super::downloads::{Downloads, Expected};
 use super::engine::{Engine, Internal};
 use super::run::{Run, Side, Terms};
 use super::shares::{OpenShare, SharedFolder};
@@ -56,7 +57,9 @@ impl Engine {
             FilesCommand::PrepareUpload { transfer, file, root, .. } => self.prepare_upload(transfer, file, root),
             FilesCommand::PrepareDownload { transfer } => self.prepare_download(transfer),
             FilesCommand::StartUpload(start) => self.start_upload(&start),
-            FilesCommand::StartDownload { channel, file } => self.start_download(&channel, &file),
+            FilesCommand::StartDownload { channel, file, into } => {
+                self.start_download(&channel, &file, into.as_deref());
+            }
             FilesCommand::Cancel { transfer, reason } => self.cancel(transfer, &reason),
             FilesCommand::Share(command) => self.share(command),
             FilesCommand::MaxUploads(limit) => self.slots.set_limit(limit),
@@ -167,7 +170,7 @@ impl Engine {
         }
     }
 
-    fn start_download(&mut self, start: &ChannelStart, file: &str) {
+    fn start_download(&mut self, start: &ChannelStart, file: &str, into: Option<&Path>) {
         match self.prepared.remove(&start.transfer) {
             Some(Prepared { kind: Kind::Download(connection), .. }) if connection == start.our_connection => {}
             _ => return self.fail(start.transfer, "timeout", "the answer came too late"),
@@ -175,12 +178,17 @@ impl Engine {
         let (Ok(name), Some(tag)) = (SafeName::new(file), random()) else {
             return self.fail(start.transfer, "disk", "no file can have this name");
         };
+        let downloads = match into.map(Downloads::open) {
+            None => self.downloads.clone(),
+            Some(Ok(downloads)) => downloads,
+            Some(Err(error)) => return self.fail(start.transfer, "disk", &error.to_string()),
+        };
         let expected = Expected { name, size: start.size, root: start.root };
         let (results, connection) = (self.results.clone(), start.our_connection);
         let done = move |result| {
             let _ = results.send(Internal::Written(connection, result));
         };
-        match Writer::start(self.downloads.clone(), expected, tag, done) {
+        match Writer::start(downloads, expected, tag, done) {
             Ok(writer) => self.start(start, Side::Down(Some(writer))),
             Err(error) => self.fail(start.transfer, "disk", &error.to_string()),
         }
