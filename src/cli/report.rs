@@ -59,11 +59,14 @@ impl Report {
     pub fn print(&self) -> ExitCode {
         let mut err = io::stderr().lock();
         // Where standard error is closed the exit code alone has to say it.
-        let _ = writeln!(err, "error: {}", shown(&self.cause));
-        if let Some(hint) = &self.hint {
-            let _ = writeln!(err, "hint: {}", shown(hint));
-        }
+        let _ = err.write_all(self.text().as_bytes());
         self.code
+    }
+
+    /// The lines for people, harmless.
+    fn text(&self) -> String {
+        let hint = self.hint.as_ref().map(|hint| format!("hint: {}\n", shown(hint))).unwrap_or_default();
+        format!("error: {}\n{hint}", shown(&self.cause))
     }
 }
 
@@ -227,6 +230,7 @@ fn refused(code: Code, cause: &LinkError, hint: Option<String>) -> Report {
 mod tests {
     use super::*;
     use crate::wire::frame::Refusal;
+    use crate::wire::text::harmless;
 
     #[test]
     fn a_taken_name_is_refused_with_a_free_one() {
@@ -235,6 +239,15 @@ mod tests {
         assert_eq!(report.code.code(), 4);
         assert_eq!(report.cause, "the name bob is taken");
         assert_eq!(report.hint.as_deref(), Some("bob2 is free"));
+    }
+
+    #[test]
+    fn a_server_cannot_steer_the_terminal_by_an_error() {
+        let naughty = "a\x1b]0;x\x07\u{9b}2J\u{202e}\r\nb\u{200b}\u{2028}";
+        let refusal = Refusal::new(Code::NameTaken, naughty).hint(naughty);
+        let text = Report::from(LinkError::Refused(refusal)).text();
+        assert_eq!(text.lines().count(), 2, "{text:?}");
+        assert!(text.lines().flat_map(str::chars).all(harmless), "{text:?}");
     }
 
     #[test]

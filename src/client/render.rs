@@ -236,12 +236,36 @@ fn table<T>(none: &str, rows: &[T], row: impl Fn(&T) -> String) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-    const NAUGHTY: &str = "a\x1b]0;x\x07\u{202e}\u{9b}31m\r\n\u{200b}z";
+    fn bad(c: char) -> bool {
+        use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator};
+        matches!(c.general_category(), Control | Format | LineSeparator | ParagraphSeparator)
+    }
+
+    /// Every control and format character, every line separator, and sequences that terminals obey.
+    fn naughty() -> String {
+        let all: String = ('\0'..=char::MAX).filter(|c| bad(*c)).collect();
+        assert!(all.len() > 200 && "\x1b\u{9b}\u{202e}\u{200b}\u{2028}".chars().all(|c| all.contains(c)));
+        format!("a\x1b]0;x\x07\u{9b}31m\r\n{all}z")
+    }
 
     fn events() -> Vec<Event> {
-        let n = || NAUGHTY.to_owned();
-        let t = Transfer { peer: n(), file: n(), reason: Some(n()), path: Some(n()), ..Transfer::default() };
+        let naughty = naughty();
+        let n = || naughty.clone();
+        let some = || Some(n());
+        let t = Transfer {
+            id: n(),
+            direction: n(),
+            peer: n(),
+            file: n(),
+            route: some(),
+            key_agreement: some(),
+            path: some(),
+            root: some(),
+            reason: some(),
+            ..Transfer::default()
+        };
         vec![
             Event::Connected { server: n(), fingerprint: n(), name: n(), tls: n() },
             Event::RoomCreated { room: n(), id: n(), private: true, invite: n(), secret: Some(n()) },
@@ -275,11 +299,19 @@ mod tests {
 
     #[test]
     fn no_field_of_any_event_brings_a_control_character_to_the_screen() {
+        let naughty = naughty();
+        let styles = [false, true].map(|colour| Style { colour, home: naughty.clone(), current: naughty.clone() });
         for event in events() {
-            let lines = lines(&event, &Style::default());
-            assert!(!lines.is_empty(), "{event:?}");
-            for line in lines {
-                assert_eq!(line, shown(&line), "{event:?}");
+            for style in styles.iter().chain([&Style::default()]) {
+                let lines = lines(&event, style);
+                assert!(!lines.is_empty(), "{event:?}");
+                for line in lines {
+                    // Colours are ours: one before the text or the name, one after it.
+                    let ours = if style.colour { 2 } else { 0 };
+                    assert!(line.matches("\x1b[").count() <= ours, "{line:?}");
+                    assert!(!line.chars().any(|c| bad(c) && (c != '\x1b' || ours == 0)), "{line:?}");
+                    assert!(line.matches('\x1b').count() <= ours, "{line:?}");
+                }
             }
         }
     }

@@ -216,7 +216,27 @@ impl fmt::Display for LogEvent {
             Self::RoomCreated { label, private: false } => write!(f, "public room {label} created"),
             Self::RoomExpired { label } => write!(f, "room {label} was unused and is gone"),
             Self::Operator { from, text } => write!(f, "{from} to the operator: {text}"),
-            Self::Fault { what } => write!(f, "internal fault: {what}"),
+            Self::Fault { what } => write!(f, "internal fault: {}", Untrusted::new(what)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::text::harmless;
+
+    #[test]
+    fn no_log_line_carries_what_steers_a_terminal() {
+        let naughty = "a\x1b]0;x\x07\u{9b}2J\u{202e}\r\nlogged in\u{200b}\u{2028}";
+        assert!(Name::parse(naughty).is_err(), "a name cannot hold it");
+        let name = |text| Name::parse(text).unwrap();
+        let from = FullName::new(name("bob"), name("s1"));
+        let events =
+            [LogEvent::Operator { from, text: Untrusted::new(naughty) }, LogEvent::Fault { what: naughty.to_owned() }];
+        for event in events {
+            let line = event.to_string();
+            assert!(line.chars().all(harmless), "{line:?}");
         }
     }
 }

@@ -40,7 +40,8 @@ pub fn shown(text: &str) -> String {
     Untrusted::new(text).to_string()
 }
 
-fn harmless(c: char) -> bool {
+/// Whether a terminal shows this character as itself: no control, format, private or unassigned one, no line separator.
+pub fn harmless(c: char) -> bool {
     !matches!(
         c.general_category(),
         GeneralCategory::Control

@@ -2,5 +2,6 @@
 
 mod files;
 mod harness;
+mod naughty;
 mod server;
 mod terminal;

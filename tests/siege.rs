@@ -1,0 +1,188 @@
+//! A real server process under attack: its memory stays where it is and others are served.
+
+#![cfg(target_os = "linux")]
+
+use minicbor::bytes::ByteArray;
+use secchat::cli::drive::{Process, Server, start_client};
+use secchat::crypto::identity::Identity;
+use secchat::limits::{HASHES_PER_KEY, PENDING_MAX};
+use secchat::net::framed::FrameReader;
+use secchat::net::link::{Dial, LinkReceiver, connect};
+use secchat::net::queue::FrameSender;
+use secchat::net::tls;
+use secchat::net::trust::Trust;
+use secchat::net::verify::ServerCerts;
+use secchat::wire::endpoint::Endpoint;
+use secchat::wire::frame::{Code, Reply, Request, ToClient, ToServer};
+use secchat::wire::id::Id;
+use secchat::wire::invite::Invite;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+const WAIT: Duration = Duration::from_secs(60);
+/// Two hashes of 19 MiB at once, and what allocators keep for themselves.
+const HASHING_KIB: u64 = 96 * 1024;
+
+fn binary() -> PathBuf {
+    env!("CARGO_BIN_EXE_secchat").into()
+}
+
+/// `VmHWM` (the most there ever was) or `VmRSS` (what there is) of a process, KiB.
+fn memory(process: &Process, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
+    let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':')).expect("a line of status");
+    value.trim().trim_end_matches("kB").trim().parse().unwrap()
+}
+
+fn address(server: &Server) -> SocketAddr {
+    server.process.said().iter().find_map(|line| line.strip_prefix("listening  ")?.trim().parse().ok()).unwrap()
+}
+
+fn ipv6_address(server: &Server) -> SocketAddr {
+    let addresses = server.process.said().iter().filter_map(|line| line.strip_prefix("listening  ")?.trim().parse().ok());
+    addresses.filter(SocketAddr::is_ipv6).next().expect("it listens on IPv6 too")
+}
+
+fn dial(server: &Server, address: SocketAddr, seed: u8) -> Dial {
+    let Invite { pin, server, .. } = Invite::parse(&server.invite).unwrap();
+    Dial {
+        endpoint: address.to_string().parse::<Endpoint>().unwrap(),
+        identity: Identity::from_seed(&[seed; 32]),
+        name: format!("user{seed}"),
+        instance: Id([seed; 16]),
+        authority: None,
+        trust: Trust { invite: Some((pin, server)), ..Trust::default() },
+    }
+}
+
+async fn answer(receiver: &mut LinkReceiver, wanted: u64) -> Reply {
+    loop {
+        match timeout(WAIT, receiver.next()).await.expect("in time").unwrap() {
+            Some(ToClient::Reply { id, body }) if id == wanted => return body,
+            Some(_) => {}
+            None => panic!("the link ended"),
+        }
+    }
+}
+
+fn ask(sender: &FrameSender, id: u64, body: Request) {
+    sender.send(ToServer::Request { id, body }.to_bytes().into()).unwrap();
+}
+
+/// Guesses until the server says that it is enough; how many were judged.
+async fn guess(dial: Dial, rounds: u64) -> u64 {
+    let (_, sender, mut receiver) = connect(&dial).await.unwrap();
+    ask(&sender, 0, Request::Resolve { label: "lab".into() });
+    let Reply::Resolved { room, .. } = answer(&mut receiver, 0).await else { panic!("no id") };
+    let mut judged = 0;
+    for round in 0..rounds {
+        let ids = (round * 100 + 1)..(round * 100 + 11);
+        for id in ids.clone() {
+            let door = ByteArray::from([u8::try_from(id % 251).unwrap(); 32]);
+            ask(&sender, id, Request::Enter { room, door: Some(door) });
+        }
+        let last = ids.end - 1;
+        let mut open = ids.clone().count();
+        while open > 0 {
+            match timeout(WAIT, receiver.next()).await.expect("in time").unwrap() {
+                Some(ToClient::Reply { id, body: Reply::Refused(refusal) }) if (1..=last).contains(&id) => {
+                    judged += u64::from(refusal.code == Code::WrongRoomOrPassword);
+                    open -= 1;
+                }
+                Some(_) => {}
+                None => panic!("the link ended"),
+            }
+        }
+    }
+    judged
+}
+
+#[test]
+fn a_flood_of_wrong_passwords_leaves_memory_flat_and_others_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&binary(), dir.path(), "s1", "127.0.0.1:0", &["--listen", "[::1]:0"]).unwrap();
+    let (attacked, other) = (address(&server), ipv6_address(&server));
+    let invite = server.invite.replace(&attacked.to_string(), &other.to_string());
+    let owner = ["--room", "lab", "--create", "--private"];
+    let mut alice = start_client(&binary(), dir.path(), "alice", &invite, &owner).unwrap();
+    let created = alice.wait_event("room_created", WAIT, |_| true).unwrap();
+    alice.wait_event("joined", WAIT, |_| true).unwrap();
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, created["secret"].as_str().unwrap()).unwrap();
+    let before = memory(&server.process, "VmHWM");
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let flood: Vec<_> = (10..18).map(|seed| runtime.spawn(guess(dial(&server, attacked, seed), 5))).collect();
+    // Somebody with the right password gets in through it, and the room talks.
+    let member = ["--room", "lab", "--password-file", secret.to_str().unwrap()];
+    let mut bob = start_client(&binary(), dir.path(), "bob", &invite, &member).unwrap();
+    bob.wait_event("joined", WAIT, |_| true).unwrap();
+    bob.say("through the flood").unwrap();
+    alice.wait_event("message", WAIT, |e| e["text"] == "through the flood").unwrap();
+    let judged: u64 = flood.into_iter().map(|attacker| runtime.block_on(attacker).unwrap()).sum();
+
+    // Guesses that were under way when the allowance ended are judged too: a few for each key, never more.
+    let under_way = u64::try_from(8 * HASHES_PER_KEY).unwrap();
+    assert!((1..20 + under_way).contains(&judged), "{judged} of 400 guesses were judged");
+    let grown = memory(&server.process, "VmHWM").saturating_sub(before);
+    assert!(grown < HASHING_KIB, "{grown} KiB more");
+}
+
+async fn stranger(address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
+    let certs = ServerCerts::new(&tls::provider(), None, None).unwrap();
+    let config = tls::client_config(certs, None).unwrap();
+    let tcp = TcpStream::connect(address).await?;
+    TlsConnector::from(config).connect("localhost".try_into().unwrap(), tcp).await
+}
+
+/// The link of a member, taken to the point where frames of full size are accepted.
+async fn still_serves(server: &Server, address: SocketAddr, seed: u8) {
+    let (_, sender, mut receiver) = timeout(WAIT, connect(&dial(server, address, seed))).await.expect("in time").unwrap();
+    ask(&sender, 1, Request::Ping);
+    assert_eq!(answer(&mut receiver, 1).await, Reply::Done);
+}
+
+#[tokio::test]
+async fn lengths_that_are_only_announced_take_no_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&binary(), dir.path(), "s1", "127.0.0.1:0", &[]).unwrap();
+    let address = address(&server);
+    still_serves(&server, address, 2).await;
+    let before = memory(&server.process, "VmHWM");
+    for length in [u32::MAX, 1 << 31, 1 << 20, 4097].repeat(10) {
+        let mut stream = stranger(address).await.unwrap();
+        stream.write_all(&length.to_be_bytes()).await.unwrap();
+        let mut reader = FrameReader::new(stream, 4096);
+        // The hello, perhaps a refusal, then the end; a reset is as good.
+        while let Ok(Some(_)) = timeout(WAIT, reader.next()).await.expect("the connection ends") {}
+    }
+    still_serves(&server, address, 3).await;
+    let grown = memory(&server.process, "VmHWM").saturating_sub(before);
+    assert!(grown < 16 * 1024, "{grown} KiB more");
+}
+
+#[tokio::test]
+async fn thousands_of_idle_sockets_take_little_memory_and_nobody_is_kept_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&binary(), dir.path(), "s1", "127.0.0.1:0", &[]).unwrap();
+    let address = address(&server);
+    still_serves(&server, address, 2).await;
+    let before = memory(&server.process, "VmHWM");
+    let mut newest = std::collections::VecDeque::new();
+    for _ in 0..3 * PENDING_MAX {
+        // Ours are given up in their order too, so that the test needs few descriptors.
+        if newest.len() == 500 {
+            newest.pop_front();
+        }
+        newest.push_back(TcpStream::connect(address).await.unwrap());
+    }
+    still_serves(&server, address, 3).await;
+    let grown = memory(&server.process, "VmHWM").saturating_sub(before);
+    assert!(grown < 32 * 1024, "{grown} KiB more");
+}
