@@ -39,6 +39,8 @@ pub const SESSION_QUEUE_BYTES: usize = 8 << 20;
 pub const WRITE_BATCH_BYTES: usize = 64 * 1024;
 /// Bytes of frames that all sessions together may have waiting for the server's core.
 pub const CORE_QUEUE_BYTES: usize = 32 << 20;
+/// Frames of one session that may wait for the server's core: each may cost it milliseconds, which others wait.
+pub const FRAMES_PER_SESSION: usize = 128;
 /// Connections in all, and from one address (an IPv6 /64 counts as one).
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Connections from one address that have not logged in yet.
