@@ -39,8 +39,12 @@ pub const SESSION_QUEUE_BYTES: usize = 8 << 20;
 pub const WRITE_BATCH_BYTES: usize = 64 * 1024;
 /// Bytes of frames that all sessions together may have waiting for the server's core.
 pub const CORE_QUEUE_BYTES: usize = 32 << 20;
-/// Connections in all, and from one address (an IPv6 /64 counts as one).
+/// Frames of one session that may wait for the server's core: each may cost it milliseconds, which others wait.
+pub const FRAMES_PER_SESSION: usize = 128;
+/// Connections in all, and from one address (an IPv6 /64 counts as one), which may hide many people.
 pub const CONNECTIONS_MAX: usize = 10_000;
+/// See [`CONNECTIONS_MAX`].
+pub const CONNECTIONS_PER_ADDRESS: usize = 2_500;
 /// Connections from one address that have not logged in yet.
 pub const PENDING_PER_ADDRESS: usize = 64;
 /// Connections in all that have not logged in yet; the oldest makes room for a new one.

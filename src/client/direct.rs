@@ -170,6 +170,15 @@ impl Core {
         conversation.history.expect(&key);
         conversation.renew_at = self.next_renewal();
         self.conversations.insert(id, conversation);
+        // Only a key that the user stands by gets lines: whoever certifies keys must not lead them elsewhere.
+        if self.peers.is_pinned(peer, &key) {
+            self.use_direct(id, peer);
+        }
+        self.keep_few(peer);
+    }
+
+    /// Lines go into this conversation from now on, or into an older one with a lower id.
+    fn use_direct(&mut self, id: RoomId, peer: &FullName) {
         let before = self.peers.current(peer);
         let current = before.map_or(id, |before| before.min(id));
         self.peers.get(peer).current = Some(current);
@@ -178,7 +187,19 @@ impl Core {
             self.give_all(peer, items);
         }
         self.move_waiting(peer, current);
-        self.keep_few(peer);
+    }
+
+    /// The user stands by another key of this person now: lines go where that key is.
+    pub(super) fn follow_key(&mut self, peer: &FullName) {
+        let current = self.with_pinned_key(peer);
+        self.peers.get(peer).current = current;
+    }
+
+    fn with_pinned_key(&self, peer: &FullName) -> Option<RoomId> {
+        let with = |c: &&Conversation| matches!(&c.kind, Kind::Direct { peer: p, .. } if p == peer);
+        let pinned =
+            |c: &&Conversation| c.room.members().any(|m| m.name == *peer && self.peers.is_pinned(peer, &m.key));
+        self.conversations.values().filter(with).find(pinned).map(|c| c.id)
     }
 
     /// The server drops the quietest conversation of a pair beyond a few; so do we, lest a peer fill our memory.
@@ -242,9 +263,7 @@ impl Core {
 
     fn forget_current(&mut self, peer: &FullName, id: &RoomId) {
         if self.peers.current(peer) == Some(*id) {
-            let with = |c: &&Conversation| matches!(&c.kind, Kind::Direct { peer: p, .. } if p == peer);
-            let other = self.conversations.values().find(with).map(|c| c.id);
-            self.peers.get(peer).current = other;
+            self.follow_key(peer);
         }
     }
 }

@@ -167,6 +167,7 @@ impl Core {
             .trust(name)
             .ok_or_else(|| Problem::new("not_changed", FAILED, format!("no changed key of {name} is waiting")))?;
         self.effect(super::effects::Effect::Pin { name: name.clone(), key });
+        self.follow_key(name);
         self.ok(number, "trust");
         Ok(())
     }

@@ -94,6 +94,11 @@ impl Peers {
         self.pins.get(name).copied()
     }
 
+    /// Whether this is the key that the user stands by, or none is kept for the name.
+    pub fn is_pinned(&self, name: &FullName, key: &PublicKey) -> bool {
+        self.pins.get(name).is_none_or(|pinned| pinned == key)
+    }
+
     /// Pins the changed key, if one waits.
     pub fn trust(&mut self, name: &FullName) -> Option<PublicKey> {
         let key = self.changed.remove(name)?;

@@ -1,6 +1,6 @@
 //! Who may be connected: caps in all and for each address, and room for newcomers under a flood.
 
-use crate::limits::{CONNECTIONS_MAX, PENDING_MAX, PENDING_PER_ADDRESS};
+use crate::limits::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS, PENDING_MAX, PENDING_PER_ADDRESS};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +15,8 @@ pub struct Gate(Arc<Mutex<Counts>>);
 pub struct Caps {
     /// Connections in all.
     pub connections: usize,
+    /// From one address (an IPv6 /64 counts as one).
+    pub per_address: usize,
     /// Not logged in yet, in all.
     pub pending: usize,
     /// Not logged in yet, from one address (an IPv6 /64 counts as one).
@@ -23,7 +25,12 @@ pub struct Caps {
 
 impl Default for Caps {
     fn default() -> Self {
-        Self { connections: CONNECTIONS_MAX, pending: PENDING_MAX, pending_per_address: PENDING_PER_ADDRESS }
+        Self {
+            connections: CONNECTIONS_MAX,
+            per_address: CONNECTIONS_PER_ADDRESS,
+            pending: PENDING_MAX,
+            pending_per_address: PENDING_PER_ADDRESS,
+        }
     }
 }
 
@@ -32,6 +39,7 @@ impl Default for Caps {
 pub struct Ticket {
     gate: Gate,
     id: u64,
+    source: IpAddr,
 }
 
 /// Resolves when a connection that has not logged in must make room for a newer one.
@@ -46,10 +54,11 @@ impl Gate {
             connections: 0,
             pending: BTreeMap::new(),
             by_address: HashMap::new(),
+            all_by_address: HashMap::new(),
         })))
     }
 
-    /// Lets a connection in, or not when [`Caps::connections`] are there. Where too many are pending, the oldest of them (of the same
+    /// Lets a connection in, or not when [`Caps::connections`] or [`Caps::per_address`] are there. Where too many are pending, the oldest of them (of the same
     /// address, if that has too many) is evicted: whoever logs in at once gets in however many idle ones there are.
     pub fn admit(&self, address: IpAddr) -> Option<(Ticket, Evicted)> {
         let mut counts = self.lock();
@@ -57,6 +66,9 @@ impl Gate {
             return None;
         }
         let source = source_of(address);
+        if counts.all_by_address.get(&source).is_some_and(|all| *all >= counts.caps.per_address) {
+            return None;
+        }
         let of_address = counts.by_address.get(&source).copied().unwrap_or_default();
         if of_address >= counts.caps.pending_per_address {
             counts.evict_oldest(Some(source));
@@ -69,7 +81,8 @@ impl Gate {
         counts.connections += 1;
         counts.pending.insert(id, Pending { source, evict });
         *counts.by_address.entry(source).or_default() += 1;
-        Some((Ticket { gate: self.clone(), id }, evicted))
+        *counts.all_by_address.entry(source).or_default() += 1;
+        Some((Ticket { gate: self.clone(), id, source }, evicted))
     }
 
     /// Connections in all, and those of them that are pending.
@@ -95,6 +108,7 @@ impl Drop for Ticket {
         let mut counts = self.gate.lock();
         counts.forget_pending(self.id);
         counts.connections = counts.connections.saturating_sub(1);
+        take_one(&mut counts.all_by_address, &self.source);
     }
 }
 
@@ -107,6 +121,8 @@ struct Counts {
     pending: BTreeMap<u64, Pending>,
     /// How many of `pending` each source has; no zeros.
     by_address: HashMap<IpAddr, usize>,
+    /// How many connections each source has; no zeros.
+    all_by_address: HashMap<IpAddr, usize>,
 }
 
 #[derive(Debug)]
@@ -125,13 +141,17 @@ impl Counts {
 
     fn forget_pending(&mut self, id: u64) -> Option<Pending> {
         let pending = self.pending.remove(&id)?;
-        if let Some(count) = self.by_address.get_mut(&pending.source) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_address.remove(&pending.source);
-            }
-        }
+        take_one(&mut self.by_address, &pending.source);
         Some(pending)
+    }
+}
+
+fn take_one(counts: &mut HashMap<IpAddr, usize>, source: &IpAddr) {
+    if let Some(count) = counts.get_mut(source) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(source);
+        }
     }
 }
 
@@ -147,7 +167,7 @@ pub fn source_of(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    const CAPS: Caps = Caps { connections: 6, pending: 4, pending_per_address: 3 };
+    const CAPS: Caps = Caps { connections: 6, per_address: 5, pending: 4, pending_per_address: 3 };
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -191,5 +211,22 @@ mod tests {
         assert!(gate.admit(ip("192.0.2.9")).is_none());
         drop(held);
         assert!(gate.admit(ip("192.0.2.9")).is_some());
+    }
+
+    #[test]
+    fn one_address_cannot_take_all_places_by_logging_in() {
+        let gate = Gate::new(CAPS);
+        let log_in = |address: &str| {
+            let (ticket, _) = gate.admit(ip(address))?;
+            ticket.logged_in();
+            Some(ticket)
+        };
+        let mut held: Vec<_> = (0..CAPS.per_address).map(|_| log_in("192.0.2.1").unwrap()).collect();
+        assert!(log_in("192.0.2.1").is_none());
+        let other = log_in("192.0.2.2");
+        assert!(other.is_some());
+        drop(other);
+        held.pop();
+        assert!(log_in("192.0.2.1").is_some());
     }
 }

@@ -6,7 +6,7 @@ use super::engine::Engine;
 use super::{Door, Input, Output, SessionId};
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::{DoorKey, door_hash, verify_door};
-use crate::limits::{CORE_QUEUE_BYTES, HASHES_RUNNING};
+use crate::limits::{CORE_QUEUE_BYTES, FRAMES_PER_SESSION, HASHES_RUNNING};
 use crate::net::queue::FrameSender;
 use crate::store::{ServerStore, StoreError};
 use crate::wire::frame::ToServer;
@@ -29,9 +29,22 @@ pub struct CoreHandle {
     queue: mpsc::UnboundedSender<Envelope>,
     /// One permit for each [`UNIT`] of what waits.
     room: Arc<Semaphore>,
+    /// One permit for each frame of this session that waits.
+    turns: Arc<Semaphore>,
 }
 
 impl CoreHandle {
+    fn new(queue: mpsc::UnboundedSender<Envelope>) -> Self {
+        let (room, turns) = (Semaphore::new(CORE_QUEUE_BYTES / UNIT), Semaphore::new(FRAMES_PER_SESSION));
+        Self { queue, room: Arc::new(room), turns: Arc::new(turns) }
+    }
+
+    /// A session's own handle: only so many of its frames wait at a time, however small they are, so that no session can
+    /// put a long queue before all others.
+    pub fn for_session(&self) -> Self {
+        Self { turns: Arc::new(Semaphore::new(FRAMES_PER_SESSION)), ..self.clone() }
+    }
+
     /// A client showed a certificate and wants to log in; `welcome` fires when it is accepted and is dropped when it is not.
     pub async fn connect(
         &self,
@@ -47,7 +60,8 @@ impl CoreHandle {
 
     /// A frame of `bytes` encoded bytes.
     pub async fn frame(&self, session: SessionId, frame: ToServer, bytes: usize) -> Result<(), CoreGone> {
-        self.put(Report { input: Input::Frame(session, frame), peer: None }, bytes).await
+        let turn = self.turns.clone().acquire_owned().await.map_err(|_| CoreGone)?;
+        self.put_with(Report { input: Input::Frame(session, frame), peer: None }, bytes, Some(turn)).await
     }
 
     /// The session is over.
@@ -61,9 +75,13 @@ impl CoreHandle {
     }
 
     async fn put(&self, report: Report, bytes: usize) -> Result<(), CoreGone> {
+        self.put_with(report, bytes, None).await
+    }
+
+    async fn put_with(&self, report: Report, bytes: usize, turn: Option<OwnedSemaphorePermit>) -> Result<(), CoreGone> {
         let units = u32::try_from(bytes / UNIT + 1).unwrap_or(u32::MAX);
         let room = self.room.clone().acquire_many_owned(units).await.map_err(|_| CoreGone)?;
-        self.queue.send(Envelope { report, _room: room }).map_err(|_| CoreGone)
+        self.queue.send(Envelope { report, _room: room, _turn: turn }).map_err(|_| CoreGone)
     }
 }
 
@@ -74,7 +92,7 @@ pub fn actor<E: Engine>(
     store: ServerStore,
 ) -> (CoreHandle, impl Future<Output = Result<(), StoreError>> + Send) {
     let (queue, inbox) = mpsc::unbounded_channel();
-    let handle = CoreHandle { queue, room: Arc::new(Semaphore::new(CORE_QUEUE_BYTES / UNIT)) };
+    let handle = CoreHandle::new(queue);
     let (answered, answers) = mpsc::unbounded_channel();
     let hashes = Arc::new(Semaphore::new(HASHES_RUNNING));
     let hashing = Hashing { permits: hashes, answered };
@@ -109,6 +127,7 @@ struct Peer {
 struct Envelope {
     report: Report,
     _room: OwnedSemaphorePermit,
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -144,11 +163,11 @@ impl<E: Engine> Actor<E> {
     fn take_all(&mut self, first: Envelope, inbox: &mut mpsc::UnboundedReceiver<Envelope>) {
         let mut next = Some(first);
         for _ in 0..BATCH {
-            let Some(Envelope { report, _room }) = next else { return };
+            let Some(Envelope { report, .. }) = next else { return };
             self.take(report);
             next = inbox.try_recv().ok();
         }
-        if let Some(Envelope { report, _room }) = next {
+        if let Some(Envelope { report, .. }) = next {
             self.take(report);
         }
     }
@@ -279,3 +298,32 @@ pub fn wall_ms() -> u64 {
 const BATCH: usize = 64;
 /// What a permit of the queue stands for, bytes.
 const UNIT: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether it was put into the queue at once.
+    async fn poll_once(put: impl Future<Output = Result<(), CoreGone>>) -> bool {
+        tokio::select! {
+            biased;
+            done = put => done.is_ok(),
+            () = std::future::ready(()) => false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_floods_waits_and_the_next_one_does_not() {
+        let (queue, mut inbox) = mpsc::unbounded_channel();
+        let handle = CoreHandle::new(queue);
+        let (flooder, other) = (handle.for_session(), handle.for_session());
+        let mut sent = 0;
+        while sent < 100_000 && poll_once(flooder.frame(1, ToServer::Alive, 2)).await {
+            sent += 1;
+        }
+        assert_eq!(sent, FRAMES_PER_SESSION);
+        assert!(poll_once(other.frame(2, ToServer::Alive, 2)).await);
+        drop(inbox.recv().await);
+        assert!(poll_once(flooder.frame(1, ToServer::Alive, 2)).await, "a frame that was taken makes room");
+    }
+}

@@ -23,6 +23,7 @@ impl<K: Ord + Copy> Attempts<K> {
     pub(super) fn used(&self, source: &K, now: Duration) -> u32 {
         match self.counts.get(source) {
             Some((start, count)) if now < *start + self.window => *count,
+            None if self.counts.len() >= SOURCES_MAX && now < self.others.0 + self.window => self.others.1,
             _ => 0,
         }
     }
@@ -82,6 +83,16 @@ mod tests {
         assert!(!attempts.take(1, Duration::from_secs(59)));
         assert!(attempts.take(2, Duration::from_secs(59)));
         assert!(attempts.take(1, Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn newcomers_to_a_full_table_share_one_allowance() {
+        let (now, mut attempts) = (Duration::from_secs(600), Attempts::new(2, Duration::from_secs(60)));
+        (0..SOURCES_MAX).for_each(|source| attempts.count(source, now));
+        let taken = (SOURCES_MAX..SOURCES_MAX + 100).filter(|source| attempts.take(*source, now)).count();
+        assert_eq!(taken, 2);
+        assert!(attempts.take(1, now), "who is in the table has an allowance of its own");
+        assert!(attempts.take(SOURCES_MAX, now + Duration::from_secs(60)));
     }
 
     #[test]

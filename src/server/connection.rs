@@ -99,7 +99,7 @@ pub async fn run(
         _ = &mut evicted => return SessionEnd::Evicted,
     };
     let (welcome, welcomed) = oneshot::channel();
-    let session = Session { id, arrival, core: shared.core.clone() };
+    let session = Session { id, arrival, core: shared.core.for_session() };
     tracing::info!(session = id, %address, key = %key.fingerprint(), tls = %session.arrival.tls, "a client connected");
     if session.core.connect(id, key, address, session.arrival.sender.clone(), welcome).await.is_err() {
         return SessionEnd::Stopping;

@@ -5,7 +5,7 @@ use super::outbox::too_many;
 use super::room::Room;
 use super::sessions::Asker;
 use crate::crypto::identity::PublicKey;
-use crate::limits::{DIRECTS_PER_CLIENT, FRAME_MAX, KEY_PACKAGE_MAX, KEY_PACKAGES, KEY_PACKAGES_LOW};
+use crate::limits::{DIRECTS_PER_CLIENT, DOOR_WINDOW, FRAME_MAX, KEY_PACKAGE_MAX, KEY_PACKAGES, KEY_PACKAGES_LOW};
 use crate::store::Write;
 use crate::wire::frame::{Code, Published, Push, Refusal, Reply};
 use crate::wire::id::RoomId;
@@ -30,7 +30,10 @@ impl Core {
         let id = self.whereabouts(peer).ok_or_else(not_here)?.session;
         let session = self.sessions.get_mut(&id).ok_or_else(not_here)?;
         let package = session.packages.pop_front();
-        if package.is_some() && session.packages.len() + 1 == KEY_PACKAGES_LOW {
+        // Making a stock costs its owner work, and voids the stock before the last: whoever takes many must not cause many.
+        let asked = session.told_low.is_some_and(|told| self.now < told + DOOR_WINDOW);
+        if session.last_resort.is_some() && session.packages.len() < KEY_PACKAGES_LOW && !asked {
+            session.told_low = Some(self.now);
             self.out.push(id, Push::KeyPackagesLow);
         }
         let package = package.or_else(|| session.last_resort.clone());

@@ -36,6 +36,8 @@ pub(super) struct Session {
     pub(super) waits: BTreeSet<RoomId>,
     pub(super) packages: VecDeque<ByteVec>,
     pub(super) last_resort: Option<ByteVec>,
+    /// When it was asked for new packages last.
+    pub(super) told_low: Option<Duration>,
     /// Log reads under way.
     pub(super) reads: usize,
 }
@@ -62,6 +64,7 @@ impl Core {
             waits: BTreeSet::new(),
             packages: VecDeque::new(),
             last_resort: None,
+            told_low: None,
             reads: 0,
         };
         self.sessions.insert(session, new);

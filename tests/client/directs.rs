@@ -128,6 +128,28 @@ fn nothing_goes_to_a_changed_key_until_it_is_trusted() {
 }
 
 #[test]
+fn lines_that_wait_do_not_go_into_a_conversation_that_a_changed_key_began() {
+    let mut world = World::new();
+    let (alice, bob) = (world.add("alice", vec![(full("bob"), Identity::from_seed(&[99; 32]).public())], false), 1);
+    world.connect(alice);
+    world.join_mesh("bob");
+    // Her question for a key package is on its way while somebody with another key begins a conversation as bob.
+    world.held.insert(alice);
+    let number = world.say(alice, "@bob for the true bob only");
+    world.say(bob, "@alice it is me");
+    world.held.clear();
+    world.run();
+    assert_eq!(world.clients[bob].told(), []);
+    let c = &world.clients[alice];
+    assert!(c.has(&Event::KeyChanged { name: "bob@s1".into() }));
+    assert_eq!((c.errors(), c.done[&number]), (vec!["key_changed".to_owned()], 7));
+    world.say(alice, "@me trust bob");
+    world.say(alice, "@bob so it is you");
+    assert_eq!(world.clients[bob].told(), [line("alice", "so it is you")]);
+    assert_eq!(world.server.room_count(), 1, "their conversation is used");
+}
+
+#[test]
 fn who_is_ignored_is_not_heard() {
     let mut world = World::den(&["alice", "bob", "carol"]);
     world.say(0, "@me ignore bob");

@@ -79,6 +79,29 @@ fn key_packages_run_low_and_then_the_last_resort_serves() {
 }
 
 #[test]
+fn whoever_drains_the_key_packages_does_not_keep_their_owner_making_new_ones() {
+    let mut world = World::new();
+    let (alice, bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    let mut asked = 0;
+    for _ in 0..20 {
+        publish(&mut world, &bob);
+        for _ in 0..9 {
+            assert!(matches!(take(&mut world, &alice, "bob"), Reply::KeyPackage(_)));
+        }
+        asked += world.pushes(bob.session).len();
+    }
+    assert_eq!(asked, 1);
+    (0..12).for_each(|_| _ = take(&mut world, &alice, "bob"));
+    for _ in 0..4 {
+        world.pass(Duration::from_secs(15));
+        world.feed(Input::Frame(alice.session, ToServer::Alive));
+        world.feed(Input::Frame(bob.session, ToServer::Alive));
+    }
+    take(&mut world, &alice, "bob");
+    assert!(world.pushes(bob.session).contains(&Push::KeyPackagesLow));
+}
+
+#[test]
 fn a_new_process_ends_its_conversations_and_a_reconnect_does_not() {
     let mut world = World::new();
     let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
