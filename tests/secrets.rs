@@ -52,7 +52,10 @@ fn canaries() -> Vec<(&'static str, Vec<u8>)> {
 /// What everybody on the machine, or an administrator, can see of a process.
 fn seen_from_outside(process: &Process, needles: &[(&str, Vec<u8>)]) -> Vec<String> {
     let proc = PathBuf::from(format!("/proc/{}", process.pid()));
-    assert!(!found(&proc.join("cmdline"), &[("a flag", b"--data".into())]).is_empty(), "the search finds what is there");
+    assert!(
+        !found(&proc.join("cmdline"), &[("a flag", b"--data".into())]).is_empty(),
+        "the search finds what is there"
+    );
     ["cmdline", "environ", "comm"].iter().flat_map(|file| found(&proc.join(file), needles)).collect()
 }
 
@@ -88,7 +91,10 @@ fn secrets_are_in_no_argument_environment_log_or_data() {
     assert_eq!(found(dir.path(), &canaries), [""; 0]);
     for process in [&server.process, &alice, &bob, &mallory] {
         let said = process.said().join("\n");
-        assert!(canaries.iter().all(|(_, needle)| !said.as_bytes().windows(needle.len()).any(|w| w == needle)), "{said}");
+        assert!(
+            canaries.iter().all(|(_, needle)| !said.as_bytes().windows(needle.len()).any(|w| w == needle)),
+            "{said}"
+        );
     }
 }
 
@@ -97,7 +103,8 @@ fn an_invite_with_a_secret_is_not_taken_from_an_argument() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(&binary(), dir.path(), "s1", "127.0.0.1:0", &[]).unwrap();
     let mut alice =
-        start_client(&binary(), dir.path(), "alice", &server.invite, &["--room", "lab", "--create", "--private"]).unwrap();
+        start_client(&binary(), dir.path(), "alice", &server.invite, &["--room", "lab", "--create", "--private"])
+            .unwrap();
     alice.wait_event("joined", WAIT, |_| true).unwrap();
     alice.say("/invite --with-secret").unwrap();
     let invite = alice
@@ -116,7 +123,8 @@ fn everything_kept_is_for_its_owner_only() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(&binary(), dir.path(), "s1", "127.0.0.1:0", &[]).unwrap();
     let mut alice =
-        start_client(&binary(), dir.path(), "alice", &server.invite, &["--room", "lab", "--create", "--private"]).unwrap();
+        start_client(&binary(), dir.path(), "alice", &server.invite, &["--room", "lab", "--create", "--private"])
+            .unwrap();
     alice.wait_event("joined", WAIT, |_| true).unwrap();
     alice.say("exit").unwrap();
     assert_eq!(alice.wait_exit(WAIT).unwrap(), Some(0));

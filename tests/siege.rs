@@ -45,7 +45,8 @@ fn address(server: &Server) -> SocketAddr {
 }
 
 fn ipv6_address(server: &Server) -> SocketAddr {
-    let addresses = server.process.said().iter().filter_map(|line| line.strip_prefix("listening  ")?.trim().parse().ok());
+    let addresses =
+        server.process.said().iter().filter_map(|line| line.strip_prefix("listening  ")?.trim().parse().ok());
     addresses.filter(SocketAddr::is_ipv6).next().expect("it listens on IPv6 too")
 }
 
@@ -143,7 +144,8 @@ async fn stranger(address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> 
 
 /// The link of a member, taken to the point where frames of full size are accepted.
 async fn still_serves(server: &Server, address: SocketAddr, seed: u8) {
-    let (_, sender, mut receiver) = timeout(WAIT, connect(&dial(server, address, seed))).await.expect("in time").unwrap();
+    let (_, sender, mut receiver) =
+        timeout(WAIT, connect(&dial(server, address, seed))).await.expect("in time").unwrap();
     ask(&sender, 1, Request::Ping);
     assert_eq!(answer(&mut receiver, 1).await, Reply::Done);
 }
