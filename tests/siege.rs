@@ -27,7 +27,7 @@ use tokio_rustls::client::TlsStream;
 
 const WAIT: Duration = Duration::from_secs(60);
 /// Two hashes of 19 MiB at once, and what allocators keep for themselves.
-const HASHING_KIB: u64 = 96 * 1024;
+const HASHING_KIB: u64 = 64 * 1024;
 
 fn binary() -> PathBuf {
     env!("CARGO_BIN_EXE_secchat").into()
@@ -40,14 +40,16 @@ fn memory(process: &Process, line: &str) -> u64 {
     value.trim().trim_end_matches("kB").trim().parse().unwrap()
 }
 
+fn addresses(server: &Server) -> impl Iterator<Item = SocketAddr> + '_ {
+    server.process.said().iter().filter_map(|line| line.strip_prefix("listening  ")?.trim().parse().ok())
+}
+
 fn address(server: &Server) -> SocketAddr {
-    server.process.said().iter().find_map(|line| line.strip_prefix("listening  ")?.trim().parse().ok()).unwrap()
+    addresses(server).find(SocketAddr::is_ipv4).expect("it listens on IPv4")
 }
 
 fn ipv6_address(server: &Server) -> SocketAddr {
-    let mut addresses =
-        server.process.said().iter().filter_map(|line| line.strip_prefix("listening  ")?.trim().parse().ok());
-    addresses.find(SocketAddr::is_ipv6).expect("it listens on IPv6 too")
+    addresses(server).find(SocketAddr::is_ipv6).expect("it listens on IPv6")
 }
 
 fn dial(server: &Server, address: SocketAddr, seed: u8) -> Dial {

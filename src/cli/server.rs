@@ -4,7 +4,7 @@ use super::exit::ExitCode;
 use super::report::Report;
 use super::{cert, logging, places, values};
 use crate::crypto::identity::Identity;
-use crate::crypto::room::{DoorKey, door_hash};
+use crate::crypto::room::{DoorHasher, DoorKey};
 use crate::limits::LOST_GRACE;
 use crate::server::accept::Caps;
 use crate::server::actor::wall_ms;
@@ -159,7 +159,7 @@ fn core_config(args: &ServerArgs, name: Name, stun_port: u16) -> Result<Config, 
         log_bytes: args.log_bytes,
         room_ttl: args.room_ttl,
         lost_grace: LOST_GRACE,
-        decoy_phc: door_hash(&DoorKey::from_bytes(door), salt),
+        decoy_phc: DoorHasher::default().hash(&DoorKey::from_bytes(door), salt),
     })
 }
 

@@ -3,11 +3,12 @@
 use super::identity::Identity;
 use super::kdf::{CLIENT_COST, Cost, expand, stretch};
 use super::secret::Secret;
-use argon2::password_hash::{Ident, Output, PasswordHash, PasswordHasher, PasswordVerifier, Salt, SaltString};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::{Ident, Output, PasswordHash, Salt, SaltString};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use rand_core::CryptoRngCore;
 use sha2::{Digest, Sha256};
 use std::fmt;
+use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// What the home server is shown at the door of a private room. Wiped on drop; never prints.
@@ -53,18 +54,54 @@ impl RoomKeys {
     }
 }
 
-/// What the server stores of a door key: Argon2id in PHC form. The key comes from a password whose price the client has paid, so the
-/// server's own price is the smaller one.
-pub fn door_hash(door: &DoorKey, salt: [u8; 16]) -> String {
-    let salt = SaltString::encode_b64(&salt).expect("16 bytes are a salt's length");
-    door_argon2().hash_password(door.as_bytes(), &salt).expect("the constants are in Argon2's range").to_string()
+/// Hashes door keys in memory that it keeps: an allocator that is asked for 19 MiB again and again may hold hundreds after a flood of
+/// guesses. One for each thread that hashes; it takes nothing before its first use.
+#[derive(Default)]
+pub struct DoorHasher {
+    memory: Vec<Block>,
 }
 
-/// Whether a stored hash is of this door key; compares in constant time. A hash that is malformed, of another algorithm or dearer than
-/// [`DOOR_COST`] is of no key.
-pub fn verify_door(phc: &str, door: &DoorKey) -> bool {
-    let Ok(hash) = PasswordHash::new(phc) else { return false };
-    cheap_enough(&hash) && door_argon2().verify_password(door.as_bytes(), &hash).is_ok()
+impl DoorHasher {
+    /// What the server stores of a door key: Argon2id in PHC form. The key comes from a password whose price the client has paid, so the
+    /// server's own price is the smaller one.
+    pub fn hash(&mut self, door: &DoorKey, salt: [u8; 16]) -> String {
+        let output = self.stretch(door, &salt, door_params()).expect("the constants are in Argon2's range");
+        phc(&salt, &output)
+    }
+
+    /// Whether a stored hash is of this door key; compares in constant time. A hash that is malformed, of another algorithm or dearer
+    /// than [`DOOR_COST`] is of no key.
+    pub fn verify(&mut self, phc: &str, door: &DoorKey) -> bool {
+        self.verified(phc, door).unwrap_or(false)
+    }
+
+    fn verified(&mut self, phc: &str, door: &DoorKey) -> Option<bool> {
+        let hash = PasswordHash::new(phc).ok().filter(cheap_enough)?;
+        let params = Params::try_from(&hash).ok()?;
+        let mut salt = [0; Salt::MAX_LENGTH];
+        let salt = hash.salt?.decode_b64(&mut salt).ok()?;
+        let output = self.stretch(door, salt, params)?;
+        Some(hash.hash?.as_bytes().ct_eq(&output).into())
+    }
+
+    fn stretch(&mut self, door: &DoorKey, salt: &[u8], params: Params) -> Option<[u8; 32]> {
+        let blocks = params.block_count();
+        if self.memory.len() < blocks {
+            self.memory.resize(blocks, Block::default());
+        }
+        let mut output = [0; 32];
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        argon2
+            .hash_password_into_with_memory(door.as_bytes(), salt, &mut output, self.memory.get_mut(..blocks)?)
+            .ok()?;
+        Some(output)
+    }
+}
+
+impl fmt::Debug for DoorHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DoorHasher(..)")
+    }
 }
 
 /// The stable room id that an unknown label is answered with, so that it looks like a room whose password was wrong.
@@ -72,20 +109,11 @@ pub fn decoy_room_id(server_secret: &[u8; 32], label: &str) -> [u8; 16] {
     *expand(&[], server_secret, "secchat/1 decoy room id", &[label.as_bytes()])
 }
 
-/// A hash of no key for an unknown label: [`verify_door`] does the same work on it as on a real one, and says no.
+/// A hash of no key for an unknown label: [`DoorHasher::verify`] does the same work on it as on a real one, and says no.
 pub fn decoy_door_hash(server_secret: &[u8; 32], label: &str) -> String {
     let bytes = expand::<48>(&[], server_secret, "secchat/1 decoy door hash", &[label.as_bytes()]);
     let (salt, output) = bytes.split_at(16);
-    let salt = SaltString::encode_b64(salt).expect("16 bytes are a salt's length");
-    let params = door_params();
-    PasswordHash {
-        algorithm: Algorithm::Argon2id.ident(),
-        version: Some(Version::V0x13.into()),
-        params: (&params).try_into().expect("three numbers fit"),
-        salt: Some(Salt::from(&salt)),
-        hash: Some(Output::new(output).expect("32 bytes are an output's length")),
-    }
-    .to_string()
+    phc(salt, output)
 }
 
 /// A new room secret: [`SECRET_WORDS`] words of the English BIP-39 list joined by `-`, 77 bits.
@@ -125,6 +153,19 @@ fn changes(text: &str) -> usize {
     1 + text.chars().zip(after).filter(|(a, b)| a != b).count()
 }
 
+fn phc(salt: &[u8], output: &[u8]) -> String {
+    let salt = SaltString::encode_b64(salt).expect("16 bytes are a salt's length");
+    let params = door_params();
+    PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: (&params).try_into().expect("three numbers fit"),
+        salt: Some(Salt::from(&salt)),
+        hash: Some(Output::new(output).expect("32 bytes are an output's length")),
+    }
+    .to_string()
+}
+
 fn cheap_enough(hash: &PasswordHash<'_>) -> bool {
     let Ok(params) = Params::try_from(hash) else { return false };
     hash.algorithm == Ident::new_unwrap("argon2id")
@@ -132,14 +173,11 @@ fn cheap_enough(hash: &PasswordHash<'_>) -> bool {
         && params.t_cost() <= DOOR_COST.passes
         && params.p_cost() <= DOOR_COST.lanes
         && hash.hash.is_some_and(|output| output.len() == 32)
+        && hash.version == Some(Version::V0x13.into())
 }
 
 fn door_params() -> Params {
     Params::new(DOOR_COST.memory, DOOR_COST.passes, DOOR_COST.lanes, Some(32)).expect("in Argon2's range")
-}
-
-fn door_argon2() -> Argon2<'static> {
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, door_params())
 }
 
 /// What the server pays for each attempt at a door: 19 MiB, two passes, one lane.
@@ -171,7 +209,7 @@ mod tests {
             "0125e268778ee72fbc3ea3bdf1804efb73ecd1b608f631dafa55c584abb74736"
         );
         assert_eq!(
-            door_hash(&keys.door, [0x11; 16]),
+            DoorHasher::default().hash(&keys.door, [0x11; 16]),
             "$argon2id$v=19$m=19456,t=2,p=1$EREREREREREREREREREREQ$bTwPV9tB1ZGYxKIDv4lrzyUmRXfst0bo690kxfmFOes"
         );
         assert_eq!(hex(&decoy_room_id(&[7; 32], "cellar")), "abded29c5ad5721e5efb00c6a2043304");
@@ -190,18 +228,18 @@ mod tests {
     #[test]
     fn a_door_opens_to_its_key_only() {
         let door = DoorKey::from_bytes([3; 32]);
-        let phc = door_hash(&door, [4; 16]);
-        assert!(verify_door(&phc, &door));
-        assert!(!verify_door(&phc, &DoorKey::from_bytes([5; 32])));
+        let phc = DoorHasher::default().hash(&door, [4; 16]);
+        assert!(DoorHasher::default().verify(&phc, &door));
+        assert!(!DoorHasher::default().verify(&phc, &DoorKey::from_bytes([5; 32])));
         for len in 0..phc.len() {
-            assert!(!verify_door(&phc[..len], &door), "{len}");
+            assert!(!DoorHasher::default().verify(&phc[..len], &door), "{len}");
         }
     }
 
     #[test]
     fn a_costly_or_foreign_hash_is_refused_unhashed() {
         let door = DoorKey::from_bytes([3; 32]);
-        let phc = door_hash(&door, [4; 16]);
+        let phc = DoorHasher::default().hash(&door, [4; 16]);
         for (from, to) in [
             ("m=19456", "m=4294967295"),
             ("m=19456", "m=19457"),
@@ -210,9 +248,13 @@ mod tests {
             ("argon2id", "argon2i"),
             ("argon2id", "scrypt"),
         ] {
-            assert!(!verify_door(&phc.replace(from, to), &door), "{to}");
+            assert!(!DoorHasher::default().verify(&phc.replace(from, to), &door), "{to}");
         }
-        assert!(!verify_door("", &door) && !verify_door("$", &door) && !verify_door("$argon2id$v=19", &door));
+        assert!(
+            !DoorHasher::default().verify("", &door)
+                && !DoorHasher::default().verify("$", &door)
+                && !DoorHasher::default().verify("$argon2id$v=19", &door)
+        );
     }
 
     #[test]
@@ -221,10 +263,11 @@ mod tests {
         assert_eq!(decoy_room_id(&server, "cellar"), decoy_room_id(&server, "cellar"));
         assert_ne!(decoy_room_id(&server, "cellar"), decoy_room_id(&server, "attic"));
         assert_ne!(decoy_room_id(&server, "cellar"), decoy_room_id(&[8; 32], "cellar"));
-        let (decoy, real) = (decoy_door_hash(&server, "cellar"), door_hash(&DoorKey::from_bytes([1; 32]), [2; 16]));
+        let (decoy, real) =
+            (decoy_door_hash(&server, "cellar"), DoorHasher::default().hash(&DoorKey::from_bytes([1; 32]), [2; 16]));
         let head = |phc: &str| phc.rsplitn(3, '$').last().unwrap().to_owned();
         assert_eq!((head(&decoy), decoy.len()), (head(&real), real.len()));
-        assert!(!verify_door(&decoy, &DoorKey::from_bytes([1; 32])));
+        assert!(!DoorHasher::default().verify(&decoy, &DoorKey::from_bytes([1; 32])));
     }
 
     #[test]

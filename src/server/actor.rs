@@ -5,14 +5,14 @@
 use super::engine::Engine;
 use super::{Door, Input, Output, SessionId};
 use crate::crypto::identity::PublicKey;
-use crate::crypto::room::{DoorKey, door_hash, verify_door};
+use crate::crypto::room::{DoorHasher, DoorKey};
 use crate::limits::{CORE_QUEUE_BYTES, FRAMES_PER_SESSION, HASHES_RUNNING};
 use crate::net::queue::FrameSender;
 use crate::store::{ServerStore, StoreError};
 use crate::wire::frame::ToServer;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
@@ -94,8 +94,7 @@ pub fn actor<E: Engine>(
     let (queue, inbox) = mpsc::unbounded_channel();
     let handle = CoreHandle::new(queue);
     let (answered, answers) = mpsc::unbounded_channel();
-    let hashes = Arc::new(Semaphore::new(HASHES_RUNNING));
-    let hashing = Hashing { permits: hashes, answered };
+    let hashing = Hashing::new(&answered);
     let actor = Actor {
         engine,
         disk: Disk(Some(store)),
@@ -193,12 +192,12 @@ impl<E: Engine> Actor<E> {
                 Output::Send { session, frame } => self.send(session, frame),
                 Output::Admitted { session } => self.admit(session),
                 Output::Close { session } => self.close(session),
-                Output::CheckDoor { ticket, phc, door } => {
-                    self.hashing.start(move || Input::DoorChecked { ticket, ok: verify_door(&phc, &door_key(&door)) })
-                }
-                Output::HashDoor { ticket, door } => self.hashing.start(move || {
+                Output::CheckDoor { ticket, phc, door } => self
+                    .hashing
+                    .start(move |hasher| Input::DoorChecked { ticket, ok: hasher.verify(&phc, &door_key(&door)) }),
+                Output::HashDoor { ticket, door } => self.hashing.start(move |hasher| {
                     let mut salt = [0; 16];
-                    let phc = getrandom::fill(&mut salt).ok().map(|()| door_hash(&door_key(&door), salt));
+                    let phc = getrandom::fill(&mut salt).ok().map(|()| hasher.hash(&door_key(&door), salt));
                     Input::DoorHashed { ticket, phc }
                 }),
                 Output::ReadLog { ticket, room, after } => {
@@ -253,28 +252,37 @@ impl Disk {
     }
 }
 
-/// Argon2 work on blocking threads; the permit stays with the work, so that giving up waiting frees no place too early.
-struct Hashing {
-    permits: Arc<Semaphore>,
-    answered: mpsc::UnboundedSender<Input>,
-}
+/// Argon2 work on threads of its own, as many as may hash at once, each with memory that it keeps.
+struct Hashing(std::sync::mpsc::Sender<Work>);
+
+type Work = Box<dyn FnOnce(&mut DoorHasher) -> Input + Send>;
 
 impl Hashing {
-    fn start(&self, work: impl FnOnce() -> Input + Send + 'static) {
-        let (permits, answered) = (self.permits.clone(), self.answered.clone());
-        tokio::spawn(async move {
-            let Ok(permit) = permits.acquire_owned().await else { return };
-            let done = spawn_blocking(move || {
-                let answer = work();
-                drop(permit);
-                answer
+    fn new(answered: &mpsc::UnboundedSender<Input>) -> Self {
+        let (sender, queue) = std::sync::mpsc::channel::<Work>();
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..HASHES_RUNNING {
+            let (queue, answered) = (Arc::clone(&queue), answered.clone());
+            std::thread::spawn(move || {
+                let mut hasher = DoorHasher::default();
+                while let Some(work) = next_work(&queue) {
+                    // When the core is gone nobody asks any more.
+                    let _ = answered.send(work(&mut hasher));
+                }
             });
-            if let Ok(answer) = done.await {
-                // When the core is gone nobody asks any more.
-                let _ = answered.send(answer);
-            }
-        });
+        }
+        Self(sender)
     }
+
+    /// The core has at most [`HASHES_RUNNING`] under way, so nothing piles up here.
+    fn start(&self, work: impl FnOnce(&mut DoorHasher) -> Input + Send + 'static) {
+        let _ = self.0.send(Box::new(work));
+    }
+}
+
+/// Waits for work; `None` when the actor is gone.
+fn next_work(queue: &Mutex<std::sync::mpsc::Receiver<Work>>) -> Option<Work> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
 fn door_key(door: &Door) -> DoorKey {

@@ -405,7 +405,7 @@ pub enum Push {
         #[n(0)]
         text: String,
     },
-    /// The link ends, and why: `draining`, `replaced`, `slow`, `kicked`, `idle`.
+    /// The link ends, and why: `draining`, `replaced`, `idle`; `kicked` is understood, and not sent yet.
     #[n(5)]
     Bye {
         /// One word.

@@ -155,6 +155,29 @@ fn every_file_begins_with_what_it_is_and_stays_short() {
     report(&wrong);
 }
 
+/// `path::function` and, after it, `::function` of the same file.
+#[test]
+fn the_tests_that_the_security_table_names_are_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let (mut wrong, mut file, mut text, mut named) = (Vec::new(), "", String::new(), 0);
+    for word in table.split('`').filter(|word| !word.contains(char::is_whitespace)) {
+        let (path, function) = word.split_once("::").unwrap_or((word, ""));
+        if path.ends_with(".rs") {
+            file = path;
+            text = std::fs::read_to_string(root.join(path)).unwrap_or_default();
+        } else if !path.is_empty() || function.is_empty() {
+            continue;
+        }
+        named += 1;
+        if text.is_empty() || !(function.is_empty() || text.contains(&format!("fn {function}("))) {
+            wrong.push(format!("SECURITY.md: there is no {file}::{function}"));
+        }
+    }
+    assert!(named > 40, "{named}");
+    report(&wrong);
+}
+
 /// Words that would tie a file to how it came about, or leave work behind in it.
 #[test]
 fn files_speak_of_the_program_only() {
