@@ -1,7 +1,7 @@
 //! What a script relies on: tags, ends of commands, exit codes, the end of input.
 
 use crate::world::{World, line, password};
-use secchat::client::effects::{Input, Start};
+use secchat::client::effects::{Fetch, Input, Start};
 use secchat::client::event::Event;
 use secchat::wire::frame::{Code, Refusal};
 use std::time::Duration;
@@ -18,6 +18,23 @@ fn every_event_of_a_command_bears_its_tag() {
     assert!(
         world.clients[0].events.iter().any(|(t, e)| t.as_deref() == Some("t2") && matches!(e, Event::Error { .. }))
     );
+}
+
+#[test]
+fn a_fetch_for_another_process_that_nobody_waits_for_any_more_comes_to_nothing() {
+    let mut world = World::den(&["alice", "bob"]);
+    world.clients[1].files.insert("x".into(), vec![1; 10]);
+    let fetch = Fetch { tag: "t".into(), room: "den".into(), line: "@any getfile x".into(), into: None };
+    world.feed(0, Input::Fetch(Box::new(fetch)));
+    world.feed(0, Input::GiveUp { tag: "t".into() });
+    world.run();
+    assert_eq!(world.clients[0].done.values().next_back(), Some(&1));
+    assert!(world.clients[0].channels.is_empty() && world.clients[1].channels.is_empty());
+    let chat = Fetch { tag: "u".into(), room: "den".into(), line: "@bob hello".into(), into: None };
+    world.feed(0, Input::Fetch(Box::new(chat)));
+    world.run();
+    assert_eq!(world.clients[0].done.values().next_back(), Some(&2), "only files are fetched");
+    assert!(world.clients[1].told().is_empty());
 }
 
 #[test]
