@@ -66,8 +66,10 @@ impl Room {
 
 impl Core {
     pub(super) fn enter(&mut self, asker: &Asker, id: u64, room: RoomId, door: Option<ByteArray<32>>) -> Answer {
-        if let Some(reply) = self.enter_again(asker, room) {
-            return Ok(Some(reply));
+        if self.has_lease(asker, room) {
+            // The whole tree, for a few bytes.
+            self.may_commit(asker)?;
+            return Ok(self.enter_again(asker, room));
         }
         if self.rooms.full_for(&asker.key) && !self.rooms.is_member(&asker.key, &room) {
             return Err(too_many("you are in as many rooms as one may be"));
@@ -80,10 +82,15 @@ impl Core {
         Ok(None)
     }
 
+    fn has_lease(&self, asker: &Asker, room: RoomId) -> bool {
+        let lease = self.rooms.get(&room).and_then(|room| room.lease.as_ref());
+        lease.is_some_and(|l| l.session == asker.session && l.deadline > self.now)
+    }
+
     /// Whoever has the lease and lost the epoch to a member's commit gets the new state at once; its deadline stays.
     fn enter_again(&self, asker: &Asker, room: RoomId) -> Option<Reply> {
         let room = self.rooms.get(&room)?;
-        let lease = room.lease.as_ref().filter(|l| l.session == asker.session && l.deadline > self.now)?;
+        let lease = room.lease.as_ref()?;
         Some(room.entered(lease.number, &asker.key))
     }
 

@@ -5,6 +5,7 @@ use super::doors::What;
 use super::io::{Door, Output, SessionId};
 use super::outbox::{not_member, too_many};
 use super::sessions::Asker;
+use super::upkeep::TRIM_PART;
 use crate::group::{self, Change, CheckedCommit, MessageError};
 use crate::limits::LOG_READS;
 use crate::store::{LogPage, Write, digest};
@@ -152,6 +153,11 @@ impl Core {
         self.out.write(Write::Append { room: id, row: row.clone(), chain: room.chain.0 });
         let receivers = room.subscribers.keys().copied().filter(|s| Some(*s) != sender);
         self.out.fan_out(receivers, Push::Row { room: id, row });
+        if room.untrimmed > self.config.log_bytes / TRIM_PART {
+            room.untrimmed = 0;
+            // Not when the next timer comes: a fast writer could fill the disk by then.
+            self.out.write(self.config.trim(id, time_ms));
+        }
         Some((seq, time_ms))
     }
 

@@ -1,6 +1,7 @@
 //! What keeps rooms going: subscriptions, what follows from a change, timers, and what goes with time.
 
 use super::core::Core;
+use super::io::Config;
 use super::io::{LogEvent, SessionId};
 use super::room::Room;
 use super::timers::Timer;
@@ -83,19 +84,22 @@ impl Core {
         }
     }
 
-    /// Gives up what is too old or too much: in logs that grew by a part of their bound, and from time to time in all.
-    pub(super) fn trim_logs(&mut self, all: bool) {
-        let max_bytes = self.config.log_bytes;
-        let age = u64::try_from(self.config.log_age.as_millis()).unwrap_or(u64::MAX);
-        let before_ms = self.wall_ms.saturating_sub(age);
-        for room in self.rooms.iter_mut() {
-            if room.head > 0 && (all || room.untrimmed > max_bytes / TRIM_PART) {
-                room.untrimmed = 0;
-                self.out.write(Write::Trim { room: room.id, before_ms, max_bytes });
-            }
+    /// Gives up what is too old in all logs. Those that grew are trimmed as they grow.
+    pub(super) fn trim_logs(&mut self) {
+        for room in self.rooms.iter_mut().filter(|room| room.head > 0) {
+            room.untrimmed = 0;
+            self.out.write(self.config.trim(room.id, self.wall_ms));
         }
     }
 }
 
+impl Config {
+    /// Gives up what is too old or too much in one log.
+    pub(super) fn trim(&self, room: RoomId, wall_ms: u64) -> Write {
+        let age = u64::try_from(self.log_age.as_millis()).unwrap_or(u64::MAX);
+        Write::Trim { room, before_ms: wall_ms.saturating_sub(age), max_bytes: self.log_bytes }
+    }
+}
+
 /// A log is trimmed when it has grown by this part of its bound.
-const TRIM_PART: u64 = 16;
+pub(super) const TRIM_PART: u64 = 16;

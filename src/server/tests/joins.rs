@@ -142,6 +142,15 @@ fn a_flood_of_commits_is_cut_off_and_others_go_on() {
 }
 
 #[test]
+fn the_holder_of_a_lease_cannot_have_the_tree_without_end() {
+    let mut world = World::new();
+    let (mut alice, bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    world.create(&mut alice, RoomKind::Public);
+    let given = (0..1000).filter(|_| matches!(world.request(bob.session, enter_public()), Reply::Entered { .. }));
+    assert!(given.count() <= 250);
+}
+
+#[test]
 fn the_chain_that_a_newcomer_is_given_is_that_of_the_rows() {
     let mut world = World::new();
     let (mut alice, mut bob, carol) = (world.client(1, "alice"), world.client(2, "bob"), world.client(3, "carol"));

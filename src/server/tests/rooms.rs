@@ -214,3 +214,16 @@ fn one_may_be_in_so_many_rooms_only() {
     assert_eq!(world.refused(alice.session, Request::Enter { room: DEN, door: None }), Code::TooMany);
     assert_eq!(code(&world.try_create(&mut alice, Id([1; 16]), "one", RoomKind::Public)), Some(Code::TooMany));
 }
+
+#[test]
+fn a_fast_writer_does_not_grow_the_log_beyond_its_bound_until_a_timer_comes() {
+    let mut world = World::new();
+    let mut alice = world.client(1, "alice");
+    world.create(&mut alice, RoomKind::Public);
+    for _ in 0..40 {
+        let reply = world.say(&mut alice, &"x".repeat(60_000));
+        assert!(matches!(reply, Reply::Sequenced { .. }), "{reply:?}");
+    }
+    let kept = 41 - world.store.page(&DEN, 0).unwrap().first;
+    assert!((16..=20).contains(&kept), "{kept} rows of 60,000 bytes where a megabyte may be kept");
+}
