@@ -6,10 +6,12 @@
 //! glob      patterns over names
 //! search    a glob over shared files -> rows for the asker, capped
 //! slots     how many uploads run at once
+//! queue     who waits for a slot
 //! ```
 
 mod glob;
 pub mod name;
+pub mod queue;
 pub mod search;
 pub mod shares;
 pub mod slots;
