@@ -79,7 +79,7 @@ impl<P: Ord + Clone> Queue<P> {
     }
 
     /// The next in line who has a slot now; to be called until it gives `None`, after anything has changed.
-    pub fn next(&mut self) -> Option<TransferId> {
+    pub fn admit(&mut self) -> Option<TransferId> {
         let (at, slot) = self.first_granted().or_else(|| self.first_plain()).or_else(|| self.first_small())?;
         let waiting = self.waiting.remove(at)?;
         self.slots.take(waiting.transfer, waiting.peer, slot);
@@ -190,9 +190,9 @@ mod tests {
         assert_eq!(queue.ask(START, id(3), &"carol", BIG, true), Verdict::Wait);
         assert_eq!(queue.ask(START, id(4), &"dave", 2 * BIG, true), Verdict::Wait);
         let places: Vec<_> = queue.places().map(|p| (p.transfer, p.place, p.ahead)).collect();
-        assert_eq!((queue.next(), places), (None, vec![(id(3), 1, 0), (id(4), 2, BIG)]));
+        assert_eq!((queue.admit(), places), (None, vec![(id(3), 1, 0), (id(4), 2, BIG)]));
         assert!(queue.release(id(1)));
-        assert_eq!((queue.next(), queue.next()), (Some(id(3)), None));
+        assert_eq!((queue.admit(), queue.admit()), (Some(id(3)), None));
         assert_eq!(queue.places().next().map(|p| (p.transfer, p.place)), Some((id(4), 1)));
     }
 
@@ -203,9 +203,9 @@ mod tests {
             assert_eq!(queue.ask(START, id(n), &who, BIG, true), Verdict::Wait);
         }
         queue.release(id(1));
-        assert_eq!(queue.next(), Some(id(5)), "bob has one already");
+        assert_eq!(queue.admit(), Some(id(5)), "bob has one already");
         queue.release(id(5));
-        assert_eq!(queue.next(), Some(id(3)), "only bob waits");
+        assert_eq!(queue.admit(), Some(id(3)), "only bob waits");
     }
 
     #[test]
@@ -214,9 +214,9 @@ mod tests {
         assert_eq!(queue.ask(START, id(3), &"carol", BIG, true), Verdict::Wait);
         assert_eq!(queue.ask(START, id(4), &"dave", 1000, true), Verdict::Go);
         assert_eq!(queue.ask(START, id(5), &"eve", 1000, true), Verdict::Wait);
-        assert_eq!(queue.next(), None);
+        assert_eq!(queue.admit(), None);
         queue.release(id(4));
-        assert_eq!((queue.next(), queue.next()), (Some(id(5)), None));
+        assert_eq!((queue.admit(), queue.admit()), (Some(id(5)), None));
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(queue.ask(START, id(3), &"carol", BIG, true), Verdict::Wait);
         assert_eq!(queue.ask(START, id(4), &"dave", BIG, true), Verdict::Wait);
         queue.grant(START, "dave");
-        assert_eq!((queue.next(), queue.next()), (Some(id(4)), None));
+        assert_eq!((queue.admit(), queue.admit()), (Some(id(4)), None));
         queue.grant(START, "eve");
         assert_eq!(queue.ask(START, id(5), &"eve", BIG, false), Verdict::Go);
         assert_eq!(queue.ask(START, id(6), &"eve", BIG, false), Verdict::Busy);
