@@ -443,7 +443,10 @@ impl Download {
             self.last.clone().unwrap_or_else(none)
         };
         if self.told && self.bytes > 0 {
-            return problem.hint(format!("what has come is kept: the same getfile again goes on from there ({id})"));
+            // It was found and ran, so what a script hears is that it failed.
+            let exit = if problem.exit == UNVERIFIED { UNVERIFIED } else { FAILED };
+            return Problem { exit, ..problem }
+                .hint(format!("what has come is kept: the same getfile again goes on from there ({id})"));
         }
         problem
     }

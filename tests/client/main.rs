@@ -2,10 +2,13 @@
 
 mod chat;
 mod directs;
+mod downloads;
 mod files;
 mod ghost;
 mod hostile;
+mod line;
 mod model;
+mod offers;
 mod resume;
 mod scripts;
 mod world;

@@ -1,10 +1,16 @@
 //! Several client cores and one real server core with its store, in virtual time; frames can be held, lost and mangled between them.
 
-use secchat::client::core::{Core, CoreConfig};
-use secchat::client::effects::{ChannelStart, Effect, FilesCommand, FilesEvent, Input, LinkInfo, Start, UploadReady};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use secchat::client::core::{Core, CoreConfig, FileRules};
+use secchat::client::effects::{
+    ChannelStart, Effect, FilesCommand, FilesEvent, Input, LinkInfo, OfferReady, OfferRefusal, SplitKeyMade, Start,
+    UploadReady, Wanted,
+};
 use secchat::client::event::Event;
 use secchat::crypto::identity::{Identity, PublicKey};
 use secchat::crypto::room::{DoorKey, RoomKeys};
+use secchat::crypto::rsa_split::SplitKey;
 use secchat::crypto::secret::Secret;
 use secchat::server::{self, Config, Output, SessionId};
 use secchat::store::ServerStore;
@@ -12,7 +18,7 @@ use secchat::wire::frame::{Login, ToClient, ToServer, VERSION};
 use secchat::wire::id::{Id, RoomId, TransferId};
 use secchat::wire::invite::Host;
 use secchat::wire::name::{FullName, Name};
-use secchat::wire::payload::{FileRefusal, FileRow};
+use secchat::wire::payload::{FileKind, FileRefusal, FileRow};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -61,6 +67,8 @@ pub struct World {
     pub mangler: Mangler,
     /// Every byte that the server was sent.
     pub received: Vec<u8>,
+    /// For clients that are added from now on.
+    pub rules: FileRules,
     sessions: SessionId,
     config: Config,
 }
@@ -78,9 +86,18 @@ pub struct Client {
     pub password: Option<Secret>,
     /// Files that it shares.
     pub files: BTreeMap<String, Vec<u8>>,
-    pub slots: u32,
+    /// Files that it does not share. A name that ends with a slash is a folder's.
+    pub disk: BTreeMap<String, Vec<u8>>,
     /// Channels that were started, and whether they send.
     pub channels: BTreeMap<TransferId, (ChannelStart, bool)>,
+    /// The download of each source.
+    pub downloads: BTreeMap<TransferId, TransferId>,
+    /// What the file side was told to end, and whether what has come is kept.
+    pub ended: Vec<(TransferId, bool)>,
+    /// Whatever is asked for is hashed without end.
+    pub hashing: bool,
+    /// Nothing is sent, for this reason.
+    pub refusal: Option<FileRefusal>,
     pub dropped_links: usize,
     /// Channels start and then stand still.
     pub stall: bool,
@@ -108,6 +125,7 @@ impl World {
             held: BTreeSet::new(),
             mangler: Box::new(|_, frame| vec![frame]),
             received: Vec::new(),
+            rules: FileRules::default(),
             sessions: 0,
             config,
         }
@@ -160,7 +178,8 @@ impl World {
         scripted: bool,
     ) -> usize {
         let endpoint = Some((Host::Name("chat.example".into()), 4433));
-        let config = CoreConfig { identity: identity.clone(), pins, endpoint, scripted };
+        let files = self.rules.clone();
+        let config = CoreConfig { identity: identity.clone(), pins, endpoint, scripted, files };
         self.clients.push(Client {
             core: Core::new(config, [instance; 32]),
             name: name.into(),
@@ -171,8 +190,12 @@ impl World {
             pins: Vec::new(),
             password: None,
             files: BTreeMap::new(),
-            slots: 2,
+            disk: BTreeMap::new(),
             channels: BTreeMap::new(),
+            downloads: BTreeMap::new(),
+            ended: Vec::new(),
+            hashing: false,
+            refusal: None,
             dropped_links: 0,
             stall: false,
             instance,
@@ -241,6 +264,7 @@ impl World {
             pins: c.pins.clone(),
             endpoint: Some((Host::Name("chat.example".into()), 4433)),
             scripted: false,
+            files: self.rules.clone(),
         };
         c.core = Core::new(config, [c.instance; 32]);
         c.commands = 0;
@@ -294,6 +318,12 @@ impl World {
                 Effect::CommandDone { number, code, .. } => {
                     assert_eq!(c.done.insert(number, code), None, "a command ends once");
                 }
+                Effect::MakeSplitKey { transfer, seed } => {
+                    let made = SplitKey::generate(&mut ChaCha20Rng::from_seed(*seed)).unwrap();
+                    let (key, public, path) = made;
+                    let made = Some(Box::new(SplitKeyMade { key, public, path }));
+                    self.feed(client, Input::SplitKey { transfer, made });
+                }
                 Effect::DropLink { .. } => {
                     c.dropped_links += 1;
                     c.to_server.clear();
@@ -310,17 +340,10 @@ impl World {
     /// A file side whose channels arrive at once.
     fn files(&mut self, client: usize, command: FilesCommand) {
         let c = &mut self.clients[client];
-        let slots = c.slots;
-        let row = |(name, bytes): (&String, &Vec<u8>)| FileRow {
-            name: name.clone(),
-            size: bytes.len() as u64,
-            root: Some(root_of(bytes).into()),
-            free_slots: slots,
-        };
         let event = match command {
             FilesCommand::Search { search, asker, pattern } => {
-                let fits = |name: &String| pattern == "*" || *name == pattern;
-                let rows: Vec<_> = c.files.iter().filter(|(name, _)| fits(name)).map(row).collect();
+                let rows: Vec<_> =
+                    c.files.iter().map(row).filter(|row| pattern == "*" || row.name == pattern).collect();
                 if rows.is_empty() {
                     return;
                 }
@@ -330,38 +353,73 @@ impl World {
                 transfer,
                 connection: [1; 8],
                 candidates: vec!["192.0.2.9:9".parse().unwrap()],
-                window: 16,
+                window: None,
+                max_datagram: 65_507,
             },
-            FilesCommand::PrepareUpload { transfer, file, .. } => {
-                let result = match c.files.get(&file) {
+            FilesCommand::Measure { transfer, wanted } => {
+                let result = c.file(&wanted).map(|bytes| bytes.len() as u64).ok_or(FileRefusal::NotShared);
+                FilesEvent::Measured { transfer, result }
+            }
+            FilesCommand::PrepareUpload { transfer, .. } if c.hashing => {
+                FilesEvent::Hashing { transfer, bytes: 1, total: 1000 }
+            }
+            FilesCommand::PrepareUpload { transfer, wanted, .. } => {
+                let result = match c.file(&wanted) {
+                    _ if c.refusal.is_some() => Err(c.refusal.unwrap()),
                     None => Err(FileRefusal::NotShared),
-                    Some(_) if c.slots == 0 => Err(FileRefusal::Busy),
+                    Some(bytes) if wanted.root.is_some_and(|root| root != root_of(bytes)) => Err(FileRefusal::Changed),
                     Some(bytes) => Ok(UploadReady {
                         root: root_of(bytes),
                         size: bytes.len() as u64,
+                        partial: false,
                         connection: [2; 8],
                         candidates: Vec::new(),
+                        window: Some(32),
+                        max_datagram: 1452,
                     }),
                 };
                 FilesEvent::UploadReady { transfer, result }
+            }
+            FilesCommand::PrepareOffer { offer, path } => {
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                let folder = format!("{name}/");
+                let (file, dir) = (c.disk.get(&name), c.disk.get(&folder));
+                let result = file.or(dir).ok_or(OfferRefusal::NotFound).map(|bytes| OfferReady {
+                    name,
+                    kind: if file.is_some() { FileKind::File } else { FileKind::Folder },
+                    root: root_of(bytes),
+                    size: bytes.len() as u64,
+                    entries: if file.is_some() { 1 } else { 12 },
+                    skipped: if file.is_some() { Vec::new() } else { vec!["a/link".into()] },
+                });
+                FilesEvent::OfferReady { offer, result }
             }
             FilesCommand::StartUpload(start) => {
                 c.channels.insert(start.transfer, (*start, true));
                 return;
             }
-            FilesCommand::StartDownload { channel, .. } => {
+            FilesCommand::StartDownload { channel, download, .. } => {
                 let (transfer, bytes, stall) = (channel.transfer, channel.size, c.stall);
                 c.channels.insert(transfer, (*channel, false));
+                c.downloads.insert(transfer, download);
                 self.feed(client, Input::Files(FilesEvent::Started { transfer, route: "192.0.2.9:9".into() }));
                 if stall {
                     return;
                 }
-                FilesEvent::Done { transfer, bytes, seconds: 0.5, path: Some("downloads/x".into()) }
+                FilesEvent::Done { transfer: download, bytes, seconds: 0.5, path: Some("downloads/x".into()) }
             }
             FilesCommand::Share(_) => FilesEvent::Shares { global: true, files: Vec::new(), missing: None },
-            FilesCommand::Cancel { .. } | FilesCommand::MaxUploads(_) | FilesCommand::Window(_) => return,
+            FilesCommand::Cancel { transfer, keep, .. } => return c.ended.push((transfer, keep)),
+            FilesCommand::Drop { transfer, .. } => return c.ended.push((transfer, true)),
+            FilesCommand::Window(_) | FilesCommand::Rates { .. } => return,
         };
         self.feed(client, Input::Files(event));
+    }
+
+    /// News of a client's file side, and all that follows.
+    pub fn news(&mut self, client: usize, event: FilesEvent) {
+        self.feed(client, Input::Files(event));
+        self.run();
     }
 
     fn feed_server(&mut self, input: server::Input) {
@@ -484,7 +542,22 @@ impl World {
     }
 }
 
+/// What a search finds.
+fn row((name, bytes): (&String, &Vec<u8>)) -> FileRow {
+    let (name, kind) = match name.strip_suffix('/') {
+        Some(folder) => (folder, FileKind::Folder),
+        None => (&**name, FileKind::File),
+    };
+    let (name, size, root) = (name.to_owned(), bytes.len() as u64, Some(root_of(bytes).into()));
+    FileRow { name, size, root, free_slots: 0, kind, partial: false }
+}
+
 impl Client {
+    fn file(&self, wanted: &Wanted) -> Option<&Vec<u8>> {
+        let of = if wanted.offer.is_some() { &self.disk } else { &self.files };
+        of.get(&if wanted.kind == FileKind::Folder { format!("{}/", wanted.file) } else { wanted.file.clone() })
+    }
+
     pub fn last(&self) -> Option<&Event> {
         self.events.last().map(|(_, event)| event)
     }

@@ -17,6 +17,7 @@ fn context() -> Context<'static> {
         group: b"group",
         root: &[9; 32],
         size: 1_000_000,
+        terms: &[],
     }
 }
 
@@ -75,6 +76,7 @@ fn a_difference_in_any_context_field_gives_other_keys() {
         Context { group: b"other", ..base },
         Context { root: &[8; 32], ..base },
         Context { size: 1_000_001, ..base },
+        Context { terms: &[1], ..base },
     ];
     for (i, theirs) in changed.iter().enumerate() {
         let (requester, offer) = start(HYBRID);
