@@ -3,6 +3,7 @@
 mod chat;
 mod directs;
 mod downloads;
+mod file_side;
 mod files;
 mod ghost;
 mod hostile;
