@@ -9,6 +9,7 @@ mod ghost;
 mod hostile;
 mod line;
 mod model;
+mod modes;
 mod offers;
 mod resume;
 mod scripts;
