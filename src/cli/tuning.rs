@@ -11,31 +11,30 @@ use std::path::PathBuf;
 
 /// How files travel.
 #[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Files")]
 pub struct Tuning {
     /// UDP port for files; any port on all addresses where none is given
-    #[arg(long, value_name = "ADDR:PORT", env = "SECCHAT_UDP")]
+    #[arg(long, value_name = "ADDR:PORT", env = "SECCHAT_UDP", help_heading = "Files")]
     pub udp: Option<SocketAddr>,
     /// A fixed number of segments under way at once; without it the window follows the line
-    #[arg(short = 'w', long, value_name = "N", env = "SECCHAT_WINDOW", value_parser = window)]
+    #[arg(short = 'w', long, value_name = "N", env = "SECCHAT_WINDOW", value_parser = window, help_heading = "Files")]
     pub window: Option<u32>,
     /// Most that leaves in all, like 20mbit or 2MB (a second)
-    #[arg(long, value_name = "RATE", env = "SECCHAT_UP", value_parser = rate)]
+    #[arg(long, value_name = "RATE", env = "SECCHAT_UP", value_parser = rate, help_heading = "Files")]
     pub up: Option<u64>,
     /// Most that comes in all, like 20mbit or 2MB (a second)
-    #[arg(long, value_name = "RATE", env = "SECCHAT_DOWN", value_parser = rate)]
+    #[arg(long, value_name = "RATE", env = "SECCHAT_DOWN", value_parser = rate, help_heading = "Files")]
     pub down: Option<u64>,
     /// How lost datagrams are made good; auto is go-back-n until loss is seen
-    #[arg(long, value_name = "auto|go-back-n|selective-repeat", value_parser = arq)]
+    #[arg(long, value_name = "auto|go-back-n|selective-repeat", value_parser = arq, help_heading = "Files")]
     pub arq: Option<Arq>,
     /// Who sets the pace
-    #[arg(long, value_name = "bbr|cubic|none", value_parser = congestion)]
+    #[arg(long, value_name = "bbr|cubic|none", value_parser = congestion, help_heading = "Files")]
     pub congestion: Option<Congestion>,
     /// Only this agreement on keys [default: x25519+mlkem768, or x25519 with who knows no other]; rsa-split runs where both sides ask for it
-    #[arg(long, value_name = "x25519+mlkem768|x25519|rsa-split", value_parser = mode)]
+    #[arg(long, value_name = "x25519+mlkem768|x25519|rsa-split", value_parser = mode, help_heading = "Files")]
     pub key_agreement: Option<Mode>,
     /// Do not stand in line where all upload slots are taken: hear `busy`
-    #[arg(long)]
+    #[arg(long, help_heading = "Files")]
     pub no_wait: bool,
     /// A test tool: harm our own datagrams, like loss=1%,dup=…,reorder=…,corrupt=…,delay=…,rate=…,seed=N
     #[arg(long, value_name = "SPEC", help_heading = "Test tools")]

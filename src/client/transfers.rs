@@ -157,7 +157,7 @@ impl Core {
             (download.ticket, event::Transfer { sources: Some(sources), ..download.told(id) })
         } else if let Some(upload) = self.transfers.uploads.get_mut(id) {
             (upload.bytes, upload.rate, upload.size) = (bytes, rate, Some(total));
-            (None, upload.told(id))
+            (None, event::Transfer { sources: Some(sources), ..upload.told(id) })
         } else {
             return;
         };
