@@ -159,8 +159,8 @@ impl Download {
         if self.root.is_none() { 1 } else { worth }
     }
 
-    /// Whom to ask next: the first who answered, those with a free slot before others; the others only when all have answered and nobody
-    /// delivers.
+    /// Whom to ask next: the first who answered, those with a free slot before others; the others, in whose lines we would stand, only when
+    /// all have answered and nobody delivers.
     fn next_holder(&self, now: Duration, most: usize) -> Option<usize> {
         let under_way = self.under_way();
         if under_way >= self.places(most) {
@@ -176,7 +176,7 @@ impl Download {
         let sure = |holder: &Holder| holder.free && (self.root.is_none() || holder.root.is_some());
         let first = self.holders.iter().position(|holder| could(&holder) && sure(holder));
         let any = || self.holders.iter().position(|holder| could(&holder));
-        first.or_else(|| (self.search.is_none() && under_way == 0).then(any).flatten())
+        first.or_else(|| (self.search.is_none() && (under_way == 0 || !self.told)).then(any).flatten())
     }
 
     /// When somebody is to be asked again, or it is to be given up.
@@ -242,6 +242,8 @@ impl Core {
             let Some(download) = self.transfers.downloads.get_mut(id) else { break };
             let Some(holder) = download.holders.get_mut(at) else { break };
             holder.state = Asked::Under(transfer);
+            // From now on this is the content, unless nobody can deliver it.
+            download.root = download.root.or(holder.root);
             holder.tries = holder.tries.saturating_add(1);
             let peer = holder.peer.clone();
             download.peer.get_or_insert_with(|| peer.clone());
@@ -275,21 +277,32 @@ impl Core {
         self.fail_download(id, problem);
     }
 
-    /// Nobody delivers: from now on it is waited for, and said so.
-    pub(super) fn starve(&mut self, id: &TransferId) {
-        let Some(download) = self.transfers.downloads.get_mut(id) else { return };
-        if download.under_way() > 0 || download.starving.is_some() {
-            return;
+    /// The file side has no source left.
+    pub(super) fn starved(&mut self, id: &TransferId) {
+        if self.transfers.downloads.get(id).is_some_and(|d| d.starving.is_none() && d.under_way() == 0) {
+            self.starve(id);
         }
-        let search_at = self.now + SEARCH_AGAIN;
-        download.starving = Some(Starving { since: self.now, search_at, searches: 0 });
+    }
+
+    /// Nobody delivers: it is waited for, and said so, each time that an attempt has come to nothing.
+    fn starve(&mut self, id: &TransferId) {
+        let now = self.now;
+        let Some(download) = self.transfers.downloads.get_mut(id) else { return };
+        let fresh = Starving { since: now, search_at: now + SEARCH_AGAIN, searches: 0 };
+        let search_at = download.starving.get_or_insert(fresh).search_at;
+        let lost = download.holders.iter().filter_map(|holder| match holder.state {
+            Asked::Lost(at) => Some(at),
+            _ => None,
+        });
+        let next = lost.chain(download.room.map(|_| search_at)).min();
         let whom = match download.room {
             Some(_) => "somebody who has it".to_owned(),
             None => download.peer.as_ref().map(ToString::to_string).unwrap_or_default(),
         };
         let reason = download.last.as_ref().map(|problem| problem.code.clone());
         let detail = Some(format!("waiting for {whom}; what has come is kept"));
-        let told = event::Transfer { bytes: Some(download.bytes), reason, detail, ..download.told(id) };
+        let estimate = next.map(|at| at.saturating_sub(now).as_secs());
+        let told = event::Transfer { bytes: Some(download.bytes), reason, detail, estimate, ..download.told(id) };
         self.tell_of(id, Event::TransferWaiting(told));
     }
 

@@ -96,6 +96,15 @@ fn one_person_has_eight_offers_with_us_and_no_more() {
 }
 
 #[test]
+fn an_offered_name_is_shown_as_it_would_be_written() {
+    let mut world = World::den(&["alice", "bob"]);
+    let name = "..\\\u{202e}gpj.exe\x1b[2J";
+    world.clients[1].disk.insert(name.into(), vec![1]);
+    world.say(1, &format!("@alice sendfile {name}"));
+    assert_eq!(offered(&world, 0)[0].file, "_gpj.exe_[2J");
+}
+
+#[test]
 fn from_some_everything_is_taken() {
     let mut world = World::new();
     world.rules = FileRules { accept_from: vec!["bob".into()], ..FileRules::default() };
