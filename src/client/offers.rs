@@ -1,7 +1,7 @@
 //! Offers: what we would like to send to somebody, and what others would like to send to us. Nothing is written before its receiver said so.
 
 use super::core::{Core, Ticket};
-use super::downloads::Download;
+use super::download::Download;
 use super::effects::{FilesCommand, OfferReady, OfferRefusal};
 use super::event::{self, Event};
 use super::problem::{FAILED, NOT_FOUND, PEER_REFUSED, Problem};

@@ -1,7 +1,7 @@
 //! Files between two, as the core sees them: downloads with their sources, uploads with their line, and what the file side tells.
 
 use super::core::Core;
-use super::downloads::{Again, Download};
+use super::download::{Again, Download};
 use super::effects::{FilesCommand, FilesEvent, ShareCommand};
 use super::event::{self, Event};
 use super::offers::Offers;

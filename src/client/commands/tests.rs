@@ -36,6 +36,8 @@ fn each_form_of_a_command_is_the_same_command() {
         (&["@me accept 3f", "/accept 3f"], Command::Accept { id: "3f".into() }),
         (&["@me grant bob", "@me grant @bob"], Command::Grant { name: "bob".into() }),
         (&["@me setwindowsize 32"], Command::Window(Some(32))),
+        (&["@me setrate up 20mbit"], Command::Rate { way: Way::Up, limit: Some(2_500_000) }),
+        (&["@me setrate down off"], Command::Rate { way: Way::Down, limit: None }),
         (&["@me setwindowsize auto"], Command::Window(None)),
         (&["@all whohas *.iso", "@all|whohas|*.iso", "/whohas *.iso"], Command::WhoHas { pattern: "*.iso".into() }),
         (&["@server ping", "@server|ping", "/ping"], Command::PingServer),
@@ -88,7 +90,8 @@ fn empty_and_unknown_lines_are_refused() {
 #[test]
 fn each_row_is_reached_by_its_slash() {
     for spec in TABLE {
-        let line = ["", " x", " 1", " x y"].iter().find_map(|args| parse(&format!("/{}{args}", spec.name)).ok());
+        let line =
+            ["", " x", " 1", " x y", " up off"].iter().find_map(|args| parse(&format!("/{}{args}", spec.name)).ok());
         let found = super::spec(&line.unwrap_or_else(|| panic!("{}", spec.name))).unwrap();
         assert_eq!(found.name, spec.name);
     }
