@@ -47,7 +47,7 @@ impl Core {
             let Some(download) = self.transfers.downloads.get_mut(id) else { return };
             let Some(peer) = download.ask_next(now, most, transfer) else { break };
             let deadline = now + AGREEMENT_DEADLINE;
-            let source = Source { download: *id, peer, stage: Stage::Preparing, deadline };
+            let source = Source { download: *id, peer, stage: Stage::Preparing, since: now, deadline };
             self.transfers.sources.insert(transfer, source);
             self.tell_files(FilesCommand::PrepareDownload { transfer });
         }
@@ -174,6 +174,16 @@ impl Core {
         let ids: Vec<TransferId> = self.transfers.downloads.keys().copied().collect();
         for id in ids {
             if self.transfers.downloads.get_mut(&id).is_some_and(Download::hasten) {
+                self.advance(&id);
+            }
+        }
+    }
+
+    /// Somebody is back: whatever was lost with them is asked for at once.
+    pub(super) fn resume_downloads_from(&mut self, peer: &FullName) {
+        let ids: Vec<TransferId> = self.transfers.downloads.keys().copied().collect();
+        for id in ids {
+            if self.transfers.downloads.get_mut(&id).is_some_and(|download| download.is_back(peer)) {
                 self.advance(&id);
             }
         }

@@ -33,6 +33,7 @@ pub(super) struct Source {
     pub download: TransferId,
     pub peer: FullName,
     pub stage: Stage,
+    pub since: Duration,
     /// Of every stage but the last.
     pub deadline: Duration,
 }
@@ -214,6 +215,34 @@ impl Core {
         }
     }
 
+    /// Somebody's process has started anew, as far as one can tell: what ran with the old one has ended, and what was lost is asked for again.
+    pub(super) fn peer_restarted(&mut self, peer: &FullName) {
+        let old = self.now.saturating_sub(SETTLING);
+        let of_old = |source: &Source| match &source.stage {
+            Stage::Running => true,
+            Stage::Asked(asked) => asked.queued,
+            Stage::Preparing | Stage::MakingKey(_) => false,
+        };
+        let theirs = self.transfers.sources.iter().filter(|(_, s)| s.peer == *peer && s.since < old && of_old(s));
+        for id in theirs.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.tell_files(FilesCommand::Drop { transfer: id, reason: "the client has started anew".into() });
+            self.source_ended(
+                &id,
+                Problem::new("peer_closed", FAILED, format!("{peer} has started anew")),
+                Again::Soon,
+            );
+        }
+        let uploads = self.transfers.uploads.iter().filter(|(_, upload)| upload.peer == *peer && upload.since < old);
+        for id in uploads.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.cancel_files(id, false);
+            let Some(upload) = self.forget_upload(&id) else { continue };
+            let reason = Some("peer_closed".to_owned());
+            let told = event::Transfer { reason, bytes: Some(upload.bytes), ..upload.told(&id) };
+            self.tell(self.upload_ticket(&upload), Event::TransferFailed(told));
+        }
+        self.resume_downloads_from(peer);
+    }
+
     pub(super) fn cancel_files(&mut self, transfer: TransferId, keep: bool) {
         self.tell_files(FilesCommand::Cancel { transfer, reason: "cancelled".into(), keep });
     }
@@ -300,3 +329,5 @@ pub(super) fn shown_name(file: &str, kind: FileKind) -> String {
 
 /// From the wish for a file to an answer of any kind.
 pub(super) const AGREEMENT_DEADLINE: Duration = Duration::from_secs(60);
+/// What began so short a time ago began with the new process: it enters one room after the other.
+const SETTLING: Duration = Duration::from_secs(10);
