@@ -47,7 +47,7 @@ impl Core {
             let Some(download) = self.transfers.downloads.get_mut(id) else { return };
             let Some(peer) = download.ask_next(now, most, transfer) else { break };
             let deadline = now + AGREEMENT_DEADLINE;
-            let source = Source { download: *id, peer, stage: Stage::Preparing, since: now, deadline };
+            let source = Source { download: *id, peer, stage: Stage::Preparing, deadline };
             self.transfers.sources.insert(transfer, source);
             self.tell_files(FilesCommand::PrepareDownload { transfer });
         }

@@ -25,6 +25,8 @@ pub(super) struct Transfers {
     pub queue: Queue<FullName>,
     pub offers: Offers,
     shares: VecDeque<(u64, &'static str)>,
+    /// Who was seen to restart a moment ago.
+    restarts: Vec<(FullName, Duration)>,
 }
 
 /// A session of a download with one holder.
@@ -33,7 +35,6 @@ pub(super) struct Source {
     pub download: TransferId,
     pub peer: FullName,
     pub stage: Stage,
-    pub since: Duration,
     /// Of every stage but the last.
     pub deadline: Duration,
 }
@@ -78,6 +79,7 @@ impl Transfers {
             queue: Queue::new(slots),
             offers: Offers::new(),
             shares: VecDeque::new(),
+            restarts: Vec::new(),
         }
     }
 
@@ -217,13 +219,19 @@ impl Core {
 
     /// Somebody's process has started anew, as far as one can tell: what ran with the old one has ended, and what was lost is asked for again.
     pub(super) fn peer_restarted(&mut self, peer: &FullName) {
-        let old = self.now.saturating_sub(SETTLING);
+        let now = self.now;
+        let seen = &mut self.transfers.restarts;
+        seen.retain(|(_, at)| now < *at + SETTLING);
+        if seen.iter().any(|(name, _)| name == peer) {
+            return;
+        }
+        seen.push((peer.clone(), now));
         let of_old = |source: &Source| match &source.stage {
             Stage::Running => true,
             Stage::Asked(asked) => asked.queued,
             Stage::Preparing | Stage::MakingKey(_) => false,
         };
-        let theirs = self.transfers.sources.iter().filter(|(_, s)| s.peer == *peer && s.since < old && of_old(s));
+        let theirs = self.transfers.sources.iter().filter(|(_, source)| source.peer == *peer && of_old(source));
         for id in theirs.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.tell_files(FilesCommand::Drop { transfer: id, reason: "the client has started anew".into() });
             self.source_ended(
@@ -232,7 +240,7 @@ impl Core {
                 Again::Soon,
             );
         }
-        let uploads = self.transfers.uploads.iter().filter(|(_, upload)| upload.peer == *peer && upload.since < old);
+        let uploads = self.transfers.uploads.iter().filter(|(_, upload)| upload.peer == *peer);
         for id in uploads.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.cancel_files(id, false);
             let Some(upload) = self.forget_upload(&id) else { continue };
@@ -329,5 +337,5 @@ pub(super) fn shown_name(file: &str, kind: FileKind) -> String {
 
 /// From the wish for a file to an answer of any kind.
 pub(super) const AGREEMENT_DEADLINE: Duration = Duration::from_secs(60);
-/// What began so short a time ago began with the new process: it enters one room after the other.
+/// Whoever restarts enters one room after the other: that is one restart.
 const SETTLING: Duration = Duration::from_secs(10);

@@ -27,8 +27,6 @@ pub(super) struct Upload {
     pub rate: u64,
     pub route: Option<String>,
     pub mode: Option<String>,
-    /// When it was asked for.
-    pub since: Duration,
     pub stage: Stage,
 }
 
@@ -115,8 +113,7 @@ impl Core {
         let asked = Box::new(Opening { group, key: sender.key, request });
         let (size, root, bytes, rate, route, mode) = Default::default();
         let stage = Stage::Measuring { asked, deadline };
-        let since = self.now;
-        let upload = Upload { peer, file, kind, offer, size, root, bytes, rate, route, mode, since, stage };
+        let upload = Upload { peer, file, kind, offer, size, root, bytes, rate, route, mode, stage };
         if let Stage::Measuring { asked, .. } = &upload.stage {
             let wanted = upload.wanted(&asked.request);
             self.tell_files(FilesCommand::Measure { transfer: id, wanted });
