@@ -101,8 +101,17 @@ pub const NEW_DIRECTS: u32 = 60;
 pub const DIRECTS_PER_CLIENT: usize = 512;
 /// Lines to the operator from one key in [`DOOR_WINDOW`].
 pub const OPERATOR_LINES: u32 = 30;
-/// Commits and departures of one key in [`DOOR_WINDOW`]; each costs the server milliseconds, with 1,000 members 50.
+/// Commits and departures of one key in [`DOOR_WINDOW`]; each costs the server a millisecond or two, and 50 more with 1,000 members.
 pub const COMMITS: u32 = 240;
+/// So many members of its room make a commit count once more.
+pub const COMMIT_MEMBERS: usize = 100;
+/// Key packages of others that one key may take in [`DOOR_WINDOW`]: two for each conversation that it may begin.
+pub const PACKAGES_TAKEN: u32 = 120;
+/// Lists of rooms for one key in [`DOOR_WINDOW`]; with many large rooms each costs milliseconds.
+pub const ROOM_LISTS: u32 = 30;
+/// One address may hide many people, but not do more than this many keys may of what [`COMMITS`], [`PACKAGES_TAKEN`] and
+/// [`ROOM_LISTS`] bound.
+pub const BY_ADDRESS: u32 = 10;
 /// Key packages left at which a client is asked for new ones.
 pub const KEY_PACKAGES_LOW: usize = 8;
 /// Hashes of one key that may wait or run.

@@ -125,7 +125,11 @@ impl Core {
         Ok(Some(Reply::Resolved { room, private }))
     }
 
-    pub(super) fn list_rooms(&self) -> Reply {
+    /// Costs a look at each room's members, so that each key and address has so many of it.
+    pub(super) fn list_rooms(&mut self, asker: &Asker) -> Answer {
+        if !self.room_lists.take(asker.key, asker.addr.ip(), 1, self.now) {
+            return Err(too_many("too many lists of rooms"));
+        }
         let public = self.rooms.iter().filter(|r| r.kind == RoomKind::Public);
         let rows = public.filter_map(|room| {
             // Who has left stands in the tree until another member commits it, which the last one has nobody for.
@@ -134,6 +138,6 @@ impl Core {
             let name = FullName::new(room.label.clone()?, self.config.name.clone());
             Some(RoomInfo { room: name, id: room.id, members })
         });
-        Reply::Rooms(rows.take(ROOM_LIST_MAX).collect())
+        Ok(Some(Reply::Rooms(rows.take(ROOM_LIST_MAX).collect())))
     }
 }

@@ -26,7 +26,10 @@ impl Core {
         Ok(Some(Reply::Done))
     }
 
-    pub(super) fn take_key_package(&mut self, peer: &FullName) -> Answer {
+    pub(super) fn take_key_package(&mut self, asker: &Asker, peer: &FullName) -> Answer {
+        if !self.packages_taken.take(asker.key, asker.addr.ip(), 1, self.now) {
+            return Err(too_many("too many key packages asked for"));
+        }
         let id = self.whereabouts(peer).ok_or_else(not_here)?.session;
         let session = self.sessions.get_mut(&id).ok_or_else(not_here)?;
         let package = session.packages.pop_front();

@@ -30,6 +30,18 @@ fn talk(world: &mut World, client: &mut Client, room: &mut Room, text: &str) -> 
 }
 
 #[test]
+fn nobody_takes_key_packages_without_end() {
+    let mut world = World::new();
+    let (alice, bob, mallory) = (world.client(1, "alice"), world.client(2, "bob"), world.client(3, "mallory"));
+    publish(&mut world, &bob);
+    let replies: Vec<_> = (0..500).map(|_| take(&mut world, &mallory, "bob")).collect();
+    let taken = replies.iter().filter(|r| matches!(r, Reply::KeyPackage(_))).count();
+    assert_eq!(taken, usize::try_from(crate::limits::PACKAGES_TAKEN).unwrap());
+    assert_eq!(replies.last().and_then(code), Some(Code::TooMany));
+    assert!(matches!(take(&mut world, &alice, "bob"), Reply::KeyPackage(_)), "others are served");
+}
+
+#[test]
 fn two_talk_and_nobody_else_is_in_it() {
     let mut world = World::new();
     let (mut alice, bob, mallory) = (world.client(1, "alice"), world.client(2, "bob"), world.client(3, "mallory"));
@@ -83,7 +95,7 @@ fn whoever_drains_the_key_packages_does_not_keep_their_owner_making_new_ones() {
     let mut world = World::new();
     let (alice, bob) = (world.client(1, "alice"), world.client(2, "bob"));
     let mut asked = 0;
-    for _ in 0..20 {
+    for _ in 0..12 {
         publish(&mut world, &bob);
         for _ in 0..9 {
             assert!(matches!(take(&mut world, &alice, "bob"), Reply::KeyPackage(_)));

@@ -31,6 +31,44 @@ fn only_public_rooms_are_listed() {
 }
 
 #[test]
+fn nobody_has_rooms_listed_without_end() {
+    let mut world = World::new();
+    let (alice, bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    for _ in 0..crate::limits::ROOM_LISTS {
+        assert!(matches!(world.request(alice.session, Request::Rooms), Reply::Rooms(_)));
+    }
+    assert_eq!(world.refused(alice.session, Request::Rooms), Code::TooMany);
+    assert!(matches!(world.request(bob.session, Request::Rooms), Reply::Rooms(_)));
+    world.pass(crate::limits::DOOR_WINDOW);
+    let alice = world.client(1, "alice");
+    assert!(matches!(world.request(alice.session, Request::Rooms), Reply::Rooms(_)));
+}
+
+#[test]
+fn many_keys_of_one_address_do_not_get_many_times_as_many_commits() {
+    let mut world = World::new();
+    let (keys, mut judged) = (u8::try_from(crate::limits::BY_ADDRESS).unwrap() + 3, 0);
+    let own = |seed: u8| Id([seed; 16]);
+    for seed in 1..=keys {
+        let mut client = world.client(seed, &format!("c{seed}x"));
+        world.try_create(&mut client, own(seed), &format!("r{seed}x"), RoomKind::Public);
+        for _ in 0..=crate::limits::COMMITS {
+            let nonsense = Request::Leave { room: own(seed), message: vec![1].into() };
+            judged += u32::from(world.refused(client.session, nonsense) != Code::TooMany);
+        }
+    }
+    assert_eq!(judged, crate::limits::BY_ADDRESS * crate::limits::COMMITS);
+    let session = world.connect_from(&user(90), "198.51.100.1:1");
+    world.login_as(session, "elsewhere", 1).unwrap();
+    let lease = Request::Commit { room: DEN, lease: None, message: vec![].into(), published: nothing(), door: None };
+    assert_eq!(world.refused(session, lease), Code::NotMember, "who comes from elsewhere is judged");
+}
+
+fn nothing() -> Published {
+    Published { epoch: 0, group_info: vec![].into(), tree: vec![].into(), vouch: None }
+}
+
+#[test]
 fn messages_reach_all_others_in_order_and_their_sender_gets_a_number() {
     let mut world = World::new();
     let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
