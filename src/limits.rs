@@ -93,8 +93,20 @@ pub const ROOM_LIST_MAX: usize = 1000;
 pub const REPEATS_KNOWN: usize = 1024;
 /// Names that one key may own.
 pub const NAMES_PER_KEY: usize = 8;
+/// Names in all: they are kept for good, in memory too.
+pub const NAMES_MAX: usize = 1 << 17;
+/// Public and private rooms in all. A busy one takes some 100 KB of memory, a full one ten times that on the disk.
+pub const ROOMS_MAX: usize = 4096;
+/// Direct conversations in all; of more the quietest goes, and begins anew when one of its two speaks.
+pub const DIRECTS_MAX: usize = 1 << 14;
+/// Bytes of messages that the logs of all rooms keep together; the largest give way.
+pub const LOGS_BYTES: u64 = 8 << 30;
 /// New names and new rooms from one address in [`DOOR_WINDOW`].
 pub const NEW_THINGS: u32 = 120;
+/// New names from one address in [`NAMES_WINDOW`], or it could soon take all there are.
+pub const NEW_NAMES: u32 = 2_500;
+/// See [`NEW_NAMES`].
+pub const NAMES_WINDOW: Duration = Duration::from_secs(24 * 3600);
 /// Direct conversations that one key may begin in [`DOOR_WINDOW`], and that it may be in at once.
 pub const NEW_DIRECTS: u32 = 60;
 /// See [`NEW_DIRECTS`].

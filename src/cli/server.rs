@@ -53,7 +53,7 @@ pub struct ServerArgs {
     /// The address to put into invites; by default one of this machine's
     #[arg(long, value_name = "HOST[:PORT]", env = "SECCHAT_SERVER_ADVERTISE")]
     advertise: Option<Endpoint>,
-    /// An empty public room that is unused for so long goes away
+    /// A room that nobody has been in for so long goes away, with its log
     #[arg(long, value_name = "TIME", env = "SECCHAT_SERVER_ROOM_TTL", default_value = "30d", value_parser = values::duration)]
     room_ttl: Duration,
     /// How long the sealed log of a room is kept

@@ -13,7 +13,8 @@ use super::timers::{Timer, Timers};
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::group::{CertRefused, DirectoryError};
 use crate::limits::{
-    BY_ADDRESS, COMMITS, DOOR_WINDOW, NEW_DIRECTS, NEW_THINGS, OPERATOR_LINES, PACKAGES_TAKEN, ROOM_LISTS,
+    BY_ADDRESS, COMMITS, DIRECTS_MAX, DOOR_WINDOW, LOGS_BYTES, NAMES_MAX, NAMES_WINDOW, NEW_DIRECTS, NEW_NAMES,
+    NEW_THINGS, OPERATOR_LINES, PACKAGES_TAKEN, ROOM_LISTS, ROOMS_MAX,
 };
 use crate::store::{Loaded, ServerSecret};
 use crate::wire::cert::NameCert;
@@ -41,6 +42,7 @@ pub struct Core {
     /// Leases and log reads are numbered by it.
     pub(super) numbers: u64,
     pub(super) new_things: Attempts<[u8; 16]>,
+    pub(super) new_names: Attempts<[u8; 16]>,
     pub(super) new_directs: Attempts<PublicKey>,
     pub(super) operator_lines: Attempts<PublicKey>,
     pub(super) commits: Allowance,
@@ -52,6 +54,26 @@ pub struct Core {
     pub(super) rounds: u64,
     pub(super) out: Outbox,
     pub(super) draining: bool,
+    pub(super) bounds: Bounds,
+    /// Bytes logged in all rooms since all logs were held against their common bound.
+    pub(super) unbounded: u64,
+}
+
+/// How much the server keeps in all.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) names: usize,
+    /// Public and private ones.
+    pub(super) rooms: usize,
+    pub(super) directs: usize,
+    /// Of messages in all logs.
+    pub(super) logs_bytes: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { names: NAMES_MAX, rooms: ROOMS_MAX, directs: DIRECTS_MAX, logs_bytes: LOGS_BYTES }
+    }
 }
 
 /// Why a server does not start from what its store holds.
@@ -95,6 +117,7 @@ impl Core {
             reads: BTreeMap::new(),
             numbers: 0,
             new_things: Attempts::new(NEW_THINGS, DOOR_WINDOW),
+            new_names: Attempts::new(NEW_NAMES, NAMES_WINDOW),
             new_directs: Attempts::new(NEW_DIRECTS, DOOR_WINDOW),
             operator_lines: Attempts::new(OPERATOR_LINES, DOOR_WINDOW),
             commits: Allowance::new(COMMITS, BY_ADDRESS * COMMITS, DOOR_WINDOW),
@@ -105,6 +128,9 @@ impl Core {
             rounds: 0,
             out: Outbox::default(),
             draining: false,
+            bounds: Bounds::default(),
+            // What an earlier run left may be too much: the first row is a reason to look.
+            unbounded: LOGS_BYTES,
         };
         core.timers.set(now + HOUSEKEEPING, Timer::Housekeeping);
         for id in core.rooms.ids() {
@@ -203,6 +229,7 @@ impl Core {
         self.rounds += 1;
         self.doors.prune(self.now);
         self.new_things.prune(self.now);
+        self.new_names.prune(self.now);
         self.new_directs.prune(self.now);
         self.operator_lines.prune(self.now);
         self.commits.prune(self.now);

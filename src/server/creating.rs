@@ -36,6 +36,7 @@ impl Core {
         if self.rooms.full_for(&asker.key) {
             return Err(too_many("you are in as many rooms as one may be"));
         }
+        self.check_space()?;
         if !self.new_things.take(source(asker.addr.ip()), self.now) {
             return Err(too_many("too many new rooms from this address"));
         }
@@ -85,6 +86,13 @@ impl Core {
             .map_err(|e| Refusal::new(Code::NotAllowed, e.to_string()))
     }
 
+    fn check_space(&self) -> Result<(), Refusal> {
+        if self.rooms.labelled() >= self.bounds.rooms {
+            return Err(Refusal::new(Code::TooMany, "the server has as many rooms as it may have"));
+        }
+        Ok(())
+    }
+
     fn check_label(&self, label: &Name) -> Result<(), Refusal> {
         if self.rooms.looks_taken(label) {
             let message = format!("there is a room {label} already, or one that looks like it");
@@ -95,6 +103,7 @@ impl Core {
 
     /// The last step of creation. Somebody may have been faster while the door was hashed.
     pub(super) fn make_room(&mut self, asker: &Asker, new: NewRoom, door: Option<String>) -> Answer {
+        self.check_space()?;
         self.check_label(&new.label)?;
         if self.rooms.get(&new.room).is_some() {
             return Err(Refusal::new(Code::NotAllowed, "this id is in use"));

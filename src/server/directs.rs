@@ -105,14 +105,20 @@ impl Core {
         }
     }
 
-    /// Two may meet while each begins a conversation, so two groups of a pair live side by side; of more the quietest goes.
+    /// Two may meet while each begins a conversation, so two groups of a pair live side by side; of more the quietest goes,
+    /// and of too many in all.
     fn make_way(&mut self, asker: &Asker, peer: &Asker) {
+        let nobody = PublicKey::from_bytes([0; 32]);
+        if self.rooms.directs() >= self.bounds.directs
+            && let Some(quietest) = self.rooms.quietest_direct()
+        {
+            self.drop_direct(quietest, &nobody);
+        }
         let mut shared = self.rooms.directs_of(&asker.key);
         shared.retain(|id| self.rooms.is_member(&peer.key, id));
         if shared.len() < DIRECTS_PER_PAIR {
             return;
         }
-        let nobody = PublicKey::from_bytes([0; 32]);
         let used = |id: &RoomId| self.rooms.get(id).map_or(0, |r| r.last_used_ms);
         if let Some(oldest) = shared.into_iter().min_by_key(used) {
             self.drop_direct(oldest, &nobody);

@@ -150,7 +150,8 @@ impl Core {
         room.chain = room.chain.after(seq, kind, &bytes);
         room.recent.add(digest(&bytes), seq, time_ms);
         room.last_used_ms = room.last_used_ms.max(time_ms);
-        room.untrimmed = room.untrimmed.saturating_add(bytes.len() as u64);
+        let size = bytes.len() as u64;
+        room.untrimmed = room.untrimmed.saturating_add(size);
         let row = Row { seq, time_ms, kind, bytes: bytes.into(), reason };
         self.out.write(Write::Append { room: id, row: row.clone(), chain: room.chain.0 });
         let receivers = room.subscribers.keys().copied().filter(|s| Some(*s) != sender);
@@ -160,6 +161,7 @@ impl Core {
             // Not when the next timer comes: a fast writer could fill the disk by then.
             self.out.write(self.config.trim(id, time_ms));
         }
+        self.logged(size);
         Some((seq, time_ms))
     }
 

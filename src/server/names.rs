@@ -51,6 +51,10 @@ impl Names {
         self.taken.insert(name.skeleton(), (name, key));
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.taken.len()
+    }
+
     /// Whose a name is.
     pub(super) fn owner(&self, name: &Name) -> Option<PublicKey> {
         self.taken.get(&name.skeleton()).filter(|(same, _)| same == name).map(|(_, key)| *key)

@@ -114,6 +114,25 @@ fn whoever_drains_the_key_packages_does_not_keep_their_owner_making_new_ones() {
 }
 
 #[test]
+fn of_too_many_conversations_in_all_the_quietest_makes_way() {
+    let mut world = World::new();
+    world.core.bounds.directs = 2;
+    let (alice, bob, carol) = (world.client(1, "alice"), world.client(2, "bob"), world.client(3, "carol"));
+    publish(&mut world, &bob);
+    publish(&mut world, &carol);
+    let ids = [TALK, Id([4; 16]), Id([5; 16])];
+    begin(&mut world, &alice, "bob", ids[0]);
+    world.pass(Duration::from_secs(1));
+    begin(&mut world, &alice, "carol", ids[1]);
+    world.pushes(bob.session);
+    let (reply, _) = begin(&mut world, &bob, "carol", ids[2]);
+    assert!(matches!(reply, Reply::Sequenced { .. }), "{reply:?}");
+    assert_eq!(world.pushes(alice.session), [Push::DirectClosed { room: TALK }]);
+    assert_eq!(world.pushes(bob.session), [Push::DirectClosed { room: TALK }]);
+    assert_eq!(world.core.room_count(), 2);
+}
+
+#[test]
 fn a_new_process_ends_its_conversations_and_a_reconnect_does_not() {
     let mut world = World::new();
     let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
