@@ -41,6 +41,14 @@ pub const WRITE_BATCH_BYTES: usize = 64 * 1024;
 pub const CORE_QUEUE_BYTES: usize = 32 << 20;
 /// Frames of one session that may wait for the server's core: each may cost it milliseconds, which others wait.
 pub const FRAMES_PER_SESSION: usize = 128;
+/// Posts of one key: so many at once, then so many a second. A script may send 10,000 lines, a flood reaches a room at its members' pace.
+pub const POST_BURST: usize = 200;
+/// See [`POST_BURST`].
+pub const POSTS_PER_SECOND: usize = 1000;
+/// Bytes of posts of one key: so many at once, then so many a second.
+pub const POST_BURST_BYTES: usize = 512 * 1024;
+/// See [`POST_BURST_BYTES`]. A thousand short lines are less, sealed.
+pub const POST_BYTES_PER_SECOND: usize = 384 * 1024;
 /// Connections in all, and from one address (an IPv6 /64 counts as one), which may hide many people.
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// See [`CONNECTIONS_MAX`].

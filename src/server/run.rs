@@ -105,7 +105,7 @@ impl Server {
     ) -> Result<(), StoreError> {
         let (core, deciding) = actor(engine, store);
         let mut deciding = tokio::spawn(deciding);
-        let shared = Arc::new(Shared { identity: self.identity, name: self.name, core: core.clone() });
+        let shared = Arc::new(Shared::new(self.identity, self.name, core.clone()));
         let mut tasks = JoinSet::new();
         for socket in self.udp {
             tasks.spawn(answer_stun(socket));
