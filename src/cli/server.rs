@@ -68,7 +68,10 @@ pub struct ServerArgs {
 pub fn run(args: Box<ServerArgs>) -> Result<ExitCode, Report> {
     logging::start("info")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(*args))
+    let ended = runtime.block_on(serve(*args));
+    // All that must be done is done. A write that the disk does not take is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(args: ServerArgs) -> Result<ExitCode, Report> {

@@ -217,6 +217,17 @@ fn a_member_lost_while_alone_finds_its_room_again() {
 }
 
 #[test]
+fn whoever_comes_back_to_a_room_that_has_expired_is_told() {
+    let mut world = World::den(&["alice"]);
+    world.cut(0);
+    world.pass(Duration::from_secs(25 * 3600));
+    world.connect(0);
+    assert!(world.clients[0].has(&Event::Left { room: "den@s1".into(), reason: "lost".into() }));
+    let code = |e: &(_, Event)| matches!(&e.1, Event::Error { code, .. } if code == "wrong_room_or_password");
+    assert!(world.clients[0].events.iter().any(code), "{:?}", world.clients[0].events);
+}
+
+#[test]
 fn leaves_are_renewed_in_time_without_a_trace() {
     let mut world = World::den(&["alice", "bob", "carol"]);
     world.pass(Duration::from_secs(30 * 3600));
