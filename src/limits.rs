@@ -41,6 +41,14 @@ pub const WRITE_BATCH_BYTES: usize = 64 * 1024;
 pub const CORE_QUEUE_BYTES: usize = 32 << 20;
 /// Frames of one session that may wait for the server's core: each may cost it milliseconds, which others wait.
 pub const FRAMES_PER_SESSION: usize = 128;
+/// Posts of one key: so many at once, then so many a second. A script may send 10,000 lines, a flood reaches a room at its members' pace.
+pub const POST_BURST: usize = 200;
+/// See [`POST_BURST`].
+pub const POSTS_PER_SECOND: usize = 1000;
+/// Bytes of posts of one key: so many at once, then so many a second.
+pub const POST_BURST_BYTES: usize = 512 * 1024;
+/// See [`POST_BURST_BYTES`]. A thousand short lines are less, sealed.
+pub const POST_BYTES_PER_SECOND: usize = 384 * 1024;
 /// Connections in all, and from one address (an IPv6 /64 counts as one), which may hide many people.
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// See [`CONNECTIONS_MAX`].
@@ -93,16 +101,37 @@ pub const ROOM_LIST_MAX: usize = 1000;
 pub const REPEATS_KNOWN: usize = 1024;
 /// Names that one key may own.
 pub const NAMES_PER_KEY: usize = 8;
+/// Names in all: they are kept for good, in memory too.
+pub const NAMES_MAX: usize = 1 << 17;
+/// Public and private rooms in all. A busy one takes some 100 KB of memory, a full one ten times that on the disk.
+pub const ROOMS_MAX: usize = 4096;
+/// Direct conversations in all; of more the quietest goes, and begins anew when one of its two speaks.
+pub const DIRECTS_MAX: usize = 1 << 14;
+/// Bytes of messages that the logs of all rooms keep together; the largest give way.
+pub const LOGS_BYTES: u64 = 8 << 30;
 /// New names and new rooms from one address in [`DOOR_WINDOW`].
 pub const NEW_THINGS: u32 = 120;
+/// New names from one address in [`NAMES_WINDOW`], or it could soon take all there are.
+pub const NEW_NAMES: u32 = 2_500;
+/// See [`NEW_NAMES`].
+pub const NAMES_WINDOW: Duration = Duration::from_secs(24 * 3600);
 /// Direct conversations that one key may begin in [`DOOR_WINDOW`], and that it may be in at once.
 pub const NEW_DIRECTS: u32 = 60;
 /// See [`NEW_DIRECTS`].
 pub const DIRECTS_PER_CLIENT: usize = 512;
 /// Lines to the operator from one key in [`DOOR_WINDOW`].
 pub const OPERATOR_LINES: u32 = 30;
-/// Commits and departures of one key in [`DOOR_WINDOW`]; each costs the server milliseconds, with 1,000 members 50.
+/// Commits and departures of one key in [`DOOR_WINDOW`]; each costs the server a millisecond or two, and 50 more with 1,000 members.
 pub const COMMITS: u32 = 240;
+/// So many members of its room make a commit count once more.
+pub const COMMIT_MEMBERS: usize = 100;
+/// Key packages of others that one key may take in [`DOOR_WINDOW`]: two for each conversation that it may begin.
+pub const PACKAGES_TAKEN: u32 = 120;
+/// Lists of rooms for one key in [`DOOR_WINDOW`]; with many large rooms each costs milliseconds.
+pub const ROOM_LISTS: u32 = 30;
+/// One address may hide many people, but not do more than this many keys may of what [`COMMITS`], [`PACKAGES_TAKEN`] and
+/// [`ROOM_LISTS`] bound.
+pub const BY_ADDRESS: u32 = 10;
 /// Key packages left at which a client is asked for new ones.
 pub const KEY_PACKAGES_LOW: usize = 8;
 /// Hashes of one key that may wait or run.

@@ -5,21 +5,21 @@
 use minicbor::bytes::ByteArray;
 use secchat::cli::drive::{Process, Server, start_client};
 use secchat::crypto::identity::Identity;
-use secchat::limits::{HASHES_PER_KEY, PENDING_MAX};
-use secchat::net::framed::FrameReader;
+use secchat::limits::{FRAME_MAX, HASHES_PER_KEY, PENDING_MAX};
+use secchat::net::framed::{FrameReader, push_frame};
 use secchat::net::link::{Dial, LinkReceiver, connect};
 use secchat::net::queue::FrameSender;
 use secchat::net::tls;
 use secchat::net::trust::Trust;
 use secchat::net::verify::ServerCerts;
 use secchat::wire::endpoint::Endpoint;
-use secchat::wire::frame::{Code, Reply, Request, ToClient, ToServer};
+use secchat::wire::frame::{Code, Login, Reply, Request, ToClient, ToServer, VERSION};
 use secchat::wire::id::Id;
 use secchat::wire::invite::Invite;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -138,8 +138,12 @@ fn a_flood_of_wrong_passwords_leaves_memory_flat_and_others_served() {
 }
 
 async fn stranger(address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
+    dialled(address, None).await
+}
+
+async fn dialled(address: SocketAddr, identity: Option<&Identity>) -> std::io::Result<TlsStream<TcpStream>> {
     let certs = ServerCerts::new(&tls::provider(), None, None).unwrap();
-    let config = tls::client_config(certs, None).unwrap();
+    let config = tls::client_config(certs, identity).unwrap();
     let tcp = TcpStream::connect(address).await?;
     TlsConnector::from(config).connect("localhost".try_into().unwrap(), tcp).await
 }
@@ -169,6 +173,46 @@ async fn lengths_that_are_only_announced_take_no_memory() {
     still_serves(&server, address, 3).await;
     let grown = memory(&server.process, "VmHWM").saturating_sub(before);
     assert!(grown < 16 * 1024, "{grown} KiB more");
+}
+
+/// Somebody who has logged in by hand: the reader of what the server says, and the other half.
+async fn logged_in(address: SocketAddr, seed: u8) -> (FrameReader<impl AsyncRead + Unpin>, impl AsyncWrite + Unpin) {
+    let stream = dialled(address, Some(&Identity::from_seed(&[seed; 32]))).await.unwrap();
+    let (read, mut write) = tokio::io::split(stream);
+    let mut reader = FrameReader::new(read, FRAME_MAX);
+    let mut said = async || ToClient::from_bytes(&reader.next().await.unwrap().unwrap(), FRAME_MAX).unwrap();
+    assert!(matches!(timeout(WAIT, said()).await.expect("in time"), ToClient::Hello(_)));
+    let login = Login { version: VERSION, name: format!("user{seed}"), instance: Id([seed; 16]) };
+    let mut bytes = Vec::new();
+    push_frame(&mut bytes, &ToServer::Login(login).to_bytes());
+    write.write_all(&bytes).await.unwrap();
+    assert!(matches!(timeout(WAIT, said()).await.expect("in time"), ToClient::Welcome(_)));
+    (reader, write)
+}
+
+#[tokio::test]
+async fn lengths_that_members_announce_take_no_memory_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&binary(), dir.path(), "s1", "127.0.0.1:0", &[]).unwrap();
+    let address = address(&server);
+    still_serves(&server, address, 2).await;
+    let before = memory(&server.process, "VmHWM");
+    let too_long = u32::try_from(FRAME_MAX).unwrap() + 1;
+    for (seed, length) in (10..).zip([u32::MAX, 1 << 31, too_long].repeat(5)) {
+        let (mut reader, mut write) = logged_in(address, seed).await;
+        write.write_all(&length.to_be_bytes()).await.unwrap();
+        while let Ok(Some(_)) = timeout(WAIT, reader.next()).await.expect("the connection ends") {}
+    }
+    // Within the cap it stays open, and what has not come takes no place.
+    let mut open = Vec::new();
+    for seed in 100..140 {
+        let (reader, mut write) = logged_in(address, seed).await;
+        write.write_all(&u32::try_from(FRAME_MAX).unwrap().to_be_bytes()).await.unwrap();
+        open.push((reader, write));
+    }
+    still_serves(&server, address, 3).await;
+    let grown = memory(&server.process, "VmHWM").saturating_sub(before);
+    assert!(grown < 24 * 1024, "{grown} KiB more");
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ pub struct ServerArgs {
     /// The address to put into invites; by default one of this machine's
     #[arg(long, value_name = "HOST[:PORT]", env = "SECCHAT_SERVER_ADVERTISE")]
     advertise: Option<Endpoint>,
-    /// An empty public room that is unused for so long goes away
+    /// A room that nobody has been in for so long goes away, with its log
     #[arg(long, value_name = "TIME", env = "SECCHAT_SERVER_ROOM_TTL", default_value = "30d", value_parser = values::duration)]
     room_ttl: Duration,
     /// How long the sealed log of a room is kept
@@ -68,7 +68,10 @@ pub struct ServerArgs {
 pub fn run(args: Box<ServerArgs>) -> Result<ExitCode, Report> {
     logging::start("info")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(*args))
+    let ended = runtime.block_on(serve(*args));
+    // All that must be done is done. A write that the disk does not take is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(args: ServerArgs) -> Result<ExitCode, Report> {

@@ -117,12 +117,17 @@ impl Core {
         if self.conversations.contains_key(&id) {
             return;
         }
-        match self.accept(id, welcome, tree) {
-            Ok((room, peer, key)) if self.is_welcome(&peer) => {
+        // Before the costly part: whoever is not welcome makes us open nothing and costs no key package.
+        let accepted = match self.announced(tree) {
+            Ok(peer) if !self.is_welcome(&peer) => return self.refuse_state(id),
+            Ok(_) => self.accept(id, welcome, tree),
+            Err(error) => Err(error),
+        };
+        match accepted {
+            Ok((room, peer, key)) => {
                 self.meet(&peer, &key);
                 self.add_direct(id, &peer, key, room);
             }
-            Ok(_) => self.refuse_state(id),
             Err(error) => {
                 if let Some(broken) = error.integrity() {
                     self.integrity(None, "direct".into(), kind_of(broken), None);
@@ -130,6 +135,11 @@ impl Core {
                 self.refuse_state(id);
             }
         }
+    }
+
+    fn announced(&self, tree: &[u8]) -> Result<FullName, AcceptError> {
+        let home = self.home.as_ref().ok_or(AcceptError::NoKeyPackage)?;
+        Direct::announced(&home.me.identity.public(), tree, &home.certs(self.wall_ms))
     }
 
     fn accept(&mut self, id: RoomId, welcome: &[u8], tree: &[u8]) -> Result<(Room, FullName, PublicKey), AcceptError> {

@@ -22,6 +22,10 @@ impl Core {
         match self.peers.meet(name, key) {
             Meeting::New => self.effect(Effect::Pin { name: name.clone(), key: *key }),
             Meeting::Changed => self.tell(None, Event::KeyChanged { name: name.to_string() }),
+            Meeting::NotKept => {
+                let text = "the keys of as many people are kept as may be: whether the key of a new one changes is not noticed";
+                self.tell(None, Event::Notice { from: "keys".into(), text: text.into() });
+            }
             Meeting::Known | Meeting::StillChanged => {}
         }
     }

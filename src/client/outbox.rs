@@ -66,9 +66,9 @@ impl Outbox {
         self.items.is_empty()
     }
 
-    /// The first that is not on its way, as long as less than [`IN_FLIGHT_BYTES`] are.
+    /// The first that is not on its way, as long as less than [`IN_FLIGHT`] and [`IN_FLIGHT_BYTES`] are.
     pub fn next(&mut self) -> Option<&mut Item> {
-        if self.flying_bytes >= IN_FLIGHT_BYTES {
+        if self.flying_bytes >= IN_FLIGHT_BYTES || self.flying >= IN_FLIGHT {
             return None;
         }
         self.items.iter_mut().find(|i| !i.in_flight)
@@ -164,8 +164,11 @@ impl Outbox {
 
 /// What may wait in one conversation, bytes.
 pub(super) const QUEUE_BYTES: usize = 4 << 20;
-/// What may be on its way at once, bytes: a long link stays full, and a lost one repeats little.
-const IN_FLIGHT_BYTES: usize = 256 << 10;
+/// What may be on its way at once, bytes: a long link stays full, and a lost one repeats little. With all rooms full of lines
+/// a server that takes them at its steady pace answers each before its deadline.
+const IN_FLIGHT_BYTES: usize = 128 << 10;
+/// The same, messages.
+const IN_FLIGHT: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -174,6 +177,32 @@ mod tests {
 
     fn item(n: u8, len: usize) -> Item {
         Item::new(Id([n; 16]), Body::Text("x".repeat(len)), None)
+    }
+
+    #[test]
+    fn short_lines_are_bounded_in_number() {
+        let mut outbox = Outbox::default();
+        for n in 0..10_000u16 {
+            let [high, low] = n.to_be_bytes();
+            let mut id = [0; 16];
+            (id[0], id[1]) = (high, low);
+            outbox.push(Item::new(Id(id), Body::Text("x".into()), None)).unwrap();
+        }
+        let mut flown = 0;
+        while let Some(id) = outbox.next().map(|i| i.id) {
+            outbox.set_in_flight(&id);
+            flown += 1;
+        }
+        assert_eq!(flown, IN_FLIGHT);
+    }
+
+    /// Else a burst into all rooms would run into the deadline of its requests at a server that slows it down.
+    #[test]
+    fn what_may_be_on_its_way_is_answered_in_time_at_the_steady_pace() {
+        use crate::limits::{POST_BYTES_PER_SECOND, POSTS_PER_SECOND, REQUEST_DEADLINE, ROOMS_PER_CLIENT};
+        let deadline = usize::try_from(REQUEST_DEADLINE.as_secs()).unwrap();
+        assert!(ROOMS_PER_CLIENT * IN_FLIGHT < deadline * POSTS_PER_SECOND);
+        assert!(ROOMS_PER_CLIENT * IN_FLIGHT_BYTES < deadline * POST_BYTES_PER_SECOND);
     }
 
     #[test]
@@ -189,7 +218,7 @@ mod tests {
             outbox.set_in_flight(&id);
             flown.push(id.0[0]);
         }
-        assert_eq!(flown, [0, 1, 2]);
+        assert_eq!(flown, [0, 1]);
         outbox.unseal(&Id([1; 16]));
         assert_eq!(outbox.next().map(|i| i.id.0[0]), Some(1));
         assert_eq!(outbox.drain(true).len(), usize::from(pushed));

@@ -14,10 +14,13 @@ pub(super) struct Peers {
     pins: BTreeMap<FullName, PublicKey>,
     /// Names that came with another key than the pinned one.
     changed: BTreeMap<FullName, PublicKey>,
+    /// That no more keys are kept was told.
+    told_full: bool,
     ignored: BTreeSet<FullName>,
     known: BTreeMap<FullName, Peer>,
     /// What each key has said lately, so that a repeat under a new seal is dropped.
     heard: BTreeMap<PublicKey, Heard>,
+    heard_in_all: u64,
     pub pings: BTreeMap<u64, Ping>,
     /// When strangers began conversations with us.
     strangers: VecDeque<Duration>,
@@ -38,6 +41,8 @@ pub(super) struct Peer {
 
 #[derive(Debug, Default)]
 struct Heard {
+    /// Its place among all: the quietest key is forgotten first.
+    last: u64,
     order: VecDeque<MessageId>,
     ids: BTreeSet<MessageId>,
 }
@@ -61,6 +66,8 @@ pub(super) enum Meeting {
     Changed,
     /// Another than the pinned one, as told before.
     StillChanged,
+    /// The first one, and there is no place to keep it; told once.
+    NotKept,
 }
 
 impl Peers {
@@ -78,7 +85,8 @@ impl Peers {
             Some(_) if self.changed.insert(name.clone(), *key) == Some(*key) => Meeting::StillChanged,
             Some(_) => Meeting::Changed,
             // Full: such a name is met anew each time.
-            None if self.pins.len() >= PINS_MAX => Meeting::Known,
+            None if self.pins.len() >= PINS_MAX && std::mem::replace(&mut self.told_full, true) => Meeting::Known,
+            None if self.pins.len() >= PINS_MAX => Meeting::NotKept,
             None => {
                 self.pins.insert(name.clone(), *key);
                 Meeting::New
@@ -115,6 +123,9 @@ impl Peers {
     }
 
     pub fn get(&mut self, name: &FullName) -> &mut Peer {
+        if self.known.len() >= KNOWN_MAX && !self.known.contains_key(name) {
+            self.known.retain(|_, peer| peer.taking || peer.current.is_some() || !peer.waiting.is_empty());
+        }
         self.known.entry(name.clone()).or_default()
     }
 
@@ -135,9 +146,12 @@ impl Peers {
     /// False if this was heard before.
     pub fn first_time(&mut self, key: &PublicKey, id: MessageId) -> bool {
         if self.heard.len() >= HEARD_KEYS && !self.heard.contains_key(key) {
-            self.heard.pop_first();
+            let quietest = self.heard.iter().min_by_key(|(_, heard)| heard.last).map(|(key, _)| *key);
+            quietest.and_then(|key| self.heard.remove(&key));
         }
+        self.heard_in_all += 1;
         let heard = self.heard.entry(*key).or_default();
+        heard.last = self.heard_in_all;
         if !heard.ids.insert(id) {
             return false;
         }
@@ -184,6 +198,8 @@ pub(super) const PING_DEADLINE: Duration = Duration::from_secs(10);
 const HEARD_IDS: usize = 256;
 /// Keys of which that is kept.
 const HEARD_KEYS: usize = 1024;
+/// People that are kept before those are forgotten with whom there is no conversation and for whom nothing waits.
+const KNOWN_MAX: usize = 1024;
 /// Names whose keys are kept.
 const PINS_MAX: usize = 1 << 16;
 const WINDOW: Duration = Duration::from_secs(60);
@@ -213,6 +229,46 @@ mod tests {
         assert_eq!(peers.trust(&bob()), Some(new));
         assert_eq!(peers.meet(&bob(), &new), Meeting::Known);
         assert!(!peers.is_changed(&bob()));
+    }
+
+    fn key(n: u64) -> PublicKey {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&n.to_be_bytes());
+        PublicKey::from_bytes(bytes)
+    }
+
+    fn person(n: u64) -> FullName {
+        FullName::new(Name::parse(&format!("p{n}x")).unwrap(), Name::parse("s1").unwrap())
+    }
+
+    #[test]
+    fn a_talkative_key_is_not_forgotten_for_many_that_speak_once() {
+        let mut peers = Peers::default();
+        // The lowest of all, and heard again and again.
+        assert!(peers.first_time(&key(0), Id([1; 16])));
+        for n in 1..3 * HEARD_KEYS as u64 {
+            assert!(peers.first_time(&key(n), Id([2; 16])));
+            assert!(!peers.first_time(&key(0), Id([1; 16])), "a repeat after {n} others");
+        }
+        assert_eq!(peers.heard.len(), HEARD_KEYS);
+    }
+
+    #[test]
+    fn people_with_whom_nothing_is_under_way_are_forgotten() {
+        let mut peers = Peers::default();
+        peers.get(&bob()).current = Some(Id([7; 16]));
+        (0..100_000).for_each(|n| peers.not_taking(&person(n)));
+        assert!(peers.known.len() <= KNOWN_MAX, "{}", peers.known.len());
+        assert_eq!(peers.current(&bob()), Some(Id([7; 16])));
+    }
+
+    #[test]
+    fn that_no_more_keys_are_kept_is_told_once() {
+        let pins: Vec<_> = (0..PINS_MAX as u64).map(|n| (person(n), key(n))).collect();
+        let mut peers = Peers::new(&pins);
+        assert_eq!(peers.meet(&bob(), &key(1)), Meeting::NotKept);
+        assert_eq!(peers.meet(&bob(), &key(2)), Meeting::Known);
+        assert_eq!(peers.meet(&person(5), &key(6)), Meeting::Changed, "those that are kept are held to their keys");
     }
 
     #[test]

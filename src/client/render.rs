@@ -29,7 +29,6 @@ pub fn lines(event: &Event, style: &Style) -> Vec<String> {
             });
             std::iter::once(style.line(Hue::Dim, &head)).chain(rows).collect()
         }
-        Event::Ok { command } if matches!(command.as_str(), "transfers" | "operator") => Vec::new(),
         other => style.one(other).into_iter().collect(),
     }
 }
@@ -100,6 +99,9 @@ impl Style {
             Event::Pong { target, rtt_ms, route } => {
                 line(Hue::Plain, format!("{} answers in {rtt_ms:.1} ms (by {})", self.short(target), shown(route)))
             }
+            // After the rows, if there are any.
+            Event::Ok { command } if command == "transfers" => line(Hue::Dim, "no more transfers are under way".into()),
+            Event::Ok { command } if command == "operator" => line(Hue::Dim, "the operator has it".into()),
             Event::Ok { command } => line(Hue::Dim, format!("{}: done", shown(command))),
             Event::KeyChanged { name } => {
                 let name = self.short(name);
@@ -297,6 +299,13 @@ mod tests {
         };
         assert_eq!(say("den@s1", "bob@s1"), "<bob> hi");
         assert_eq!(say("lab@s1", "bob@s2"), "[lab] <bob@s2> hi");
+    }
+
+    #[test]
+    fn commands_that_show_nothing_else_say_that_they_are_done() {
+        let said = |command: &str| lines(&Event::Ok { command: command.into() }, &Style::default());
+        assert_eq!(said("transfers"), ["no more transfers are under way"]);
+        assert_eq!(said("operator"), ["the operator has it"]);
     }
 
     #[test]

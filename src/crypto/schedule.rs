@@ -147,7 +147,8 @@ pub struct FileKeys {
     pub asker_to_holder: DirectionKey,
     /// Seals what the holder sends.
     pub holder_to_asker: DirectionKey,
-    /// The asker's proof.
+    /// The asker's proof. No message carries it: the holder sends no file byte before a datagram has opened under
+    /// [`Self::asker_to_holder`], which shows the same. It has its place in the test vectors.
     pub confirm_asker: Confirm,
     /// The holder's proof.
     pub confirm_holder: Confirm,

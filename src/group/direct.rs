@@ -8,6 +8,7 @@ use super::roster::{MemberInfo, Roster, leaf_cert};
 use super::{CertCheck, Integrity, Member, Refusal, RoomId, mls};
 use crate::crypto::identity::PublicKey;
 use crate::limits::{FRAME_MAX, KEY_PACKAGE_MAX};
+use crate::wire::name::FullName;
 use crate::wire::policy::{Policy, RoomKind};
 use openmls::prelude::{
     KeyPackage, KeyPackageBundle, KeyPackageRef, MlsGroup, MlsMessageBodyIn, MlsMessageOut, ProtocolVersion,
@@ -120,6 +121,17 @@ impl Direct {
         let grant = room.grant().map_err(AcceptError::Mls)?;
         let welcome = welcome.to_bytes().map_err(library)?;
         Ok((room, Welcoming { welcome, peer }, grant))
+    }
+
+    /// Who made the group of this tree with us, as its leaves say. Costs no key package and no decryption; that it is true shows in
+    /// [`Direct::accept`] only.
+    pub fn announced(me: &PublicKey, tree: &[u8], certs: &CertCheck) -> Result<FullName, AcceptError> {
+        let tree = mls::parse_tree(tree).ok_or(AcceptError::Malformed)?;
+        let mut others = tree.leaves().filter(|l| l.signature_key().as_slice() != me.as_bytes().as_slice());
+        let (Some(peer), None) = (others.next(), others.next()) else { return Err(AcceptError::WrongRoom) };
+        let cert = leaf_cert(peer.credential(), peer.signature_key().as_slice())?;
+        certs(&cert).map_err(Refusal::from)?;
+        Ok(cert.subject)
     }
 
     /// Enters a group that somebody made with a key package of ours, which is then used up unless it was the last-resort one.

@@ -1,5 +1,6 @@
 //! Counters of attempts in a window of time, by address or by key.
 
+use crate::crypto::identity::PublicKey;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -35,6 +36,10 @@ impl<K: Ord + Copy> Attempts<K> {
 
     /// Counts one.
     pub(super) fn count(&mut self, source: K, now: Duration) {
+        self.add(source, 1, now);
+    }
+
+    fn add(&mut self, source: K, cost: u32, now: Duration) {
         if self.counts.len() >= SOURCES_MAX && !self.counts.contains_key(&source) {
             self.prune(now);
         }
@@ -43,7 +48,7 @@ impl<K: Ord + Copy> Attempts<K> {
         if now >= entry.0 + self.window {
             *entry = (now, 0);
         }
-        entry.1 = entry.1.saturating_add(1);
+        entry.1 = entry.1.saturating_add(cost);
     }
 
     /// Counts one, if there is allowance left for it.
@@ -59,6 +64,36 @@ impl<K: Ord + Copy> Attempts<K> {
     pub(super) fn prune(&mut self, now: Duration) {
         let window = self.window;
         self.counts.retain(|_, (start, _)| now < *start + window);
+    }
+}
+
+/// An allowance of each key and one of each source: new keys cost nothing, and one address may hide many people.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    by_key: Attempts<PublicKey>,
+    by_source: Attempts<[u8; 16]>,
+}
+
+impl Allowance {
+    pub(super) const fn new(of_key: u32, of_source: u32, window: Duration) -> Self {
+        Self { by_key: Attempts::new(of_key, window), by_source: Attempts::new(of_source, window) }
+    }
+
+    /// Takes what something costs, if both have allowance left.
+    pub(super) fn take(&mut self, key: PublicKey, ip: IpAddr, cost: u32, now: Duration) -> bool {
+        let source = source(ip);
+        let free = !self.by_key.exhausted(&key, now) && !self.by_source.exhausted(&source, now);
+        if free {
+            self.by_key.add(key, cost, now);
+            self.by_source.add(source, cost, now);
+        }
+        free
+    }
+
+    /// Forgets the windows that are over.
+    pub(super) fn prune(&mut self, now: Duration) {
+        self.by_key.prune(now);
+        self.by_source.prune(now);
     }
 }
 
@@ -93,6 +128,16 @@ mod tests {
         assert_eq!(taken, 2);
         assert!(attempts.take(1, now), "who is in the table has an allowance of its own");
         assert!(attempts.take(SOURCES_MAX, now + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn many_keys_of_one_address_share_an_allowance() {
+        let (now, mut allowance) = (Duration::ZERO, Allowance::new(10, 25, Duration::from_secs(60)));
+        let mut take = |key: u8, ip: [u8; 4]| allowance.take(PublicKey::from_bytes([key; 32]), ip.into(), 5, now);
+        assert!(take(1, [192, 0, 2, 1]) && take(1, [192, 0, 2, 1]) && !take(1, [192, 0, 2, 2]), "a key has so much");
+        assert!(take(2, [192, 0, 2, 1]) && take(3, [192, 0, 2, 1]) && take(4, [192, 0, 2, 1]));
+        assert!(!take(5, [192, 0, 2, 1]), "and so has an address");
+        assert!(take(5, [192, 0, 2, 2]));
     }
 
     #[test]

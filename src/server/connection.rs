@@ -3,6 +3,7 @@
 use super::SessionId;
 use super::accept::{Evicted, Ticket};
 use super::actor::{CoreGone, CoreHandle};
+use super::pace::Pace;
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::limits::{
     FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LOGIN_DEADLINE, SESSION_QUEUE_BYTES, WRITE_DEADLINE,
@@ -10,18 +11,18 @@ use crate::limits::{
 use crate::net::framed::{FrameError, FrameReader};
 use crate::net::queue::{FrameSender, WriteEnd, frame_queue};
 use crate::net::{hello, tls};
-use crate::wire::frame::{Code, Refusal, ToClient, ToServer};
+use crate::wire::frame::{Code, Refusal, Request, ToClient, ToServer};
 use crate::wire::name::Name;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::io::ReadHalf;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -75,6 +76,26 @@ pub struct Shared {
     pub name: Name,
     /// Where sessions report.
     pub core: CoreHandle,
+    started: Instant,
+    pace: Mutex<Pace>,
+}
+
+impl Shared {
+    /// Before the first session.
+    pub fn new(identity: Identity, name: Name, core: CoreHandle) -> Self {
+        Self { identity, name, core, started: Instant::now(), pace: Mutex::default() }
+    }
+
+    /// How long a frame waits before it is taken: posts are slowed down to a steady rate.
+    fn hold(&self, key: PublicKey, frame: &ToServer, bytes: usize) -> Duration {
+        match frame {
+            ToServer::Request { body: Request::Post { .. }, .. } => {
+                let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+                pace.post(key, bytes, self.started.elapsed())
+            }
+            _ => Duration::ZERO,
+        }
+    }
 }
 
 /// Runs a connection to its end.
@@ -99,7 +120,7 @@ pub async fn run(
         _ = &mut evicted => return SessionEnd::Evicted,
     };
     let (welcome, welcomed) = oneshot::channel();
-    let session = Session { id, arrival, core: shared.core.for_session() };
+    let session = Session { id, key, arrival, core: shared.core.for_session(), shared: shared.clone() };
     tracing::info!(session = id, %address, key = %key.fingerprint(), tls = %session.arrival.tls, "a client connected");
     if session.core.connect(id, key, address, session.arrival.sender.clone(), welcome).await.is_err() {
         return SessionEnd::Stopping;
@@ -175,8 +196,10 @@ async fn read_login(mut arrival: Arrival) -> Result<(Arrival, PublicKey, ToServe
 
 struct Session {
     id: SessionId,
+    key: PublicKey,
     arrival: Arrival,
     core: CoreHandle,
+    shared: Arc<Shared>,
 }
 
 impl Session {
@@ -238,9 +261,16 @@ impl Session {
             };
             let Some(bytes) = bytes else { return Ok(()) };
             let frame = ToServer::from_bytes(&bytes, FRAME_MAX).map_err(|_| SessionEnd::Malformed)?;
-            // The writing goes on while the core is busy, or two that wait for each other would stand still.
+            let hold = self.shared.hold(self.key, &frame, bytes.len());
+            let sent = async {
+                if !hold.is_zero() {
+                    sleep(hold).await;
+                }
+                self.core.frame(self.id, frame, bytes.len()).await
+            };
+            // The writing goes on meanwhile, or two that wait for each other would stand still.
             tokio::select! {
-                sent = self.core.frame(self.id, frame, bytes.len()) => sent?,
+                sent = sent => sent?,
                 end = &mut *writing => return Err(end.into()),
             }
         }

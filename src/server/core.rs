@@ -1,6 +1,6 @@
 //! The state machine as a whole: one input in, outputs out, and which part answers which request.
 
-use super::attempts::Attempts;
+use super::attempts::{Allowance, Attempts};
 use super::doors::Doors;
 use super::io::{Config, Input, Output, SessionId};
 use super::logs::Read;
@@ -12,7 +12,10 @@ use super::sessions::{Asker, Session};
 use super::timers::{Timer, Timers};
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::group::{CertRefused, DirectoryError};
-use crate::limits::{COMMITS, DOOR_WINDOW, NEW_DIRECTS, NEW_THINGS, OPERATOR_LINES};
+use crate::limits::{
+    BY_ADDRESS, COMMITS, DIRECTS_MAX, DOOR_WINDOW, LOGS_BYTES, NAMES_MAX, NAMES_WINDOW, NEW_DIRECTS, NEW_NAMES,
+    NEW_THINGS, OPERATOR_LINES, PACKAGES_TAKEN, ROOM_LISTS, ROOMS_MAX,
+};
 use crate::store::{Loaded, ServerSecret};
 use crate::wire::cert::NameCert;
 use crate::wire::frame::{Refusal, Reply, Request};
@@ -39,15 +42,38 @@ pub struct Core {
     /// Leases and log reads are numbered by it.
     pub(super) numbers: u64,
     pub(super) new_things: Attempts<[u8; 16]>,
+    pub(super) new_names: Attempts<[u8; 16]>,
     pub(super) new_directs: Attempts<PublicKey>,
     pub(super) operator_lines: Attempts<PublicKey>,
-    pub(super) commits: Attempts<PublicKey>,
+    pub(super) commits: Allowance,
+    pub(super) packages_taken: Allowance,
+    pub(super) room_lists: Allowance,
     /// Leases that nobody used, by the source of who had them.
     pub(super) wasted_leases: Attempts<[u8; 16]>,
     pub(super) timers: Timers,
     pub(super) rounds: u64,
     pub(super) out: Outbox,
     pub(super) draining: bool,
+    pub(super) bounds: Bounds,
+    /// Bytes logged in all rooms since all logs were held against their common bound.
+    pub(super) unbounded: u64,
+}
+
+/// How much the server keeps in all.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) names: usize,
+    /// Public and private ones.
+    pub(super) rooms: usize,
+    pub(super) directs: usize,
+    /// Of messages in all logs.
+    pub(super) logs_bytes: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { names: NAMES_MAX, rooms: ROOMS_MAX, directs: DIRECTS_MAX, logs_bytes: LOGS_BYTES }
+    }
 }
 
 /// Why a server does not start from what its store holds.
@@ -91,14 +117,20 @@ impl Core {
             reads: BTreeMap::new(),
             numbers: 0,
             new_things: Attempts::new(NEW_THINGS, DOOR_WINDOW),
+            new_names: Attempts::new(NEW_NAMES, NAMES_WINDOW),
             new_directs: Attempts::new(NEW_DIRECTS, DOOR_WINDOW),
             operator_lines: Attempts::new(OPERATOR_LINES, DOOR_WINDOW),
-            commits: Attempts::new(COMMITS, DOOR_WINDOW),
+            commits: Allowance::new(COMMITS, BY_ADDRESS * COMMITS, DOOR_WINDOW),
+            packages_taken: Allowance::new(PACKAGES_TAKEN, BY_ADDRESS * PACKAGES_TAKEN, DOOR_WINDOW),
+            room_lists: Allowance::new(ROOM_LISTS, BY_ADDRESS * ROOM_LISTS, DOOR_WINDOW),
             wasted_leases: Attempts::new(u32::MAX, DOOR_WINDOW),
             timers: Timers::default(),
             rounds: 0,
             out: Outbox::default(),
             draining: false,
+            bounds: Bounds::default(),
+            // What an earlier run left may be too much: the first row is a reason to look.
+            unbounded: LOGS_BYTES,
         };
         core.timers.set(now + HOUSEKEEPING, Timer::Housekeeping);
         for id in core.rooms.ids() {
@@ -162,7 +194,7 @@ impl Core {
             Request::PublishKeyPackages { single, last_resort } => {
                 self.publish_key_packages(asker, single, last_resort)
             }
-            Request::TakeKeyPackage { peer } => self.take_key_package(&peer),
+            Request::TakeKeyPackage { peer } => self.take_key_package(asker, &peer),
             Request::CreateRoom { room, door, published } => self.create_room(asker, id, room, door, published),
             Request::CreateDirect { room, peer, welcome, published } => {
                 self.create_direct(asker, room, &peer, welcome, published)
@@ -176,7 +208,7 @@ impl Core {
             Request::Post { room, message } => self.post(asker, room, message.into()),
             Request::Log { room, after } => self.read_log(asker, id, room, after),
             Request::NoState { room } => self.no_state(asker, room),
-            Request::Rooms => Ok(Some(self.list_rooms())),
+            Request::Rooms => self.list_rooms(asker),
             Request::Operator { text } => self.operator(asker, text),
             Request::RenewName => Ok(Some(Reply::Name(self.issue(asker).into()))),
         }
@@ -197,9 +229,12 @@ impl Core {
         self.rounds += 1;
         self.doors.prune(self.now);
         self.new_things.prune(self.now);
+        self.new_names.prune(self.now);
         self.new_directs.prune(self.now);
         self.operator_lines.prune(self.now);
         self.commits.prune(self.now);
+        self.packages_taken.prune(self.now);
+        self.room_lists.prune(self.now);
         self.wasted_leases.prune(self.now);
         self.expire_rooms();
         if self.rounds.is_multiple_of(ALL_LOGS) {

@@ -36,6 +36,7 @@ impl Core {
         if self.rooms.full_for(&asker.key) {
             return Err(too_many("you are in as many rooms as one may be"));
         }
+        self.check_space()?;
         if !self.new_things.take(source(asker.addr.ip()), self.now) {
             return Err(too_many("too many new rooms from this address"));
         }
@@ -85,6 +86,13 @@ impl Core {
             .map_err(|e| Refusal::new(Code::NotAllowed, e.to_string()))
     }
 
+    fn check_space(&self) -> Result<(), Refusal> {
+        if self.rooms.labelled() >= self.bounds.rooms {
+            return Err(Refusal::new(Code::TooMany, "the server has as many rooms as it may have"));
+        }
+        Ok(())
+    }
+
     fn check_label(&self, label: &Name) -> Result<(), Refusal> {
         if self.rooms.looks_taken(label) {
             let message = format!("there is a room {label} already, or one that looks like it");
@@ -95,6 +103,7 @@ impl Core {
 
     /// The last step of creation. Somebody may have been faster while the door was hashed.
     pub(super) fn make_room(&mut self, asker: &Asker, new: NewRoom, door: Option<String>) -> Answer {
+        self.check_space()?;
         self.check_label(&new.label)?;
         if self.rooms.get(&new.room).is_some() {
             return Err(Refusal::new(Code::NotAllowed, "this id is in use"));
@@ -125,7 +134,11 @@ impl Core {
         Ok(Some(Reply::Resolved { room, private }))
     }
 
-    pub(super) fn list_rooms(&self) -> Reply {
+    /// Costs a look at each room's members, so that each key and address has so many of it.
+    pub(super) fn list_rooms(&mut self, asker: &Asker) -> Answer {
+        if !self.room_lists.take(asker.key, asker.addr.ip(), 1, self.now) {
+            return Err(too_many("too many lists of rooms"));
+        }
         let public = self.rooms.iter().filter(|r| r.kind == RoomKind::Public);
         let rows = public.filter_map(|room| {
             // Who has left stands in the tree until another member commits it, which the last one has nobody for.
@@ -134,6 +147,6 @@ impl Core {
             let name = FullName::new(room.label.clone()?, self.config.name.clone());
             Some(RoomInfo { room: name, id: room.id, members })
         });
-        Reply::Rooms(rows.take(ROOM_LIST_MAX).collect())
+        Ok(Some(Reply::Rooms(rows.take(ROOM_LIST_MAX).collect())))
     }
 }

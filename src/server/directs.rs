@@ -26,7 +26,10 @@ impl Core {
         Ok(Some(Reply::Done))
     }
 
-    pub(super) fn take_key_package(&mut self, peer: &FullName) -> Answer {
+    pub(super) fn take_key_package(&mut self, asker: &Asker, peer: &FullName) -> Answer {
+        if !self.packages_taken.take(asker.key, asker.addr.ip(), 1, self.now) {
+            return Err(too_many("too many key packages asked for"));
+        }
         let id = self.whereabouts(peer).ok_or_else(not_here)?.session;
         let session = self.sessions.get_mut(&id).ok_or_else(not_here)?;
         let package = session.packages.pop_front();
@@ -102,14 +105,20 @@ impl Core {
         }
     }
 
-    /// Two may meet while each begins a conversation, so two groups of a pair live side by side; of more the quietest goes.
+    /// Two may meet while each begins a conversation, so two groups of a pair live side by side; of more the quietest goes,
+    /// and of too many in all.
     fn make_way(&mut self, asker: &Asker, peer: &Asker) {
+        let nobody = PublicKey::from_bytes([0; 32]);
+        if self.rooms.directs() >= self.bounds.directs
+            && let Some(quietest) = self.rooms.quietest_direct()
+        {
+            self.drop_direct(quietest, &nobody);
+        }
         let mut shared = self.rooms.directs_of(&asker.key);
         shared.retain(|id| self.rooms.is_member(&peer.key, id));
         if shared.len() < DIRECTS_PER_PAIR {
             return;
         }
-        let nobody = PublicKey::from_bytes([0; 32]);
         let used = |id: &RoomId| self.rooms.get(id).map_or(0, |r| r.last_used_ms);
         if let Some(oldest) = shared.into_iter().min_by_key(used) {
             self.drop_direct(oldest, &nobody);

@@ -71,6 +71,22 @@ impl Doors {
         self.waiting.iter().map(|(job, _)| job).chain(self.running.values()).filter(|j| j.key == *key).count()
     }
 
+    fn of_source(&self, from: &[u8; 16]) -> usize {
+        self.waiting.iter().filter(|(job, _)| source(job.addr.ip()) == *from).count()
+    }
+
+    /// Makes room for a newcomer in a full queue: the newest job of the source with the most waiting, so that a flood through many
+    /// keys displaces itself. `None` if nobody has more waiting than the newcomer's own source would then have.
+    fn displace(&mut self, newcomer: &[u8; 16]) -> Option<Job> {
+        let sources = self.waiting.iter().map(|(job, _)| source(job.addr.ip()));
+        let (most, from) = sources.map(|from| (self.of_source(&from), from)).max()?;
+        if most <= self.of_source(newcomer) + 1 {
+            return None;
+        }
+        let newest = self.waiting.iter().rposition(|(job, _)| source(job.addr.ip()) == from)?;
+        self.waiting.remove(newest).map(|(job, _)| job)
+    }
+
     /// Starts what may run. Whoever has failed least lately goes first, so that a flood from one address delays itself.
     fn pump(&mut self, out: &mut Outbox, now: Duration) {
         while self.running.len() < HASHES_RUNNING {
@@ -91,8 +107,13 @@ impl Doors {
 impl Core {
     /// Puts work into the queue; its answer comes later.
     pub(super) fn submit(&mut self, asker: &Asker, request: u64, door: Door, what: What) -> Result<(), Refusal> {
-        if self.doors.waiting.len() >= HASHES_WAITING || self.doors.of_key(&asker.key) >= HASHES_PER_KEY {
-            return Err(too_many("the server is busy with passwords"));
+        let busy = || too_many("the server is busy with passwords");
+        if self.doors.of_key(&asker.key) >= HASHES_PER_KEY {
+            return Err(busy());
+        }
+        if self.doors.waiting.len() >= HASHES_WAITING {
+            let displaced = self.doors.displace(&source(asker.addr.ip())).ok_or_else(busy)?;
+            self.out.refuse(displaced.session, displaced.request, busy());
         }
         let job = Job { session: asker.session, request, key: asker.key, addr: asker.addr, what };
         self.doors.waiting.push_back((job, door));

@@ -47,7 +47,7 @@ pub struct Config {
     pub log_age: Duration,
     /// Bytes of messages that each room's log keeps.
     pub log_bytes: u64,
-    /// An empty public room that is unused for so long goes away.
+    /// A room that nobody has been in for so long goes away.
     pub room_ttl: Duration,
     /// How long a client may be away before its leaf is removed; [`crate::limits::LOST_GRACE`] but for tests.
     pub lost_grace: Duration,
@@ -186,7 +186,7 @@ pub enum LogEvent {
         /// Whether a password is asked for.
         private: bool,
     },
-    /// An unused public room went away.
+    /// An unused room went away.
     RoomExpired {
         /// Its label.
         label: Name,

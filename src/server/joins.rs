@@ -68,7 +68,7 @@ impl Core {
     pub(super) fn enter(&mut self, asker: &Asker, id: u64, room: RoomId, door: Option<ByteArray<32>>) -> Answer {
         if self.has_lease(asker, room) {
             // The whole tree, for a few bytes.
-            self.may_commit(asker)?;
+            self.may_commit(asker, &room)?;
             return Ok(self.enter_again(asker, room));
         }
         if self.rooms.full_for(&asker.key) && !self.rooms.is_member(&asker.key, &room) {

@@ -11,7 +11,7 @@ use crate::wire::log::RowKind;
 impl Core {
     /// Logs a SelfRemove. The asker hears nothing more at once; another member commits it.
     pub(super) fn leave(&mut self, asker: &Asker, id: u64, room_id: RoomId, message: Vec<u8>) -> Answer {
-        self.may_commit(asker)?;
+        self.may_commit(asker, &room_id)?;
         let room = self.rooms.get_mut(&room_id).ok_or_else(not_member)?;
         let leaver = room.directory.check_proposal(&message).map_err(|e| refusal(&e))?.key;
         room.wanted.insert(leaver, None);

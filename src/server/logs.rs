@@ -7,7 +7,7 @@ use super::outbox::{not_member, too_many};
 use super::sessions::Asker;
 use super::upkeep::TRIM_PART;
 use crate::group::{self, Change, CheckedCommit, MessageError};
-use crate::limits::LOG_READS;
+use crate::limits::{COMMIT_MEMBERS, LOG_READS};
 use crate::store::{LogPage, Write, digest};
 use crate::wire::frame::{Code, Published, Push, Refusal, Reply};
 use crate::wire::id::RoomId;
@@ -36,16 +36,18 @@ pub(super) struct Read {
 impl Core {
     /// A commit; one that replaces the join key waits for the hash of its new door key.
     pub(super) fn commit(&mut self, asker: &Asker, id: u64, commit: Commit, door: Option<ByteArray<32>>) -> Answer {
-        self.may_commit(asker)?;
+        self.may_commit(asker, &commit.room)?;
         let Some(door) = door else { return self.commit_now(asker, id, commit, None) };
         self.judge(asker, &commit, true)?;
         self.submit(asker, id, Door::new(*door), What::Rotate(Box::new(commit)))?;
         Ok(None)
     }
 
-    /// What is judged with the room's tree is costly, so that each key has so many of it.
-    pub(super) fn may_commit(&mut self, asker: &Asker) -> Result<(), Refusal> {
-        if self.commits.take(asker.key, self.now) { Ok(()) } else { Err(too_many("too many commits")) }
+    /// What is judged with the room's tree is costly, the more so the larger it is; each key, and each address, has so much of it.
+    pub(super) fn may_commit(&mut self, asker: &Asker, room: &RoomId) -> Result<(), Refusal> {
+        let cost = commit_cost(self.rooms.get(room).map_or(0, |room| room.directory.members().count()));
+        let free = self.commits.take(asker.key, asker.addr.ip(), cost, self.now);
+        if free { Ok(()) } else { Err(too_many("too many commits")) }
     }
 
     /// Row, GroupInfo, tree, epoch and door are one batch of writes; who comes second in an epoch is refused as stale.
@@ -148,7 +150,8 @@ impl Core {
         room.chain = room.chain.after(seq, kind, &bytes);
         room.recent.add(digest(&bytes), seq, time_ms);
         room.last_used_ms = room.last_used_ms.max(time_ms);
-        room.untrimmed = room.untrimmed.saturating_add(bytes.len() as u64);
+        let size = bytes.len() as u64;
+        room.untrimmed = room.untrimmed.saturating_add(size);
         let row = Row { seq, time_ms, kind, bytes: bytes.into(), reason };
         self.out.write(Write::Append { room: id, row: row.clone(), chain: room.chain.0 });
         let receivers = room.subscribers.keys().copied().filter(|s| Some(*s) != sender);
@@ -158,6 +161,7 @@ impl Core {
             // Not when the next timer comes: a fast writer could fill the disk by then.
             self.out.write(self.config.trim(id, time_ms));
         }
+        self.logged(size);
         Some((seq, time_ms))
     }
 
@@ -199,6 +203,11 @@ impl Core {
     }
 }
 
+/// What a commit takes from an allowance in a room of so many members.
+fn commit_cost(members: usize) -> u32 {
+    u32::try_from(members / COMMIT_MEMBERS).unwrap_or(u32::MAX).saturating_add(1)
+}
+
 /// What a directory's error means to whoever sent the message.
 pub(super) fn refusal(error: &MessageError) -> Refusal {
     let (code, hint) = match error {
@@ -211,4 +220,19 @@ pub(super) fn refusal(error: &MessageError) -> Refusal {
         }
     };
     Refusal { code, message: error.to_string(), hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::commit_cost;
+    use crate::limits::{COMMITS, ROOM_MEMBERS_MAX};
+
+    #[test]
+    fn one_key_gets_a_small_part_of_the_core_in_a_room_of_any_size() {
+        // A commit takes the core up to 2 ms, and 50 ms more for each thousand members.
+        let milliseconds = |members: usize| COMMITS / commit_cost(members) * (2 + u32::try_from(members).unwrap() / 20);
+        let most = (0..=ROOM_MEMBERS_MAX).map(milliseconds).max().unwrap();
+        assert!(most < 2000, "{most} ms of a minute");
+        assert!(COMMITS / commit_cost(ROOM_MEMBERS_MAX) >= 20, "and can still do what it is named for");
+    }
 }

@@ -22,6 +22,7 @@ pub mod listen;
 mod logs;
 mod names;
 mod outbox;
+mod pace;
 mod permit;
 pub mod reload;
 mod room;

@@ -40,7 +40,7 @@ impl Names {
     pub(super) fn claim(&self, name: &Name, key: &PublicKey) -> Claim {
         match self.taken.get(&name.skeleton()) {
             Some((same, owner)) if same == name && owner == key => Claim::Own,
-            Some(_) => Claim::Taken(self.suggest(name)),
+            Some((taken, _)) => Claim::Taken(self.suggest(&plain(name, taken))),
             None if self.owned.get(key).is_some_and(|n| *n >= NAMES_PER_KEY) => Claim::TooMany,
             None => Claim::Free,
         }
@@ -49,6 +49,10 @@ impl Names {
     pub(super) fn insert(&mut self, name: Name, key: PublicKey) {
         *self.owned.entry(key).or_default() += 1;
         self.taken.insert(name.skeleton(), (name, key));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.taken.len()
     }
 
     /// Whose a name is.
@@ -67,6 +71,15 @@ impl Names {
             (!self.taken.contains_key(&candidate.skeleton())).then_some(candidate)
         })
     }
+}
+
+/// What a free name is made from: of a name and another one that it looks like, what they look like in plain letters. The foreign
+/// ones would carry the doubt on who is who.
+fn plain(wished: &Name, taken: &Name) -> Name {
+    let skeleton = Name::parse_user(&wished.skeleton()).ok();
+    let mut candidates = [Some(wished.clone()), Some(taken.clone()), skeleton].into_iter().flatten();
+    let plain = candidates.find(|name| name.as_str().is_ascii());
+    plain.filter(|_| wished != taken).unwrap_or_else(|| wished.clone())
 }
 
 /// Numbers that are tried behind a taken name.
@@ -88,7 +101,11 @@ mod tests {
         names.insert(name("paypal"), alice);
         assert_eq!(names.claim(&name("paypal"), &alice), Claim::Own);
         assert_eq!(names.claim(&name("paypal"), &mallory), Claim::Taken(Some(name("paypal2"))));
-        assert!(matches!(names.claim(&name("pаypаl"), &mallory), Claim::Taken(_)));
+        assert_eq!(
+            names.claim(&name("pаypаl"), &mallory),
+            Claim::Taken(Some(name("paypal2"))),
+            "without foreign letters"
+        );
         names.insert(name("paypal2"), mallory);
         assert_eq!(names.claim(&name("paypal"), &mallory), Claim::Taken(Some(name("paypal3"))));
         assert_eq!(names.owner(&name("pаypаl")), None);

@@ -23,6 +23,20 @@ impl Rooms {
         self.by_id.len()
     }
 
+    /// Public and private ones.
+    pub(super) fn labelled(&self) -> usize {
+        self.labels.len()
+    }
+
+    pub(super) fn directs(&self) -> usize {
+        self.by_id.len().saturating_sub(self.labels.len())
+    }
+
+    pub(super) fn quietest_direct(&self) -> Option<RoomId> {
+        let directs = self.by_id.values().filter(|r| r.kind == RoomKind::Direct);
+        directs.min_by_key(|r| r.last_used_ms).map(|r| r.id)
+    }
+
     pub(super) fn ids(&self) -> Vec<RoomId> {
         self.by_id.keys().copied().collect()
     }

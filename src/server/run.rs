@@ -2,7 +2,7 @@
 
 use super::SessionId;
 use super::accept::{Caps, Gate};
-use super::actor::actor;
+use super::actor::{CoreHandle, actor};
 use super::connection::{self, SessionEnd, Shared};
 use super::engine::Engine;
 use super::listen;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 /// What a server is made of.
@@ -105,7 +105,7 @@ impl Server {
     ) -> Result<(), StoreError> {
         let (core, deciding) = actor(engine, store);
         let mut deciding = tokio::spawn(deciding);
-        let shared = Arc::new(Shared { identity: self.identity, name: self.name, core: core.clone() });
+        let shared = Arc::new(Shared::new(self.identity, self.name, core.clone()));
         let mut tasks = JoinSet::new();
         for socket in self.udp {
             tasks.spawn(answer_stun(socket));
@@ -129,19 +129,33 @@ impl Server {
             }
         }
         tasks.shutdown().await;
+        let Sessions { running, shared, .. } = sessions;
+        drop(shared);
+        stop(core, running, deciding).await
+    }
+}
+
+/// Members are told, sessions end, what waits is written. A core that stands still or is far behind delays none of it beyond its
+/// deadline.
+async fn stop(
+    core: CoreHandle,
+    mut sessions: JoinSet<()>,
+    mut deciding: JoinHandle<Result<(), StoreError>>,
+) -> Result<(), StoreError> {
+    let drained = async {
         let _ = core.drain().await;
-        drop(core);
-        let drained = async { while sessions.running.join_next().await.is_some() {} };
-        if timeout(DRAIN_DEADLINE, drained).await.is_err() {
-            sessions.running.shutdown().await;
-        }
-        drop(sessions);
-        match timeout(DRAIN_DEADLINE, &mut deciding).await {
-            Ok(ended) => decided(ended),
-            Err(_) => {
-                deciding.abort();
-                Err(StoreError::Damaged("it did not finish its writes in time"))
-            }
+        while sessions.join_next().await.is_some() {}
+    };
+    if timeout(DRAIN_DEADLINE, drained).await.is_err() {
+        sessions.shutdown().await;
+    }
+    // With the last handle the core ends even if the word to stop did not reach it.
+    drop(core);
+    match timeout(DRAIN_DEADLINE, &mut deciding).await {
+        Ok(ended) => decided(ended),
+        Err(_) => {
+            deciding.abort();
+            Err(StoreError::Damaged("it did not finish its writes in time"))
         }
     }
 }
@@ -264,3 +278,45 @@ async fn answer_stun(socket: UdpSocket) {
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const ARRIVALS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::CORE_QUEUE_BYTES;
+    use crate::server::{Input, Output};
+    use crate::wire::frame::ToServer;
+    use std::sync::mpsc::{Receiver, channel};
+
+    /// Stands still at the first frame until it is let go, as on a disk that does not answer.
+    struct Stuck(Receiver<()>);
+
+    impl Engine for Stuck {
+        fn handle(&mut self, _: Duration, _: u64, input: Input) {
+            if matches!(input, Input::Frame(..)) {
+                let _ = self.0.recv();
+            }
+        }
+
+        fn poll_output(&mut self) -> Option<Output> {
+            None
+        }
+
+        fn next_timeout(&self) -> Option<Duration> {
+            None
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_core_that_stands_still_with_a_full_queue_does_not_keep_the_server_from_stopping() {
+        let (let_go, release) = channel();
+        let (core, deciding) = actor(Stuck(release), ServerStore::in_memory().unwrap());
+        let deciding = tokio::spawn(deciding);
+        // The queue is full with it until it is done with, so that not even the word to stop finds a place.
+        core.frame(1, ToServer::Alive, CORE_QUEUE_BYTES - 1).await.unwrap();
+        let mut sessions = JoinSet::new();
+        sessions.spawn(std::future::pending());
+        let ended = timeout(Duration::from_secs(20), stop(core, sessions, deciding)).await.expect("it stops");
+        assert!(ended.is_err(), "what waited may not be written, and that is said");
+        drop(let_go);
+    }
+}

@@ -140,14 +140,23 @@ impl Core {
             }
             Claim::TooMany => return Err(too_many("this key has as many names as it may have")),
             Claim::Free => {
-                if !self.new_things.take(source(addr.ip()), self.now) {
-                    return Err(too_many("too many new names from this address"));
-                }
+                self.may_add_name(addr)?;
                 self.names.insert(name.clone(), key);
                 self.out.write(Write::Name { name: name.clone(), key, since_ms: self.wall_ms });
             }
         }
         Ok(name)
+    }
+
+    fn may_add_name(&mut self, addr: SocketAddr) -> Result<(), Refusal> {
+        let source = source(addr.ip());
+        if self.names.len() >= self.bounds.names {
+            return Err(Refusal::new(Code::TooMany, "the server has as many names as it may have"));
+        }
+        if !self.new_things.take(source, self.now) || !self.new_names.take(source, self.now) {
+            return Err(too_many("too many new names from this address"));
+        }
+        Ok(())
     }
 
     /// A new run of a client has lost the state of its direct conversations; of its rooms too, which it joins again by itself.

@@ -29,13 +29,12 @@ impl Core {
         }
     }
 
-    /// Empty public rooms and direct conversations that nobody has used for long go away.
+    /// Rooms in which nobody has been for long, and direct conversations that nobody has used for long, go away.
     pub(super) fn expire_rooms(&mut self) {
         let age = |ms: u64| Duration::from_millis(self.wall_ms.saturating_sub(ms));
         let unused = self.rooms.iter().filter(|room| match room.kind {
-            RoomKind::Public => age(room.last_used_ms) >= self.config.room_ttl,
+            RoomKind::Public | RoomKind::Private => age(room.last_used_ms) >= self.config.room_ttl,
             RoomKind::Direct => age(room.last_used_ms) >= self.config.log_age,
-            RoomKind::Private => false,
         });
         let waits = |room: &Room| room.lease.is_some() || !room.queue.is_empty();
         let gone: Vec<RoomId> = unused.filter(|r| r.subscribers.is_empty() && !waits(r)).map(|r| r.id).collect();
@@ -90,6 +89,20 @@ impl Core {
             room.untrimmed = 0;
             self.out.write(self.config.trim(room.id, self.wall_ms));
         }
+        self.bound_logs();
+    }
+
+    /// Rows were logged: now and then all logs together are held against their bound.
+    pub(super) fn logged(&mut self, bytes: u64) {
+        self.unbounded = self.unbounded.saturating_add(bytes);
+        if self.unbounded > self.bounds.logs_bytes / BOUND_PART {
+            self.bound_logs();
+        }
+    }
+
+    fn bound_logs(&mut self) {
+        self.unbounded = 0;
+        self.out.write(Write::Bound { max_bytes: self.bounds.logs_bytes });
     }
 }
 
@@ -101,5 +114,7 @@ impl Config {
     }
 }
 
+/// All logs are looked at together when they have grown by this part of their bound.
+const BOUND_PART: u64 = 64;
 /// A log is trimmed when it has grown by this part of its bound.
 pub(super) const TRIM_PART: u64 = 16;

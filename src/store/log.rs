@@ -3,7 +3,7 @@
 use super::rooms::changed_one;
 use super::{Digest, LogPage, StandingRow, StoreError, array, digest, int, uint};
 use crate::limits::{LOG_PAGE_BYTES, LOG_PAGE_ROWS, REPEATS_KNOWN};
-use crate::wire::id::RoomId;
+use crate::wire::id::{Id, RoomId};
 use crate::wire::log::{RemoveReason, Row, RowKind};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -14,6 +14,9 @@ pub(super) fn append(db: &Connection, room: &RoomId, row: &Row, chain: &[u8; 32]
     let reason = row.reason.map(reason_number);
     let values = params![room.0, int(row.seq), int(row.time_ms), kind_number(row.kind), bytes, reason, digest(bytes)];
     db.prepare(sql)?.execute(values)?;
+    let sql = "INSERT INTO log_sizes (room, bytes) VALUES (?1, ?2)
+               ON CONFLICT (room) DO UPDATE SET bytes = bytes + excluded.bytes";
+    db.prepare(sql)?.execute(params![room.0, int(bytes.len() as u64)])?;
     let sql = "UPDATE rooms SET head = ?2, chain = ?3, last_used_ms = ?4 WHERE id = ?1 AND head = ?2 - 1";
     changed_one(db.prepare(sql)?.execute(params![room.0, int(row.seq), chain, int(row.time_ms)])?)
 }
@@ -58,11 +61,33 @@ pub(super) fn trim(db: &Connection, room: &RoomId, before_ms: u64, max_bytes: u6
         .query_row(params![room.0, int(before_ms)], |row| row.get(0))?;
     let by_bytes = last_beyond(db, room, max_bytes)?;
     let Some(last) = by_age.max(by_bytes) else { return Ok(()) };
-    let sql = "DELETE FROM log WHERE room = ?1 AND seq <= ?2 AND NOT (kind = ?3
-               AND seq > (SELECT epoch_since FROM rooms WHERE id = ?1))";
-    db.prepare(sql)?.execute(params![room.0, last, kind_number(RowKind::Proposal)])?;
+    let given_up = "FROM log WHERE room = ?1 AND seq <= ?2 AND NOT (kind = ?3
+                    AND seq > (SELECT epoch_since FROM rooms WHERE id = ?1))";
+    let values = params![room.0, last, kind_number(RowKind::Proposal)];
+    let sql = format!(
+        "UPDATE log_sizes SET bytes = bytes - (SELECT COALESCE(SUM(LENGTH(bytes)), 0) {given_up}) WHERE room = ?1"
+    );
+    db.prepare(&sql)?.execute(values)?;
+    db.prepare(&format!("DELETE {given_up}"))?.execute(values)?;
     let sql = "UPDATE rooms SET first = MAX(first, ?2 + 1) WHERE id = ?1";
     db.prepare(sql)?.execute(params![room.0, last])?;
+    Ok(())
+}
+
+/// Halves the largest log until all together fit, so that many small ones outlive a few large ones.
+pub(super) fn bound(db: &Connection, max_bytes: u64) -> Result<(), StoreError> {
+    let total = |db: &Connection| db.query_row("SELECT COALESCE(SUM(bytes), 0) FROM log_sizes", [], |row| row.get(0));
+    let mut all = uint(total(db)?)?;
+    while all > max_bytes {
+        let sql = "SELECT room, bytes FROM log_sizes ORDER BY bytes DESC LIMIT 1";
+        let (room, bytes): (Vec<u8>, i64) = db.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        trim(db, &Id(array(&room)?), 0, uint(bytes)? / 2)?;
+        let before = std::mem::replace(&mut all, uint(total(db)?)?);
+        if all >= before {
+            // Nothing but standing proposals, which are spared.
+            break;
+        }
+    }
     Ok(())
 }
 

@@ -22,7 +22,8 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE secret (value BLOB NOT NULL);
     CREATE TABLE names (
         name     TEXT PRIMARY KEY,
@@ -60,4 +61,12 @@ const STEPS: &[&str] = &["
         digest  BLOB NOT NULL,
         PRIMARY KEY (room, seq)
     ) WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE log_sizes (
+        room  BLOB PRIMARY KEY REFERENCES rooms (id) ON DELETE CASCADE,
+        bytes INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    INSERT INTO log_sizes (room, bytes) SELECT room, SUM(LENGTH(bytes)) FROM log GROUP BY room;
+",
+];

@@ -151,6 +151,7 @@ fn apply_one(db: &Connection, write: &Write) -> Result<(), StoreError> {
         Write::Trim { room, before_ms, max_bytes } => {
             failpoint::around("trim", || log::trim(db, room, *before_ms, *max_bytes))
         }
+        Write::Bound { max_bytes } => failpoint::around("trim", || log::bound(db, *max_bytes)),
     }
 }
 

@@ -61,6 +61,11 @@ pub enum Write {
         /// Bytes of messages that may stay.
         max_bytes: u64,
     },
+    /// The largest logs give up their oldest rows until all together fit.
+    Bound {
+        /// Bytes of messages that may stay in all.
+        max_bytes: u64,
+    },
 }
 
 /// What the core starts from.

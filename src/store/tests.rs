@@ -137,6 +137,48 @@ fn a_data_directory_has_one_owner_and_is_private() {
     assert!(ServerStore::open(&data).is_ok());
 }
 
+fn seqs(store: &ServerStore, room: crate::wire::id::RoomId) -> Vec<u64> {
+    let page = store.page(&room, store.page(&room, 0).unwrap().first - 1).unwrap();
+    page.rows.iter().map(|r| r.seq).collect()
+}
+
+#[test]
+fn logs_that_are_too_large_together_give_up_the_oldest_of_the_largest() {
+    let mut store = with_room();
+    let other = LoadedRoom { id: Id([2; 16]), label: None, ..room() };
+    let small = Row { seq: 1, time_ms: 1, kind: RowKind::Message, bytes: vec![1; 100].into(), reason: None };
+    let mut writes =
+        vec![Write::NewRoom(Box::new(other)), Write::Append { room: Id([2; 16]), row: small, chain: [0; 32] }];
+    writes.extend((1..=8).map(|seq| row(seq, RowKind::Message, &[0; 100])));
+    store.apply(&writes).unwrap();
+    store.apply(&[Write::Bound { max_bytes: 900 }]).unwrap();
+    assert_eq!((seqs(&store, DEN).len(), seqs(&store, Id([2; 16])).len()), (8, 1), "all fit");
+    store.apply(&[Write::Bound { max_bytes: 450 }]).unwrap();
+    assert_eq!((seqs(&store, DEN), seqs(&store, Id([2; 16]))), (vec![7, 8], vec![1]));
+    store.apply(&[row(9, RowKind::Message, &[0; 100]), Write::Bound { max_bytes: 450 }]).unwrap();
+    assert_eq!(seqs(&store, DEN), [7, 8, 9], "what was given up does not count any more");
+    let mut removal = row(10, RowKind::Proposal, &[0; 1000]);
+    if let Write::Append { row, .. } = &mut removal {
+        row.reason = Some(RemoveReason::Lost);
+    }
+    store.apply(&[removal, Write::Bound { max_bytes: 10 }]).unwrap();
+    assert_eq!(store.load().unwrap().rooms[0].standing.len(), 1, "it ends although what stands is larger");
+}
+
+#[test]
+fn a_database_of_the_first_version_knows_the_size_of_its_logs_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = ServerStore::open(dir.path()).unwrap();
+    let writes = (1..=4).map(|seq| row(seq, RowKind::Message, &[0; 100]));
+    let writes: Vec<Write> = std::iter::once(Write::NewRoom(Box::new(room()))).chain(writes).collect();
+    store.apply(&writes).unwrap();
+    store.connection.execute_batch("DROP TABLE log_sizes; UPDATE schema_version SET version = 1").unwrap();
+    drop(store);
+    let mut store = ServerStore::open(dir.path()).unwrap();
+    store.apply(&[Write::Bound { max_bytes: 250 }]).unwrap();
+    assert_eq!(seqs(&store, DEN), [3, 4]);
+}
+
 #[test]
 fn a_database_of_a_newer_version_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@ use crate::world::{World, line, password};
 use secchat::client::effects::Start;
 use secchat::client::event::Event;
 use secchat::crypto::secret::Secret;
+use secchat::wire::log::RowKind;
 use std::time::Duration;
 
 #[test]
@@ -214,6 +215,41 @@ fn a_member_lost_while_alone_finds_its_room_again() {
     world.enter(bob);
     world.say(0, "at last");
     assert_eq!(world.clients[bob].heard(), [line("alice", "at last")]);
+}
+
+#[test]
+fn whoever_comes_back_to_a_room_that_has_expired_is_told() {
+    let mut world = World::den(&["alice"]);
+    world.cut(0);
+    world.pass(Duration::from_secs(25 * 3600));
+    world.connect(0);
+    assert!(world.clients[0].has(&Event::Left { room: "den@s1".into(), reason: "lost".into() }));
+    let code = |e: &(_, Event)| matches!(&e.1, Event::Error { code, .. } if code == "wrong_room_or_password");
+    assert!(world.clients[0].events.iter().any(code), "{:?}", world.clients[0].events);
+}
+
+/// By `self_update`, as the log's commits show: nobody else is there to make any.
+#[test]
+fn a_leaf_gets_new_keys_after_half_a_day_to_a_day() {
+    let mut world = World::den(&["alice"]);
+    let commits = |world: &World| -> Vec<u64> {
+        let store = world.store.as_ref().unwrap();
+        let room = store.load().unwrap().rooms[0].id;
+        let rows = store.page(&room, 0).unwrap().rows;
+        rows.iter().filter(|row| row.kind == RowKind::Commit).map(|row| row.time_ms).collect()
+    };
+    let hours = |n: u64| Duration::from_secs(n * 3600);
+    world.pass(hours(12) - Duration::from_secs(60));
+    assert_eq!(commits(&world), [0; 0], "not before its time");
+    world.pass(hours(12) + Duration::from_secs(120));
+    assert_eq!(commits(&world).len(), 1, "within a day");
+    world.pass(hours(5 * 24));
+    let times = commits(&world);
+    let gaps: Vec<u64> = times.windows(2).map(|w| (w[1] - w[0]) / 60_000).collect();
+    assert!(gaps.len() >= 5 && gaps.iter().all(|m| (12 * 60..=24 * 60).contains(m)), "{gaps:?} minutes");
+    assert!(gaps.windows(2).any(|w| w[0].abs_diff(w[1]) > 5), "at times that nobody can tell: {gaps:?} minutes");
+    let epoch = world.store.as_ref().unwrap().load().unwrap().rooms[0].state.epoch;
+    assert_eq!(epoch, times.len() as u64, "each made a new epoch");
 }
 
 #[test]

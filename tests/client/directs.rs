@@ -3,6 +3,8 @@
 use crate::world::{World, full, line};
 use secchat::client::event::Event;
 use secchat::crypto::identity::Identity;
+use secchat::wire::frame::{Push, ToClient};
+use secchat::wire::id::Id;
 use std::time::Duration;
 
 #[test]
@@ -158,6 +160,24 @@ fn who_is_ignored_is_not_heard() {
     world.say(2, "hello");
     assert!(world.clients[0].told().is_empty());
     assert_eq!(world.clients[0].heard(), [line("carol", "hello")]);
+}
+
+/// What is opened and proves to be of another room is told; this is not even opened.
+#[test]
+fn an_invitation_of_whom_we_ignore_is_not_opened() {
+    let mut world = World::of(&["alice", "bob"]);
+    world.mangler = Box::new(|_, frame| match frame {
+        ToClient::Push(Push::Direct { welcome, tree, .. }) => {
+            vec![ToClient::Push(Push::Direct { room: Id([9; 16]), welcome, tree })]
+        }
+        other => vec![other],
+    });
+    world.say(1, "@alice hello");
+    assert_eq!(world.clients[0].integrity(), ["wrong_room"]);
+    world.say(0, "@me ignore carol");
+    let carol = world.join_mesh("carol");
+    world.say(carol, "@alice hello");
+    assert_eq!(world.clients[0].integrity(), ["wrong_room"]);
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub fn config() -> Config {
         stun_port: 0,
         log_age: Duration::from_secs(7 * 24 * 3600),
         log_bytes: 1 << 20,
-        room_ttl: Duration::from_secs(3600),
+        room_ttl: Duration::from_secs(24 * 3600),
         lost_grace: Duration::from_secs(600),
         decoy_phc: "decoy".into(),
     }

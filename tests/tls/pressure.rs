@@ -4,7 +4,9 @@ use crate::harness::{DEADLINE, start, start_at};
 use secchat::net::link::connect;
 use secchat::server::accept::Caps;
 use secchat::wire::frame::{Reply, Request, ToClient, ToServer};
+use secchat::wire::id::Id;
 use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Duration;
 use stun_types::attribute::XorMappedAddress;
 use stun_types::message::{BINDING, Message, MessageWrite, MessageWriteVec};
 use tokio::io::AsyncReadExt;
@@ -22,6 +24,30 @@ async fn a_new_user_gets_in_through_a_flood_of_half_open_connections() {
     // The oldest had to make room, so it was not held open until its deadline.
     let mut heard = Vec::new();
     let _ = timeout(DEADLINE, flood[0].read_to_end(&mut heard)).await.expect("closed");
+}
+
+/// All posts are taken, none is refused; it is the flooder's link that is read more slowly.
+#[tokio::test]
+async fn a_flood_of_posts_is_slowed_down_and_nobody_else_is() {
+    const POSTS: u64 = 2_200;
+    let server = start(1);
+    let (_, fast, mut fast_receiver) = connect(&server.dial(2)).await.unwrap();
+    let (_, other, mut other_receiver) = connect(&server.dial(3)).await.unwrap();
+    let begun = std::time::Instant::now();
+    for id in 1..=POSTS {
+        let body = Request::Post { room: Id([1; 16]), message: vec![7; 100].into() };
+        fast.send(ToServer::Request { id, body }.to_bytes().into()).unwrap();
+    }
+    other.send(ToServer::Request { id: 1, body: Request::Ping }.to_bytes().into()).unwrap();
+    let first = timeout(DEADLINE, other_receiver.next()).await.unwrap().unwrap();
+    assert_eq!(first, Some(ToClient::Reply { id: 1, body: Reply::Done }));
+    for wanted in 1..=POSTS {
+        let answer = timeout(DEADLINE, fast_receiver.next()).await.unwrap().unwrap();
+        assert_eq!(answer, Some(ToClient::Reply { id: wanted, body: Reply::Done }));
+    }
+    // Never less, however fast the machine: what goes beyond the burst takes its time.
+    let least = Duration::from_millis(POSTS - 200);
+    assert!(begun.elapsed() >= least, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

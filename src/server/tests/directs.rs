@@ -30,6 +30,18 @@ fn talk(world: &mut World, client: &mut Client, room: &mut Room, text: &str) -> 
 }
 
 #[test]
+fn nobody_takes_key_packages_without_end() {
+    let mut world = World::new();
+    let (alice, bob, mallory) = (world.client(1, "alice"), world.client(2, "bob"), world.client(3, "mallory"));
+    publish(&mut world, &bob);
+    let replies: Vec<_> = (0..500).map(|_| take(&mut world, &mallory, "bob")).collect();
+    let taken = replies.iter().filter(|r| matches!(r, Reply::KeyPackage(_))).count();
+    assert_eq!(taken, usize::try_from(crate::limits::PACKAGES_TAKEN).unwrap());
+    assert_eq!(replies.last().and_then(code), Some(Code::TooMany));
+    assert!(matches!(take(&mut world, &alice, "bob"), Reply::KeyPackage(_)), "others are served");
+}
+
+#[test]
 fn two_talk_and_nobody_else_is_in_it() {
     let mut world = World::new();
     let (mut alice, bob, mallory) = (world.client(1, "alice"), world.client(2, "bob"), world.client(3, "mallory"));
@@ -83,7 +95,7 @@ fn whoever_drains_the_key_packages_does_not_keep_their_owner_making_new_ones() {
     let mut world = World::new();
     let (alice, bob) = (world.client(1, "alice"), world.client(2, "bob"));
     let mut asked = 0;
-    for _ in 0..20 {
+    for _ in 0..12 {
         publish(&mut world, &bob);
         for _ in 0..9 {
             assert!(matches!(take(&mut world, &alice, "bob"), Reply::KeyPackage(_)));
@@ -99,6 +111,25 @@ fn whoever_drains_the_key_packages_does_not_keep_their_owner_making_new_ones() {
     }
     take(&mut world, &alice, "bob");
     assert!(world.pushes(bob.session).contains(&Push::KeyPackagesLow));
+}
+
+#[test]
+fn of_too_many_conversations_in_all_the_quietest_makes_way() {
+    let mut world = World::new();
+    world.core.bounds.directs = 2;
+    let (alice, bob, carol) = (world.client(1, "alice"), world.client(2, "bob"), world.client(3, "carol"));
+    publish(&mut world, &bob);
+    publish(&mut world, &carol);
+    let ids = [TALK, Id([4; 16]), Id([5; 16])];
+    begin(&mut world, &alice, "bob", ids[0]);
+    world.pass(Duration::from_secs(1));
+    begin(&mut world, &alice, "carol", ids[1]);
+    world.pushes(bob.session);
+    let (reply, _) = begin(&mut world, &bob, "carol", ids[2]);
+    assert!(matches!(reply, Reply::Sequenced { .. }), "{reply:?}");
+    assert_eq!(world.pushes(alice.session), [Push::DirectClosed { room: TALK }]);
+    assert_eq!(world.pushes(bob.session), [Push::DirectClosed { room: TALK }]);
+    assert_eq!(world.core.room_count(), 2);
 }
 
 #[test]

@@ -68,34 +68,61 @@ fn guesses_are_limited_by_address_and_key_and_never_by_room() {
     assert_eq!(world.refused(session, enter(2)), Code::WrongRoomOrPassword);
 }
 
+/// So many hashes of one source wait that the queue is full; each key's session and its last request.
+fn flood(world: &mut World, from: &str) -> Vec<(SessionId, u64)> {
+    let mut asked = Vec::new();
+    for seed in 61..100 {
+        let session = world.connect_from(&user(seed), from);
+        world.login_as(session, &format!("f{seed}x"), 1).unwrap();
+        (0..3).for_each(|_| asked.push((session, world.ask(session, enter(2)))));
+    }
+    asked
+}
+
+fn too_many_for(world: &mut World, asked: &[(SessionId, u64)]) -> usize {
+    let refused = |world: &mut World, (session, id)| world.answer(session, id).and_then(|r| code(&r));
+    asked.iter().filter(|a| refused(world, **a) == Some(Code::TooMany)).count()
+}
+
 #[test]
 fn hashing_is_bounded_as_a_whole_and_a_flood_delays_itself() {
     let (mut world, _) = private();
     world.hold_hashes = true;
-    let flood = world.connect_from(&user(60), "203.0.113.1:1");
-    world.login_as(flood, "flood", 1).unwrap();
-    let asked: Vec<_> = (0..10).map(|_| world.ask(flood, enter(2))).collect();
+    let key = world.connect_from(&user(60), "203.0.113.1:1");
+    world.login_as(key, "flood", 1).unwrap();
+    let asked: Vec<_> = (0..10).map(|_| (key, world.ask(key, enter(2)))).collect();
     assert_eq!(world.hashes.len(), crate::limits::HASHES_RUNNING);
-    let refused = asked.iter().filter(|id| world.answer(flood, **id).is_some()).count();
+    let refused = too_many_for(&mut world, &asked);
     assert_eq!(refused, 10 - crate::limits::HASHES_PER_KEY, "one key holds a few places only");
-    for seed in 61..100 {
-        let session = world.connect_from(&user(seed), "203.0.113.1:1");
-        world.login_as(session, &format!("f{seed}x"), 1).unwrap();
-        (0..3).for_each(|_| {
-            world.ask(session, enter(2));
-        });
-    }
+    let asked = flood(&mut world, "203.0.113.1:1");
+    let places = crate::limits::HASHES_WAITING + crate::limits::HASHES_RUNNING - crate::limits::HASHES_PER_KEY;
+    assert_eq!(too_many_for(&mut world, &asked), asked.len() - places, "the queue ends");
     let bob = world.client(2, "bob");
-    let full = world.ask(bob.session, enter(1));
-    assert_eq!(world.answer(bob.session, full).and_then(|r| code(&r)), Some(Code::TooMany));
-    let first = world.hashes.pop_front().unwrap();
-    world.feed(first);
     let asked = world.ask(bob.session, enter(1));
-    let next = world.hashes.pop_front().unwrap();
-    world.feed(next);
-    let last = world.hashes.pop_back().unwrap();
+    // Both that run are the flood's; its first failure puts the newcomer before the rest.
+    for _ in 0..2 {
+        let next = world.hashes.pop_front().unwrap();
+        world.feed(next);
+    }
+    let last = world.hashes.pop_front().unwrap();
     world.feed(last);
     assert!(matches!(world.answer(bob.session, asked), Some(Reply::Entered { .. })), "who has not failed goes first");
+}
+
+#[test]
+fn a_source_that_fills_the_queue_through_many_keys_keeps_nobody_else_out() {
+    let (mut world, _) = private();
+    world.hold_hashes = true;
+    let asked = flood(&mut world, "203.0.113.1:1");
+    let before = too_many_for(&mut world, &asked);
+    let bob = world.client(2, "bob");
+    let request = world.ask(bob.session, enter(1));
+    assert!(world.answer(bob.session, request).is_none(), "it waits");
+    assert_eq!(too_many_for(&mut world, &asked), 1, "the flood's newest made room; {before} were refused at once");
+    world.hold_hashes = false;
+    world.drain();
+    assert!(matches!(world.answer(bob.session, request), Some(Reply::Entered { .. })));
+    assert_eq!(world.checked.len(), crate::limits::HASHES_WAITING + crate::limits::HASHES_RUNNING);
 }
 
 #[test]

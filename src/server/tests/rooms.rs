@@ -31,6 +31,44 @@ fn only_public_rooms_are_listed() {
 }
 
 #[test]
+fn nobody_has_rooms_listed_without_end() {
+    let mut world = World::new();
+    let (alice, bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    for _ in 0..crate::limits::ROOM_LISTS {
+        assert!(matches!(world.request(alice.session, Request::Rooms), Reply::Rooms(_)));
+    }
+    assert_eq!(world.refused(alice.session, Request::Rooms), Code::TooMany);
+    assert!(matches!(world.request(bob.session, Request::Rooms), Reply::Rooms(_)));
+    world.pass(crate::limits::DOOR_WINDOW);
+    let alice = world.client(1, "alice");
+    assert!(matches!(world.request(alice.session, Request::Rooms), Reply::Rooms(_)));
+}
+
+#[test]
+fn many_keys_of_one_address_do_not_get_many_times_as_many_commits() {
+    let mut world = World::new();
+    let (keys, mut judged) = (u8::try_from(crate::limits::BY_ADDRESS).unwrap() + 3, 0);
+    let own = |seed: u8| Id([seed; 16]);
+    for seed in 1..=keys {
+        let mut client = world.client(seed, &format!("c{seed}x"));
+        world.try_create(&mut client, own(seed), &format!("r{seed}x"), RoomKind::Public);
+        for _ in 0..=crate::limits::COMMITS {
+            let nonsense = Request::Leave { room: own(seed), message: vec![1].into() };
+            judged += u32::from(world.refused(client.session, nonsense) != Code::TooMany);
+        }
+    }
+    assert_eq!(judged, crate::limits::BY_ADDRESS * crate::limits::COMMITS);
+    let session = world.connect_from(&user(90), "198.51.100.1:1");
+    world.login_as(session, "elsewhere", 1).unwrap();
+    let lease = Request::Commit { room: DEN, lease: None, message: vec![].into(), published: nothing(), door: None };
+    assert_eq!(world.refused(session, lease), Code::NotMember, "who comes from elsewhere is judged");
+}
+
+fn nothing() -> Published {
+    Published { epoch: 0, group_info: vec![].into(), tree: vec![].into(), vouch: None }
+}
+
+#[test]
 fn messages_reach_all_others_in_order_and_their_sender_gets_a_number() {
     let mut world = World::new();
     let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
@@ -174,16 +212,17 @@ fn below_the_bound_of_the_log_is_a_gap() {
 
 #[test]
 fn rows_that_are_too_old_are_given_up() {
-    let mut world = World::new();
+    let config = Config { room_ttl: 2 * config().log_age, ..config() };
+    let mut world = World::with(config.clone(), ServerStore::in_memory().unwrap());
     let mut alice = world.client(1, "alice");
     world.create(&mut alice, RoomKind::Private);
     world.say(&mut alice, "old");
-    world.pass(config().log_age + Duration::from_secs(2 * 3600));
+    world.pass(config.log_age + Duration::from_secs(2 * 3600));
     assert_eq!(world.store.page(&DEN, 0).unwrap().first, 2);
 }
 
 #[test]
-fn an_empty_public_room_goes_away_and_a_private_one_stays() {
+fn a_room_goes_away_when_nobody_has_been_in_it_for_long() {
     let mut world = World::new();
     let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
     world.create(&mut alice, RoomKind::Private);
@@ -193,13 +232,87 @@ fn an_empty_public_room_goes_away_and_a_private_one_stays() {
     world.pass(Duration::from_secs(3000));
     assert_eq!(world.core.room_count(), 2);
     world.pass(Duration::from_secs(700));
-    assert_eq!(world.core.room_count(), 1);
+    assert_eq!(world.core.room_count(), 0);
     assert!(world.log.contains(&LogEvent::RoomExpired { label: name("square") }));
+    assert!(world.log.contains(&LogEvent::RoomExpired { label: name("den") }), "a private one too");
     let mut world = world.restart();
     let mut bob = world.client(2, "bob");
     let again = world.try_create(&mut bob, Id([8; 16]), "square", RoomKind::Public);
     assert!(matches!(again, Reply::Sequenced { .. }), "its label is free again");
-    assert_eq!(world.core.room_count(), 2);
+    assert_eq!(world.core.room_count(), 1);
+}
+
+#[test]
+fn a_room_with_somebody_in_it_stays() {
+    let mut world = World::new();
+    let mut alice = world.client(1, "alice");
+    world.create(&mut alice, RoomKind::Private);
+    for _ in 0..2 * config().room_ttl.as_secs() / 10 {
+        world.pass(Duration::from_secs(10));
+        world.feed(Input::Frame(alice.session, ToServer::Alive));
+    }
+    assert_eq!(world.core.room_count(), 1);
+}
+
+#[test]
+fn the_server_has_so_many_rooms_and_names_and_says_so() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    world.core.bounds.rooms = 1;
+    world.core.bounds.names = 2;
+    world.create(&mut alice, RoomKind::Private);
+    let Reply::Refused(refusal) = world.try_create(&mut bob, Id([8; 16]), "square", RoomKind::Public) else { panic!() };
+    assert_eq!((refusal.code, &*refusal.message), (Code::TooMany, "the server has as many rooms as it may have"));
+    let session = world.connect(&user(3));
+    let refusal = world.login_as(session, "carol", 3).unwrap_err();
+    assert_eq!((refusal.code, &*refusal.message), (Code::TooMany, "the server has as many names as it may have"));
+    let again = world.connect(&user(2));
+    assert!(world.login_as(again, "bob", 2).is_ok(), "who has a name comes in");
+    world.disconnect(&alice);
+    world.pass(Duration::from_secs(3700));
+    let mut bob = world.client(2, "bob");
+    let reply = world.try_create(&mut bob, Id([8; 16]), "square", RoomKind::Public);
+    assert!(matches!(reply, Reply::Sequenced { .. }), "an expired room makes room");
+}
+
+#[test]
+fn one_address_cannot_take_all_names_in_a_day() {
+    let mut world = World::new();
+    let mut taken = 0;
+    for minute in 0..40u32 {
+        for n in 0..crate::limits::NEW_THINGS {
+            let mut seed = [0; 32];
+            seed[..8].copy_from_slice(&(u64::from(minute) << 32 | u64::from(n)).to_be_bytes());
+            let session = world.connect(&Identity::from_seed(&seed));
+            taken += u32::from(world.login_as(session, &format!("n{minute}x{n}x"), 1).is_ok());
+            world.feed(Input::Disconnected(session));
+        }
+        world.pass(Duration::from_secs(61));
+    }
+    assert_eq!(taken, crate::limits::NEW_NAMES);
+}
+
+#[test]
+fn many_rooms_together_do_not_fill_the_disk_and_the_largest_logs_give_way() {
+    let mut world = World::new();
+    world.core.bounds.logs_bytes = 1 << 20;
+    let mut quiet = world.client(1, "quiet");
+    world.create(&mut quiet, RoomKind::Public);
+    world.say(&mut quiet, "keep this");
+    let rooms: Vec<RoomId> = (50..55).map(|n| Id([n; 16])).collect();
+    for (n, room) in rooms.iter().enumerate() {
+        let mut loud = world.client(u8::try_from(n).unwrap() + 2, &format!("loud{n}x"));
+        world.try_create(&mut loud, *room, &format!("r{n}x"), RoomKind::Public);
+        for _ in 0..15 {
+            let message = loud.room.as_mut().unwrap().seal(&[7; 60_000]).unwrap().into();
+            let reply = world.request(loud.session, Request::Post { room: *room, message });
+            assert!(matches!(reply, Reply::Sequenced { .. }), "{reply:?}");
+        }
+    }
+    let kept = |room: &RoomId| 16 - world.store.page(room, 0).unwrap().first;
+    let all: u64 = rooms.iter().map(kept).sum();
+    assert!((8..=18).contains(&all), "{all} rows of 60,000 bytes where a megabyte may be kept in all");
+    assert_eq!(world.store.page(&DEN, 0).unwrap().rows.len(), 1, "a small log is left alone");
 }
 
 #[test]

@@ -1,0 +1,102 @@
+//! How fast each key may post: short bursts at once, then at a steady rate. Whoever is faster is not refused but read more slowly.
+
+use crate::crypto::identity::PublicKey;
+use crate::limits::{POST_BURST, POST_BURST_BYTES, POST_BYTES_PER_SECOND, POSTS_PER_SECOND};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What each key has posted lately.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    debts: BTreeMap<PublicKey, Debt>,
+}
+
+/// When what a key has posted would be over at the steady rates. It may lie ahead by a burst.
+#[derive(Debug, Clone, Copy, Default)]
+struct Debt {
+    posts: Duration,
+    bytes: Duration,
+}
+
+impl Pace {
+    /// Counts a post of so many bytes; how long to wait before it is taken.
+    pub(super) fn post(&mut self, key: PublicKey, bytes: usize, now: Duration) -> Duration {
+        if self.debts.len() >= KEYS && !self.debts.contains_key(&key) {
+            // What is paid says nothing. The rest are keys of the last seconds, fewer than there are connections.
+            self.debts.retain(|_, debt| debt.posts.max(debt.bytes) > now);
+        }
+        let debt = self.debts.entry(key).or_default();
+        debt.posts = debt.posts.max(now) + steady(1, POSTS_PER_SECOND);
+        debt.bytes = debt.bytes.max(now) + steady(bytes, POST_BYTES_PER_SECOND);
+        let posts = debt.posts.saturating_sub(steady(POST_BURST, POSTS_PER_SECOND));
+        let bytes = debt.bytes.saturating_sub(steady(POST_BURST_BYTES, POST_BYTES_PER_SECOND));
+        posts.max(bytes).saturating_sub(now)
+    }
+}
+
+fn steady(amount: usize, per_second: usize) -> Duration {
+    let nanoseconds = (amount as u64).saturating_mul(1_000_000_000) / (per_second as u64);
+    Duration::from_nanos(nanoseconds)
+}
+
+/// Keys that are kept before those that owe nothing are dropped.
+const KEYS: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALICE: PublicKey = PublicKey::from_bytes([1; 32]);
+    const BOB: PublicKey = PublicKey::from_bytes([2; 32]);
+
+    /// How long posts of one size take that follow each other as fast as they are taken.
+    fn all(count: usize, bytes: usize) -> Duration {
+        let (mut pace, mut now) = (Pace::default(), Duration::from_secs(100));
+        let start = now;
+        for _ in 0..count {
+            now += pace.post(ALICE, bytes, now);
+        }
+        now - start
+    }
+
+    #[test]
+    fn a_burst_waits_for_nothing_and_a_long_script_goes_on_at_the_steady_rate() {
+        assert_eq!(all(POST_BURST, 400), Duration::ZERO);
+        assert_eq!(all(POST_BURST_BYTES / 16_384, 16_384), Duration::ZERO);
+        let script = all(10_000, 380).as_secs_f64();
+        assert!((9.0..10.1).contains(&script), "{script} s for 10,000 lines");
+        let flood = all(1000, 65_536).as_secs();
+        assert!((160..170).contains(&flood), "{flood} s for 64 MiB");
+    }
+
+    #[test]
+    fn a_single_wait_is_far_below_a_keep_alive() {
+        let (mut pace, mut now) = (Pace::default(), Duration::from_secs(100));
+        for _ in 0..1000 {
+            let wait = pace.post(ALICE, crate::limits::SEALED_MAX, now);
+            assert!(wait < Duration::from_millis(500), "{wait:?}");
+            now += wait;
+        }
+    }
+
+    #[test]
+    fn a_key_that_comes_again_has_its_debt_and_others_have_none() {
+        let (mut pace, now) = (Pace::default(), Duration::from_secs(100));
+        let waits: Vec<_> = (0..2000).map(|_| pace.post(ALICE, 100, now)).collect();
+        assert!(waits.windows(2).all(|w| w[0] <= w[1]) && waits[1999] >= Duration::from_millis(1700));
+        assert_eq!(pace.post(BOB, 100, now), Duration::ZERO);
+        assert!(pace.post(ALICE, 100, now + Duration::from_secs(1)) >= Duration::from_millis(700));
+        assert_eq!(pace.post(ALICE, 100, now + Duration::from_secs(3)), Duration::ZERO);
+    }
+
+    #[test]
+    fn keys_that_owe_nothing_are_forgotten() {
+        let mut pace = Pace::default();
+        for n in 0..100_000u64 {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&n.to_be_bytes());
+            pace.post(PublicKey::from_bytes(key), 100, Duration::from_millis(n));
+        }
+        assert!(pace.debts.len() <= KEYS, "{}", pace.debts.len());
+    }
+}
