@@ -12,6 +12,7 @@
 //! go_back_n    the scheme that keeps only what is in order
 //! acks         which packets to acknowledge, when; which of ours were
 //! rtt          round-trip time, retransmission timeout
+//! congestion   how much may be under way, how fast it leaves
 //! config, data, event    settings and keys; source and sink of segments; what the driver is told
 //! ```
 //!
@@ -24,6 +25,7 @@
 
 mod acks;
 mod config;
+mod congestion;
 mod connection;
 mod data;
 mod event;
@@ -37,6 +39,7 @@ mod rtt;
 mod sender;
 
 pub use config::{ChannelKeys, Config, ConfigError, ConnectionIds, MAX_WINDOW};
+pub use congestion::CongestionKind;
 pub use connection::Connection;
 pub use data::{NoSink, NoSource, SegmentSink, SegmentSource, SourceError};
 pub use event::{ClosedBy, Event, Failure, HandshakeBytes, Stats, Violation};
