@@ -1,0 +1,265 @@
+//! BBR, after draft-ietf-ccwg-bbr (version 3): sends at the rate that the path was seen to deliver, with about one
+//! bandwidth-delay product under way, and now and then probes for more bandwidth and for a shorter round trip.
+//!
+//! Where it leaves the draft:
+//! - Loss is congestion only beyond what the path loses while we send slowly (`losses`), not from 2 % on.
+//! - The round trip is probed only if its minimum was not seen again: mostly the slow phase of each cycle shows it.
+//! - Probing up ends when a quarter of the path's content is queued, as in version 1, not after three rounds.
+//! - Start-up ends in one round when delay or loss confirm that the rate grows no more.
+//! - On paths shorter than a millisecond the window alone paces: timers are coarser than that.
+
+mod losses;
+mod path;
+mod phase;
+
+use std::time::Duration;
+
+use super::pacer::burst;
+use super::{ASSUMED_RTT, AckSample, Controller, INITIAL_WINDOW, LossSample, over, per_second, percent};
+use losses::Losses;
+use path::Path;
+use phase::{Phase, Phases};
+
+#[derive(Debug)]
+pub(super) struct Bbr {
+    datagram: u64,
+    path: Path,
+    losses: Losses,
+    phases: Phases,
+    bounds: Bounds,
+    // Bytes in flight allowed, and bytes a second.
+    window: u64,
+    pacing: u64,
+    // The window before a retransmission timeout, or before the round trip was probed.
+    saved_window: Option<u64>,
+    // Bytes acknowledged in all; start-up does not fall below the initial window before.
+    acked: u64,
+}
+
+/// What congestion taught.
+#[derive(Debug, Clone, Copy, Default)]
+struct Bounds {
+    // Bytes in flight at which probing met congestion.
+    inflight: Option<u64>,
+    // Until the next probe: bytes a second, bytes in flight.
+    short_rate: Option<u64>,
+    short_inflight: Option<u64>,
+    // Rounds in a row with more loss than the path's own.
+    lossy_rounds: u32,
+}
+
+impl Bbr {
+    pub(super) fn new(datagram: u64, now: Duration) -> Self {
+        let datagram = datagram.max(1);
+        Self {
+            datagram,
+            path: Path::default(),
+            losses: Losses::new(datagram),
+            phases: Phases::new(now),
+            bounds: Bounds::default(),
+            window: INITIAL_WINDOW.max(datagram * LEAST_PACKETS),
+            pacing: percent(per_second(INITIAL_WINDOW, ASSUMED_RTT), phase::STARTUP_GAIN),
+            saved_window: None,
+            acked: 0,
+        }
+    }
+
+    /// Bytes a second that the path is believed to carry now.
+    fn rate(&self) -> u64 {
+        self.path.max_rate().min(self.bounds.short_rate.unwrap_or(u64::MAX))
+    }
+
+    /// `gain` hundredths of what fills the path, and room for whole bursts both ways.
+    fn inflight(&self, gain: u64) -> u64 {
+        let rate = self.rate();
+        let content = percent(self.path.bdp(rate), gain);
+        (content + over(rate, SCHEDULING) + burst(rate) * 3).max(self.datagram * LEAST_PACKETS)
+    }
+
+    fn on_round(&mut self, ack: &AckSample) {
+        let queued = self.path.round.seen.min_rtt.is_some_and(|rtt| self.path.is_queued(rtt));
+        let lossy = self.losses.end_round() || ack.ce;
+        self.bounds.lossy_rounds = if lossy { self.bounds.lossy_rounds + 1 } else { 0 };
+        match self.phases.phase() {
+            Phase::Startup => self.phases.check_plateau(&self.path, queued, lossy),
+            Phase::Drain | Phase::Up | Phase::ProbeRtt => {}
+            // Loss with a queue is congestion. Loss without one may be a short buffer's: once is chance.
+            Phase::Down | Phase::Cruise | Phase::Refill if lossy && (queued || self.bounds.lossy_rounds > 1) => {
+                self.slow_down();
+            }
+            Phase::Down | Phase::Cruise | Phase::Refill => {}
+        }
+    }
+
+    /// Congestion: no faster than what was delivered, nor than 85 % of what was believed.
+    fn slow_down(&mut self) {
+        let rate = self.rate();
+        self.bounds.short_rate = Some(percent(rate, BACK_OFF).max(self.path.round.seen.rate.min(rate)));
+        let inflight = self.bounds.short_inflight.unwrap_or(self.window).min(self.window);
+        self.bounds.short_inflight =
+            Some(percent(inflight, BACK_OFF).max(self.path.round.seen.delivered.min(inflight)));
+    }
+
+    fn set_pacing(&mut self, ack: &AckSample) {
+        if self.path.max_rate() == 0 {
+            return;
+        }
+        let gain = self.phases.pacing_gain();
+        let short = self.path.min_rtt().is_some_and(|rtt| rtt < SHORT_PATH);
+        let gain = if short { gain.max(200) } else { gain };
+        let rate = percent(self.rate(), gain);
+        if self.phases.is_full() {
+            self.pacing = rate;
+        } else {
+            let initial = percent(per_second(INITIAL_WINDOW, ack.smoothed_rtt), gain);
+            self.pacing = self.pacing.max(rate).max(initial.min(INITIAL_PACING_MAX));
+        }
+    }
+
+    fn set_window(&mut self, ack: &AckSample) {
+        let most = self.inflight(self.phases.window_gain()) + self.path.burst_allowance();
+        if self.phases.is_full() {
+            self.window = (self.window + ack.acked).min(most);
+        } else {
+            // Acks may let the window grow by more than they acknowledge: the pacing rate is the brake.
+            self.window = (self.window + ack.acked * 2).min(most.max(INITIAL_WINDOW).max(self.window));
+        }
+        let least = self.datagram * LEAST_PACKETS;
+        self.window = match self.phases.phase() {
+            Phase::ProbeRtt => self.window.min(self.inflight(50)),
+            Phase::Startup | Phase::Drain | Phase::Refill | Phase::Up => self.window,
+            Phase::Down | Phase::Cruise => {
+                let bound = self.bounds.inflight.map(|bound| percent(bound, HEADROOM).max(self.inflight(100)));
+                self.window.min(bound.unwrap_or(u64::MAX)).min(self.bounds.short_inflight.unwrap_or(u64::MAX))
+            }
+        }
+        .max(least);
+    }
+
+    /// Moves on from the phase at hand when its time has come.
+    fn step(&mut self, ack: &AckSample) {
+        let now = ack.now;
+        let content = self.inflight(100);
+        match self.phases.phase() {
+            Phase::Startup if self.phases.is_full() => {
+                self.losses.slow_from(now);
+                self.phases.enter(Phase::Drain, now, &self.path);
+            }
+            Phase::Drain if ack.in_flight <= content => self.enter_down(now),
+            Phase::Down if ack.in_flight <= content && self.phases.lasted(now, self.path.min_rtt()) => {
+                self.losses.slow_until(now);
+                self.phases.enter(Phase::Cruise, now, &self.path);
+            }
+            Phase::Down | Phase::Cruise if self.phases.probe_is_due(now, &self.path) => {
+                self.losses.slow_until(now);
+                self.bounds = Bounds { inflight: self.bounds.inflight, ..Bounds::default() };
+                self.phases.enter(Phase::Refill, now, &self.path);
+            }
+            Phase::Refill if self.phases.rounds(&self.path) >= 1 => {
+                self.losses.probe_from(now);
+                self.phases.enter(Phase::Up, now, &self.path);
+            }
+            Phase::Up => self.step_up(ack),
+            _ => {}
+        }
+        self.step_probe_rtt(ack);
+    }
+
+    fn step_up(&mut self, ack: &AckSample) {
+        if self.losses.probe_is_congested() || ack.ce {
+            let at = ack.rate.map_or(ack.in_flight, |sample| sample.prior_in_flight);
+            self.bounds.inflight = Some(at.max(percent(self.inflight(100), BACK_OFF)));
+            self.enter_down(ack.now);
+            return;
+        }
+        // What goes well is no bound.
+        let in_flight = ack.in_flight + ack.acked;
+        self.bounds.inflight = self.bounds.inflight.filter(|bound| in_flight <= *bound);
+        if self.phases.probed_enough(ack, &self.path, self.inflight(125)) {
+            self.enter_down(ack.now);
+        }
+    }
+
+    fn enter_down(&mut self, now: Duration) {
+        self.path.next_cycle();
+        self.losses.probe_until(now);
+        self.losses.slow_from(now);
+        self.phases.enter(Phase::Down, now, &self.path);
+    }
+
+    fn step_probe_rtt(&mut self, ack: &AckSample) {
+        if self.phases.phase() != Phase::ProbeRtt {
+            if self.phases.is_full() && self.path.min_rtt_older_than(ack.now, MIN_RTT_LASTS) {
+                self.saved_window = Some(self.window);
+                self.losses.slow_until(ack.now);
+                self.phases.enter(Phase::ProbeRtt, ack.now, &self.path);
+            }
+            return;
+        }
+        if let Some(rtt) = self.phases.drained_rtt(ack, &self.path, self.inflight(50)) {
+            self.path.set_min_rtt(ack.now, Some(rtt));
+            self.window = self.saved_window.take().unwrap_or(self.window).max(self.window);
+            self.phases.enter(Phase::Cruise, ack.now, &self.path);
+        }
+    }
+}
+
+impl Controller for Bbr {
+    fn on_sent(&mut self, _now: Duration, _bytes: u64, _in_flight: u64) {}
+
+    fn on_ack(&mut self, ack: &AckSample) {
+        if self.phases.phase() != Phase::ProbeRtt
+            && let Some(window) = self.saved_window.take()
+        {
+            self.window = self.window.max(window);
+        }
+        self.acked = self.acked.saturating_add(ack.acked);
+        if let Some(sample) = ack.rate {
+            self.losses.on_acked(sample.sent_at, ack.acked);
+        }
+        self.path.on_ack(ack, self.window);
+        if self.path.round.started {
+            self.on_round(ack);
+        }
+        self.step(ack);
+        self.set_pacing(ack);
+        self.set_window(ack);
+    }
+
+    fn on_lost(&mut self, lost: &LossSample) {
+        self.losses.on_lost(lost.sent_at_loss, lost.lost);
+    }
+
+    fn on_timeout(&mut self, _now: Duration) {
+        self.saved_window = Some(self.saved_window.unwrap_or(0).max(self.window));
+        self.window = self.datagram * LEAST_PACKETS;
+    }
+
+    fn on_datagram_size(&mut self, datagram: u64) {
+        self.datagram = datagram.max(1);
+        self.losses.set_datagram(self.datagram);
+        self.window = self.window.max(self.datagram * LEAST_PACKETS);
+    }
+
+    fn window(&self) -> u64 {
+        self.window
+    }
+
+    fn pacing_rate(&self) -> Option<u64> {
+        Some(self.pacing)
+    }
+}
+
+/// As many datagrams may always be under way.
+const LEAST_PACKETS: u64 = 4;
+/// Hundredths kept of rate and window when congestion shows.
+const BACK_OFF: u64 = 85;
+/// Hundredths used of the window at which probing met congestion: the rest is left to others.
+const HEADROOM: u64 = 85;
+/// Bytes of this long are under way beyond what fills the path, for both ends wake up late.
+const SCHEDULING: Duration = Duration::from_millis(1);
+const SHORT_PATH: Duration = Duration::from_millis(1);
+/// The shortest round trip is looked for when it was not seen for so long.
+const MIN_RTT_LASTS: Duration = Duration::from_secs(5);
+/// The first bytes leave no faster, however short the path.
+const INITIAL_PACING_MAX: u64 = 1 << 30;
