@@ -27,6 +27,8 @@ pub(super) struct Bbr {
     losses: Losses,
     phases: Phases,
     bounds: Bounds,
+    // So many cycles more we do not give way to a queue.
+    competing: u32,
     // Bytes in flight allowed, and bytes a second.
     window: u64,
     pacing: u64,
@@ -44,8 +46,12 @@ struct Bounds {
     // Until the next probe: bytes a second, bytes in flight.
     short_rate: Option<u64>,
     short_inflight: Option<u64>,
-    // Rounds in a row with more loss than the path's own.
+    // Rounds in a row with more loss than the path's own, and with a queue all along.
     lossy_rounds: u32,
+    queued_rounds: u32,
+    // In this cycle: we gave way to a queue; a round passed without one.
+    gave_way: bool,
+    emptied: bool,
 }
 
 impl Bbr {
@@ -57,6 +63,7 @@ impl Bbr {
             losses: Losses::new(datagram),
             phases: Phases::new(now),
             bounds: Bounds::default(),
+            competing: 0,
             window: INITIAL_WINDOW.max(datagram * LEAST_PACKETS),
             pacing: percent(per_second(INITIAL_WINDOW, ASSUMED_RTT), phase::STARTUP_GAIN),
             saved_window: None,
@@ -80,6 +87,8 @@ impl Bbr {
         let queued = self.path.round.seen.min_rtt.is_some_and(|rtt| self.path.is_queued(rtt));
         let lossy = self.losses.end_round() || ack.ce;
         self.bounds.lossy_rounds = if lossy { self.bounds.lossy_rounds + 1 } else { 0 };
+        self.bounds.queued_rounds = if queued { self.bounds.queued_rounds + 1 } else { 0 };
+        self.bounds.emptied |= !queued;
         match self.phases.phase() {
             Phase::Startup => self.phases.check_plateau(&self.path, queued, lossy),
             Phase::Drain | Phase::Up | Phase::ProbeRtt => {}
@@ -87,8 +96,30 @@ impl Bbr {
             Phase::Down | Phase::Cruise | Phase::Refill if lossy && (queued || self.bounds.lossy_rounds > 1) => {
                 self.slow_down();
             }
+            Phase::Cruise if self.bounds.queued_rounds > 1 && self.competing == 0 => self.give_way(),
             Phase::Down | Phase::Cruise | Phase::Refill => {}
         }
+    }
+
+    /// A queue that stays although we send no faster than the path was seen to deliver: others of our kind have shares
+    /// that add up to too much. A little less than what was delivered empties it.
+    fn give_way(&mut self) {
+        let rate = self.rate();
+        let least = percent(self.path.max_rate(), GIVE_WAY_LEAST);
+        let less = percent(self.path.round.seen.rate, GIVE_WAY);
+        self.bounds.short_rate = Some(less.max(least).min(rate));
+        self.bounds.gave_way = true;
+        self.bounds.queued_rounds = 0;
+    }
+
+    /// Before probing again, what holds for one cycle is forgotten. Who fills the queue although we gave way is not of our
+    /// kind: giving way to it again soon would leave us nothing.
+    fn forget_cycle(&mut self) {
+        self.competing = self.competing.saturating_sub(1);
+        if self.bounds.gave_way && !self.bounds.emptied {
+            self.competing = COMPETING_CYCLES;
+        }
+        self.bounds = Bounds { inflight: self.bounds.inflight, ..Bounds::default() };
     }
 
     /// Congestion: no faster than what was delivered, nor than 85 % of what was believed.
@@ -104,25 +135,41 @@ impl Bbr {
         if self.path.max_rate() == 0 {
             return;
         }
-        let gain = self.phases.pacing_gain();
+        let mut gain = self.phases.pacing_gain();
+        if self.phases.phase() == Phase::Down && self.losses.floor() > LOSSY_PATH {
+            // Slow enough to tell the path's loss from that of several senders' making.
+            gain = 75;
+        }
+        if self.holds_back(ack) {
+            gain = 100;
+        }
         let short = self.path.min_rtt().is_some_and(|rtt| rtt < SHORT_PATH);
         let gain = if short { gain.max(200) } else { gain };
-        let rate = percent(self.rate(), gain);
+        // What the path loses by itself is sent on top, most of it.
+        let own = self.losses.floor().min(COMPENSATED_MOST) * 3 / 4;
+        let rate = percent(self.rate() * 10_000 / (10_000 - own), gain);
         if self.phases.is_full() {
             self.pacing = rate;
         } else {
             let initial = percent(per_second(INITIAL_WINDOW, ack.smoothed_rtt), gain);
-            self.pacing = self.pacing.max(rate).max(initial.min(INITIAL_PACING_MAX));
+            let initial = initial.min(INITIAL_PACING_MAX);
+            self.pacing = if self.holds_back(ack) { rate.max(initial) } else { self.pacing.max(rate).max(initial) };
         }
+    }
+
+    /// In start-up a queue is the first sign of the limit: nothing grows while there is one.
+    fn holds_back(&self, ack: &AckSample) -> bool {
+        self.phases.phase() == Phase::Startup && ack.rtt.is_some_and(|rtt| self.path.is_queued(rtt))
     }
 
     fn set_window(&mut self, ack: &AckSample) {
         let most = self.inflight(self.phases.window_gain()) + self.path.burst_allowance();
         if self.phases.is_full() {
             self.window = (self.window + ack.acked).min(most);
-        } else {
-            // Acks may let the window grow by more than they acknowledge: the pacing rate is the brake.
-            self.window = (self.window + ack.acked * 2).min(most.max(INITIAL_WINDOW).max(self.window));
+        } else if !self.holds_back(ack) {
+            // Small windows grow faster than they are acknowledged: the pacing rate is the brake.
+            let growth = if self.window < FAST_START { ack.acked * 2 } else { ack.acked };
+            self.window = (self.window + growth).min(most.max(INITIAL_WINDOW).max(self.window));
         }
         let least = self.datagram * LEAST_PACKETS;
         self.window = match self.phases.phase() {
@@ -152,7 +199,7 @@ impl Bbr {
             }
             Phase::Down | Phase::Cruise if self.phases.probe_is_due(now, &self.path) => {
                 self.losses.slow_until(now);
-                self.bounds = Bounds { inflight: self.bounds.inflight, ..Bounds::default() };
+                self.forget_cycle();
                 self.phases.enter(Phase::Refill, now, &self.path);
             }
             Phase::Refill if self.phases.rounds(&self.path) >= 1 => {
@@ -254,6 +301,15 @@ impl Controller for Bbr {
 const LEAST_PACKETS: u64 = 4;
 /// Hundredths kept of rate and window when congestion shows.
 const BACK_OFF: u64 = 85;
+/// Hundredths sent of what was delivered while a queue stayed, and the least of what is believed.
+const GIVE_WAY: u64 = 95;
+const GIVE_WAY_LEAST: u64 = 75;
+const COMPETING_CYCLES: u32 = 4;
+/// Parts of 10,000 from which on a path counts as lossy by itself, and the most that is made up for.
+const LOSSY_PATH: u64 = 100;
+const COMPENSATED_MOST: u64 = 2_000;
+/// Up to this window a round may nearly triple it, beyond it doubles.
+const FAST_START: u64 = 1 << 20;
 /// Hundredths used of the window at which probing met congestion: the rest is left to others.
 const HEADROOM: u64 = 85;
 /// Bytes of this long are under way beyond what fills the path, for both ends wake up late.

@@ -49,6 +49,8 @@ pub(super) struct Flow {
     // Packet `first + i` is at i.
     records: VecDeque<Record>,
     first: u64,
+    // No packet before this one is open.
+    open_from: u64,
     next: u64,
     in_flight: u64,
     // Packets that were never sent, and such as are to be repeated.
@@ -102,6 +104,7 @@ impl Flow {
             datagram,
             records: VecDeque::new(),
             first: 0,
+            open_from: 0,
             next: 0,
             in_flight: 0,
             unsent: plan.packets,
@@ -223,7 +226,7 @@ impl Flow {
         let newest = newest.unwrap();
         let rtt = if self.largest_acked.is_none_or(|largest| newest > largest) {
             self.largest_acked = Some(newest);
-            Some(now - self.record(newest).sent_at)
+            self.sent_at(newest).map(|sent_at| now - sent_at)
         } else {
             None
         };
@@ -241,24 +244,30 @@ impl Flow {
             acked,
             in_flight: self.in_flight,
             rtt,
-            smoothed_rtt: self.rtt.unwrap().0,
+            smoothed_rtt: self.rtt.map_or(Duration::from_millis(50), |(smoothed, _)| smoothed),
             rate: self.sampler.sample(now, rtt),
             ce: false,
         };
         self.control.on_ack(&sample);
-        while self.records.front().is_some_and(|record| record.fate == Fate::Acked) {
+        // What was lost long ago is not waited for any more.
+        let old = |record: &Record| record.sent_at + Duration::from_secs(2) < now;
+        while self.records.front().is_some_and(|r| r.fate == Fate::Acked || (r.fate == Fate::Lost && old(r))) {
             self.records.pop_front();
             self.first += 1;
         }
         self.note_progress(now);
     }
 
-    fn record(&self, packet: u64) -> Record {
-        self.records[usize::try_from(packet - self.first).unwrap()]
+    fn sent_at(&self, packet: u64) -> Option<Duration> {
+        let index = usize::try_from(packet.checked_sub(self.first)?).unwrap();
+        self.records.get(index).map(|record| record.sent_at)
     }
 
     fn take_ack(&mut self, now: Duration, packet: u64) -> u64 {
         let datagram = self.datagram;
+        if packet < self.first {
+            return 0;
+        }
         let record = &mut self.records[usize::try_from(packet - self.first).unwrap()];
         let fate = std::mem::replace(&mut record.fate, Fate::Acked);
         let record = *record;
@@ -286,20 +295,18 @@ impl Flow {
     fn detect_losses(&mut self, now: Duration) {
         let (Some(largest), Some((smoothed, _))) = (self.largest_acked, self.rtt) else { return };
         let patience = smoothed * 9 / 8;
-        let mut index = 0;
-        while self.first + (index as u64) < largest {
+        self.open_from = self.open_from.max(self.first);
+        let mut open = None;
+        for packet in self.open_from..largest {
+            let index = usize::try_from(packet - self.first).unwrap();
             let record = self.records[index];
-            let packet = self.first + index as u64;
             if record.fate == Fate::Open && (packet + 3 <= largest || record.sent_at + patience < now) {
                 self.lose(now, index);
+            } else if record.fate == Fate::Open {
+                open = open.or(Some(packet));
             }
-            index += 1;
         }
-        // What was lost long ago is not waited for any more.
-        while self.records.front().is_some_and(|r| r.fate == Fate::Acked) {
-            self.records.pop_front();
-            self.first += 1;
-        }
+        self.open_from = open.unwrap_or(largest);
     }
 
     fn note_progress(&mut self, now: Duration) {
