@@ -83,8 +83,14 @@ impl Bbr {
         (content + over(rate, SCHEDULING) + burst(rate) * 3).max(self.datagram * LEAST_PACKETS)
     }
 
+    /// Bytes in flight that leave no queue.
+    fn without_queue(&self) -> u64 {
+        let rate = self.rate();
+        (self.path.bdp(rate) + burst(rate)).max(self.datagram * LEAST_PACKETS)
+    }
+
     fn on_round(&mut self, ack: &AckSample) {
-        let queued = self.path.round.seen.min_rtt.is_some_and(|rtt| self.path.is_queued(rtt));
+        let queued = self.path.round_was_queued();
         let lossy = self.losses.end_round() || ack.ce;
         self.bounds.lossy_rounds = if lossy { self.bounds.lossy_rounds + 1 } else { 0 };
         self.bounds.queued_rounds = if queued { self.bounds.queued_rounds + 1 } else { 0 };
@@ -97,6 +103,7 @@ impl Bbr {
                 self.slow_down();
             }
             Phase::Cruise if self.bounds.queued_rounds > 1 && self.competing == 0 => self.give_way(),
+            Phase::Cruise if self.bounds.gave_way && !queued && !lossy => self.take_back(),
             Phase::Down | Phase::Cruise | Phase::Refill => {}
         }
     }
@@ -110,6 +117,12 @@ impl Bbr {
         self.bounds.short_rate = Some(less.max(least).min(rate));
         self.bounds.gave_way = true;
         self.bounds.queued_rounds = 0;
+    }
+
+    /// The queue that we gave way to has gone: a little more each round, until it shows again.
+    fn take_back(&mut self) {
+        let more = self.bounds.short_rate.map(|rate| percent(rate, TAKE_BACK));
+        self.bounds.short_rate = more.filter(|rate| *rate < self.path.max_rate());
     }
 
     /// Before probing again, what holds for one cycle is forgotten. Who fills the queue although we gave way is not of our
@@ -186,7 +199,7 @@ impl Bbr {
     /// Moves on from the phase at hand when its time has come.
     fn step(&mut self, ack: &AckSample) {
         let now = ack.now;
-        let content = self.inflight(100);
+        let content = self.without_queue();
         match self.phases.phase() {
             Phase::Startup if self.phases.is_full() => {
                 self.losses.slow_from(now);
@@ -304,6 +317,7 @@ const BACK_OFF: u64 = 85;
 /// Hundredths sent of what was delivered while a queue stayed, and the least of what is believed.
 const GIVE_WAY: u64 = 95;
 const GIVE_WAY_LEAST: u64 = 75;
+const TAKE_BACK: u64 = 102;
 const COMPETING_CYCLES: u32 = 4;
 /// Parts of 10,000 from which on a path counts as lossy by itself, and the most that is made up for.
 const LOSSY_PATH: u64 = 100;

@@ -122,9 +122,18 @@ impl Path {
         self.bursts.extra[0].max(self.bursts.extra[1])
     }
 
-    /// Whether a round trip of `rtt` shows a queue.
+    /// Whether the round that ended met a queue all along: its shortest round trip is compared.
+    pub(super) fn round_was_queued(&self) -> bool {
+        self.round.seen.min_rtt.is_some_and(|rtt| self.is_longer(rtt, 20))
+    }
+
+    /// Whether a single round trip of `rtt` shows a queue beyond what jitter explains.
     pub(super) fn is_queued(&self, rtt: Duration) -> bool {
-        self.min_rtt.is_some_and(|min| rtt > min + (min / 8).clamp(QUEUE_LEAST, QUEUE_MOST))
+        self.is_longer(rtt, 8)
+    }
+
+    fn is_longer(&self, rtt: Duration, part: u32) -> bool {
+        self.min_rtt.is_some_and(|min| rtt > min + (min / part).clamp(QUEUE_LEAST, QUEUE_MOST))
     }
 }
 
@@ -160,7 +169,7 @@ impl Bursts {
 
 /// Round trips that differ by less are the same.
 const TIMER_NOISE: Duration = Duration::from_micros(300);
-/// What counts as a queue: an eighth of the round trip, within these.
+/// What counts as a queue: a part of the round trip, within these.
 const QUEUE_LEAST: Duration = Duration::from_millis(2);
 const QUEUE_MOST: Duration = Duration::from_millis(10);
 /// Acks held back for longer are a stall, not a habit of the path.

@@ -112,3 +112,15 @@ fn jain(rates: &[f64]) -> f64 {
     let sum: f64 = rates.iter().sum();
     sum * sum / (rates.len() as f64 * rates.iter().map(|rate| rate * rate).sum::<f64>())
 }
+
+#[test]
+fn one() {
+    deliver(Net::new(1000, 10, 20), Plan::new(Bbr), 256, 1);
+}
+
+#[test]
+fn twoshallow() {
+    let plans = [Plan::new(Bbr), Plan { starts_at: Duration::from_secs(3), ..Plan::new(Bbr) }];
+    let mut sim = Sim::new(Net::new(100, 50, 5), &plans, 1);
+    sim.run(Duration::from_secs(30));
+}
