@@ -27,7 +27,8 @@ pub(super) struct Bbr {
     losses: Losses,
     phases: Phases,
     bounds: Bounds,
-    // So many cycles more we do not give way to a queue.
+    // Cycles in which a queue stayed although we gave way; so many cycles more we do not.
+    stubborn_cycles: u32,
     competing: u32,
     // Bytes in flight allowed, and bytes a second.
     window: u64,
@@ -49,9 +50,10 @@ struct Bounds {
     // Rounds in a row with more loss than the path's own, and with a queue all along.
     lossy_rounds: u32,
     queued_rounds: u32,
-    // In this cycle: we gave way to a queue; a round passed without one.
+    // In this cycle: we gave way to a queue; rounds with and without one since.
     gave_way: bool,
-    emptied: bool,
+    full_rounds: u32,
+    empty_rounds: u32,
 }
 
 impl Bbr {
@@ -63,6 +65,7 @@ impl Bbr {
             losses: Losses::new(datagram),
             phases: Phases::new(now),
             bounds: Bounds::default(),
+            stubborn_cycles: 0,
             competing: 0,
             window: INITIAL_WINDOW.max(datagram * LEAST_PACKETS),
             pacing: percent(per_second(INITIAL_WINDOW, ASSUMED_RTT), phase::STARTUP_GAIN),
@@ -73,7 +76,7 @@ impl Bbr {
 
     /// Bytes a second that the path is believed to carry now.
     fn rate(&self) -> u64 {
-        self.path.max_rate().min(self.bounds.short_rate.unwrap_or(u64::MAX))
+        self.bounds.short_rate.unwrap_or(self.path.max_rate())
     }
 
     /// `gain` hundredths of what fills the path, and room for whole bursts both ways.
@@ -94,7 +97,10 @@ impl Bbr {
         let lossy = self.losses.end_round() || ack.ce;
         self.bounds.lossy_rounds = if lossy { self.bounds.lossy_rounds + 1 } else { 0 };
         self.bounds.queued_rounds = if queued { self.bounds.queued_rounds + 1 } else { 0 };
-        self.bounds.emptied |= !queued;
+        if self.bounds.gave_way {
+            self.bounds.full_rounds += u32::from(queued);
+            self.bounds.empty_rounds += u32::from(!queued);
+        }
         match self.phases.phase() {
             Phase::Startup => self.phases.check_plateau(&self.path, queued, lossy),
             Phase::Drain | Phase::Up | Phase::ProbeRtt => {}
@@ -119,18 +125,29 @@ impl Bbr {
         self.bounds.queued_rounds = 0;
     }
 
-    /// The queue that we gave way to has gone: a little more each round, until it shows again.
+    /// The queue that we gave way to has gone: a little more each round, until it shows again. The larger part of that is
+    /// the same for every flow and what is given is a share, so flows that see the same queue come to equal rates.
     fn take_back(&mut self) {
-        let more = self.bounds.short_rate.map(|rate| percent(rate, TAKE_BACK));
-        self.bounds.short_rate = more.filter(|rate| *rate < self.path.max_rate());
+        let Some(rate) = self.bounds.short_rate else { return };
+        let step = per_second(self.datagram * STEP_PACKETS, self.path.min_rtt().unwrap_or(ASSUMED_RTT));
+        let most = percent(self.path.max_rate(), 125);
+        self.bounds.short_rate = Some((rate + step.min(rate / 25) + rate / 200).min(most));
     }
 
     /// Before probing again, what holds for one cycle is forgotten. Who fills the queue although we gave way is not of our
     /// kind: giving way to it again soon would leave us nothing.
     fn forget_cycle(&mut self) {
         self.competing = self.competing.saturating_sub(1);
-        if self.bounds.gave_way && !self.bounds.emptied {
-            self.competing = COMPETING_CYCLES;
+        match self.bounds.short_rate {
+            Some(_) if self.bounds.full_rounds > self.bounds.empty_rounds * 3 => {
+                self.stubborn_cycles += 1;
+                self.competing = if self.stubborn_cycles > 1 { COMPETING_CYCLES } else { 0 };
+            }
+            Some(rate) if self.bounds.gave_way => {
+                self.stubborn_cycles = 0;
+                self.path.set_max_rate(rate);
+            }
+            _ => {}
         }
         self.bounds = Bounds { inflight: self.bounds.inflight, ..Bounds::default() };
     }
@@ -317,8 +334,9 @@ const BACK_OFF: u64 = 85;
 /// Hundredths sent of what was delivered while a queue stayed, and the least of what is believed.
 const GIVE_WAY: u64 = 95;
 const GIVE_WAY_LEAST: u64 = 75;
-const TAKE_BACK: u64 = 102;
-const COMPETING_CYCLES: u32 = 4;
+/// Datagrams for each round trip that are taken back in a round.
+const STEP_PACKETS: u64 = 4;
+const COMPETING_CYCLES: u32 = 6;
 /// Parts of 10,000 from which on a path counts as lossy by itself, and the most that is made up for.
 const LOSSY_PATH: u64 = 100;
 const COMPENSATED_MOST: u64 = 2_000;

@@ -90,6 +90,11 @@ impl Path {
         }
     }
 
+    /// Replaces the rate by the share that was settled on with others.
+    pub(super) fn set_max_rate(&mut self, rate: u64) {
+        self.rates = [rate, 0];
+    }
+
     /// Highest delivery rate lately, bytes a second; 0 before the first sample.
     pub(super) fn max_rate(&self) -> u64 {
         self.rates[0].max(self.rates[1])

@@ -121,6 +121,6 @@ fn one() {
 #[test]
 fn twoshallow() {
     let plans = [Plan::new(Bbr), Plan { starts_at: Duration::from_secs(3), ..Plan::new(Bbr) }];
-    let mut sim = Sim::new(Net::new(100, 50, 5), &plans, 1);
+    let mut sim = Sim::new(Net::new(100, 50, 50), &plans, 1);
     sim.run(Duration::from_secs(30));
 }
