@@ -12,6 +12,7 @@
 //! go_back_n    the scheme that keeps only what is in order
 //! acks         which packets to acknowledge, when; which of ours were
 //! rtt          round-trip time, retransmission timeout
+//! impair, impair_spec    a bad path on demand, for tests; how it is written
 //! congestion   how much may be under way, how fast it leaves
 //! config, data, event    settings and keys; source and sink of segments; what the driver is told
 //! ```
@@ -30,6 +31,8 @@ mod connection;
 mod data;
 mod event;
 mod go_back_n;
+pub mod impair;
+mod impair_spec;
 mod inbound;
 mod outbound;
 mod paths;
