@@ -301,11 +301,16 @@ mod tests {
         assert!((400..600).contains(&counts.reordered), "{counts:?}");
         let late = arrivals.iter().filter(|(due, number, _)| *due == ms(number + 5)).count() as u64;
         assert_eq!(late, counts.reordered);
-        let (jittered, _) = run("delay=20ms/10ms,seed=1", 2_000, ms(1));
-        assert!(jittered.windows(2).all(|pair| pair[0].1 < pair[1].1));
-        let spread =
-            jittered.iter().map(|(due, number, _)| *due - ms(*number)).collect::<std::collections::BTreeSet<_>>();
-        assert!(*spread.first().unwrap() < ms(12) && *spread.last().unwrap() > ms(28));
+    }
+
+    #[test]
+    fn jitter_varies_the_delay_and_keeps_order() {
+        let (close, _) = run("delay=20ms/10ms,seed=1", 2_000, ms(1));
+        assert!(close.windows(2).all(|pair| pair[0].1 < pair[1].1));
+        let (apart, _) = run("delay=20ms/10ms,seed=1", 2_000, ms(30));
+        let delays: Vec<_> = apart.iter().map(|(due, number, _)| *due - ms(*number * 30)).collect();
+        assert!(delays.iter().all(|delay| (ms(10)..=ms(30)).contains(delay)));
+        assert!(delays.iter().any(|delay| *delay < ms(12)) && delays.iter().any(|delay| *delay > ms(28)));
     }
 
     #[test]
