@@ -316,7 +316,16 @@ impl Flow {
         let step = Duration::from_millis(10);
         if self.stats.progress.last().is_none_or(|(at, _)| *at + step <= now) {
             self.stats.progress.push((now, self.stats.acked));
-            if TRACE { println!("T {:.3} fl {} rate {:.1} inflight {} {:?}", now.as_secs_f64(), self.datagram, self.rate_between(now.saturating_sub(Duration::from_millis(50)), now)*8e-6, self.in_flight, self.control); }
+            if TRACE {
+                println!(
+                    "T {:.3} fl {} rate {:.1} inflight {} {:?}",
+                    now.as_secs_f64(),
+                    self.datagram,
+                    self.rate_between(now.saturating_sub(Duration::from_millis(50)), now) * 8e-6,
+                    self.in_flight,
+                    self.control
+                );
+            }
         }
     }
 
