@@ -35,8 +35,13 @@ pub(super) struct Bbr {
     pacing: u64,
     // The window before a retransmission timeout, or before the round trip was probed.
     saved_window: Option<u64>,
-    // Bytes acknowledged in all; start-up does not fall below the initial window before.
-    acked: u64,
+    // Probing cycles so far, the shortest round trip when the latest began, and whether it drains the path deeply: a
+    // queue that was there before us is part of the shortest round trip, and only draining more than we filled shows it.
+    cycles: u32,
+    min_rtt_before: Option<Duration>,
+    deep: bool,
+    // Bytes in flight when the packet left that was lost last.
+    lost_at: u64,
 }
 
 /// What congestion taught.
@@ -70,7 +75,10 @@ impl Bbr {
             window: INITIAL_WINDOW.max(datagram * LEAST_PACKETS),
             pacing: percent(per_second(INITIAL_WINDOW, ASSUMED_RTT), phase::STARTUP_GAIN),
             saved_window: None,
-            acked: 0,
+            cycles: 0,
+            min_rtt_before: None,
+            deep: false,
+            lost_at: 0,
         }
     }
 
@@ -147,6 +155,7 @@ impl Bbr {
                 self.stubborn_cycles = 0;
                 self.path.set_max_rate(rate);
             }
+            _ if self.competing == 0 => self.stubborn_cycles = 0,
             _ => {}
         }
         self.bounds = Bounds { inflight: self.bounds.inflight, ..Bounds::default() };
@@ -166,9 +175,11 @@ impl Bbr {
             return;
         }
         let mut gain = self.phases.pacing_gain();
-        if self.phases.phase() == Phase::Down && self.losses.floor() > LOSSY_PATH {
+        if self.phases.phase() == Phase::Down && self.deep {
+            gain = DEEP_GAIN;
+        } else if self.phases.phase() == Phase::Down && self.losses.floor() > LOSSY_PATH {
             // Slow enough to tell the path's loss from that of several senders' making.
-            gain = 75;
+            gain = LOSSY_GAIN;
         }
         if self.holds_back(ack) {
             gain = 100;
@@ -181,9 +192,9 @@ impl Bbr {
         if self.phases.is_full() {
             self.pacing = rate;
         } else {
-            let initial = percent(per_second(INITIAL_WINDOW, ack.smoothed_rtt), gain);
-            let initial = initial.min(INITIAL_PACING_MAX);
-            self.pacing = if self.holds_back(ack) { rate.max(initial) } else { self.pacing.max(rate).max(initial) };
+            // A small window leaves within half a round trip, so that the next one can be larger sooner.
+            let least = per_second(self.window.min(FAST_START) * 2, ack.smoothed_rtt).min(INITIAL_PACING_MAX);
+            self.pacing = if self.holds_back(ack) { rate } else { self.pacing.max(rate).max(least) };
         }
     }
 
@@ -217,13 +228,14 @@ impl Bbr {
     fn step(&mut self, ack: &AckSample) {
         let now = ack.now;
         let content = self.without_queue();
+        let drained = if self.deep { percent(content, DEEP) } else { content };
         match self.phases.phase() {
             Phase::Startup if self.phases.is_full() => {
                 self.losses.slow_from(now);
                 self.phases.enter(Phase::Drain, now, &self.path);
             }
             Phase::Drain if ack.in_flight <= content => self.enter_down(now),
-            Phase::Down if ack.in_flight <= content && self.phases.lasted(now, self.path.min_rtt()) => {
+            Phase::Down if self.phases.slowed_enough(now, &self.path, ack.in_flight <= drained) => {
                 self.losses.slow_until(now);
                 self.phases.enter(Phase::Cruise, now, &self.path);
             }
@@ -244,8 +256,7 @@ impl Bbr {
 
     fn step_up(&mut self, ack: &AckSample) {
         if self.losses.probe_is_congested() || ack.ce {
-            let at = ack.rate.map_or(ack.in_flight, |sample| sample.prior_in_flight);
-            self.bounds.inflight = Some(at.max(percent(self.inflight(100), BACK_OFF)));
+            self.bounds.inflight = Some(self.lost_at.max(percent(self.inflight(100), BACK_OFF)));
             self.enter_down(ack.now);
             return;
         }
@@ -259,6 +270,11 @@ impl Bbr {
 
     fn enter_down(&mut self, now: Duration) {
         self.path.next_cycle();
+        self.cycles += 1;
+        // The first cycle, and on from there while it helps.
+        let min_rtt = self.path.min_rtt();
+        self.deep = self.cycles % DEEP_CYCLES == 1 || min_rtt < self.min_rtt_before;
+        self.min_rtt_before = min_rtt;
         self.losses.probe_until(now);
         self.losses.slow_from(now);
         self.phases.enter(Phase::Down, now, &self.path);
@@ -290,7 +306,6 @@ impl Controller for Bbr {
         {
             self.window = self.window.max(window);
         }
-        self.acked = self.acked.saturating_add(ack.acked);
         if let Some(sample) = ack.rate {
             self.losses.on_acked(sample.sent_at, ack.acked);
         }
@@ -305,6 +320,7 @@ impl Controller for Bbr {
 
     fn on_lost(&mut self, lost: &LossSample) {
         self.losses.on_lost(lost.sent_at_loss, lost.lost);
+        self.lost_at = lost.prior_in_flight;
     }
 
     fn on_timeout(&mut self, _now: Duration) {
@@ -337,8 +353,15 @@ const GIVE_WAY_LEAST: u64 = 75;
 /// Datagrams for each round trip that are taken back in a round.
 const STEP_PACKETS: u64 = 4;
 const COMPETING_CYCLES: u32 = 6;
-/// Parts of 10,000 from which on a path counts as lossy by itself, and the most that is made up for.
+/// Hundredths of what fills the path that are left in a cycle that drains deeply, hundredths of the rate meanwhile, and
+/// how many cycles go by between two.
+const DEEP: u64 = 75;
+const DEEP_GAIN: u64 = 60;
+const DEEP_CYCLES: u32 = 4;
+/// Parts of 10,000 from which on a path counts as lossy by itself, hundredths of the rate in its slow phases, and the
+/// most that is made up for.
 const LOSSY_PATH: u64 = 100;
+const LOSSY_GAIN: u64 = 75;
 const COMPENSATED_MOST: u64 = 2_000;
 /// Up to this window a round may nearly triple it, beyond it doubles.
 const FAST_START: u64 = 1 << 20;

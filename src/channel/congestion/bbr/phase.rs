@@ -126,9 +126,13 @@ impl Phases {
         false
     }
 
-    /// Whether the phase has lasted for a round trip of `rtt`.
-    pub(super) fn lasted(&self, now: Duration, rtt: Option<Duration>) -> bool {
-        now >= self.since + rtt.unwrap_or_default()
+    fn lasted(&self, now: Duration, path: &Path, round_trips: u32) -> bool {
+        now >= self.since + path.min_rtt().unwrap_or_default() * round_trips
+    }
+
+    /// Whether the slow phase has lasted long enough: a round trip, and until the path is drained if that happens.
+    pub(super) fn slowed_enough(&self, now: Duration, path: &Path, drained: bool) -> bool {
+        self.lasted(now, path, if drained { 1 } else { DOWN_ROUNDS })
     }
 
     /// Rounds since the phase began.
@@ -143,7 +147,7 @@ impl Phases {
 
     /// Whether probing for more has filled the path above `target` bytes, or has got nowhere.
     pub(super) fn probed_enough(&mut self, ack: &AckSample, path: &Path, target: u64) -> bool {
-        if !self.lasted(ack.now, path.min_rtt()) {
+        if !self.lasted(ack.now, path, 1) {
             return false;
         }
         if path.round.started {
@@ -181,6 +185,8 @@ pub(super) const STARTUP_GAIN: u64 = 277;
 const CYCLE: Duration = Duration::from_secs(2);
 const CYCLE_ROUNDS: u32 = 63;
 const CYCLE_LEAST: Duration = Duration::from_millis(200);
+/// Round trips of the slow phase at most.
+const DOWN_ROUNDS: u32 = 4;
 /// Rounds of probing up without the rate growing.
 const UP_ROUNDS: u32 = 4;
 const PROBE_RTT_LASTS: Duration = Duration::from_millis(50);

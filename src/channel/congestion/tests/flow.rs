@@ -316,16 +316,6 @@ impl Flow {
         let step = Duration::from_millis(10);
         if self.stats.progress.last().is_none_or(|(at, _)| *at + step <= now) {
             self.stats.progress.push((now, self.stats.acked));
-            if TRACE {
-                println!(
-                    "T {:.3} fl {} rate {:.1} inflight {} {:?}",
-                    now.as_secs_f64(),
-                    self.datagram,
-                    self.rate_between(now.saturating_sub(Duration::from_millis(50)), now) * 8e-6,
-                    self.in_flight,
-                    self.control
-                );
-            }
         }
     }
 
@@ -338,5 +328,3 @@ impl Flow {
         (at(to) - at(from)) as f64 * self.datagram as f64 / (to - from).as_secs_f64()
     }
 }
-
-const TRACE: bool = false;
