@@ -242,7 +242,7 @@ impl Connection {
             Phase::Closing(closing) if closing.until <= now => self.phase = Phase::Drained,
             _ => {}
         }
-        if matches!(self.phase, Phase::Transferring) && self.recovery_due().is_some_and(|due| due <= now) {
+        if self.recovery_due().is_some_and(|due| due <= now) {
             self.on_recovery_timeout(now);
         }
     }

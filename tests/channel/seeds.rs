@@ -7,6 +7,7 @@ use secchat::channel::{Arq, Config, CongestionKind, DATAGRAM_OVERHEAD};
 
 use crate::sim::{ASKER, HOLDER, Link, START, Sim, addr};
 
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn assert_whole(sim: &mut Sim, what: &str) {
@@ -25,7 +26,7 @@ fn a_thousand_seeds(config: impl Fn(u64) -> Config + Copy + Send + 'static) {
             std::thread::spawn(move || {
                 for seed in (worker..1000).step_by(2) {
                     let len = 40_000 + (seed as usize * 7_919) % 60_000;
-                    let from = Duration::from_millis(50 + 7 * (seed % 101));
+                    let from = Duration::from_millis(150 + 7 * (seed % 101));
                     let link = Link::bad().with_outage(from, Duration::from_secs(30));
                     let mut sim = Sim::new(seed, link, config(seed), len);
                     assert_whole(&mut sim, &format!("seed {seed}"));
@@ -42,7 +43,7 @@ fn a_thousand_seeds(config: impl Fn(u64) -> Config + Copy + Send + 'static) {
 fn config(arq: Arq, seed: u64) -> Config {
     let congestion = [CongestionKind::Bbr, CongestionKind::Cubic, CongestionKind::None][seed as usize % 3];
     let window = (seed % 2 == 0).then_some(4 + (seed % 29) as u32);
-    Config { arq, congestion, window, receive_bytes: 4_000 << (seed % 9), ..Config::default() }
+    Config { arq, congestion, window, receive_bytes: 4_000 << (seed % 9), connect_timeout: 2 * MINUTE, ..Config::default() }
 }
 
 #[test]
@@ -95,7 +96,7 @@ fn a_loss_ends_go_back_n_when_nobody_insists_on_it() {
 #[test]
 fn reordering_is_learned_and_not_taken_for_loss_for_ever() {
     let link = Link { reorder: 250, jitter: Duration::from_millis(2), ..Link::clean() };
-    let config = Config { window: Some(64), arq: Arq::SelectiveRepeat, ..Config::default() };
+    let config = Config { window: Some(64), arq: Arq::SelectiveRepeat, max_datagram: 1_200, ..Config::default() };
     let mut sim = Sim::new(4, link, config, 4_000_000);
     assert_whole(&mut sim, "late");
     let stats = sim.ends[HOLDER].stats();

@@ -141,7 +141,10 @@ impl Sim {
     /// Runs until both ends are drained or `for_long` has passed.
     pub fn run(&mut self, for_long: Duration) {
         let until = self.now + for_long;
+        let mut steps = 0;
         loop {
+            steps += 1;
+            assert!(steps < 1_000_000, "time stands still: {:?}", self.ends);
             self.drain();
             let next = self.next_time();
             match next {
