@@ -216,7 +216,9 @@ enum OwnedFrame {
 impl OwnedFrame {
     fn frame(&self) -> Frame<'_> {
         match self {
-            Self::Segment(number, fin, bytes) => Frame::Segment(Segment { number: *number, fin: *fin, ask: *fin, bytes }),
+            Self::Segment(number, fin, bytes) => {
+                Frame::Segment(Segment { number: *number, fin: *fin, ask: *fin, bytes })
+            }
             Self::Ack(ack) => Frame::Ack(ack.clone()),
             Self::Window(segments) => Frame::Window { segments: *segments },
             Self::Ping => Frame::Ping,
