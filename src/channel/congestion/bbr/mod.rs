@@ -128,9 +128,9 @@ impl Bbr {
         let rate = self.rate();
         let least = percent(self.path.max_rate(), GIVE_WAY_LEAST);
         let less = percent(self.path.round.seen.rate, GIVE_WAY);
-        self.bounds.short_rate = Some(less.max(least).min(rate));
         self.bounds.gave_way = true;
         self.bounds.queued_rounds = 0;
+        self.bounds.short_rate = Some(less.max(least).min(rate));
     }
 
     /// The queue that we gave way to has gone: a little more each round, until it shows again. The larger part of that is

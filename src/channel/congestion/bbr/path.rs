@@ -14,6 +14,15 @@ pub(super) struct Path {
     min_rtt_at: Duration,
     pub(super) round: Round,
     bursts: Bursts,
+    jitter: Jitter,
+}
+
+/// How much round trips differ on the path by themselves: as much as in the steadiest of the last rounds.
+#[derive(Debug, Clone, Default)]
+struct Jitter {
+    // Two halves of a window of twenty rounds.
+    least: [Option<Duration>; 2],
+    turned_at: u64,
 }
 
 /// Packet-timed rounds: one ends when something is acknowledged that was sent after it began.
@@ -34,6 +43,7 @@ pub(super) struct Round {
 pub(super) struct Seen {
     pub(super) rate: u64,
     pub(super) min_rtt: Option<Duration>,
+    max_rtt: Duration,
     pub(super) delivered: u64,
     pub(super) app_limited: bool,
 }
@@ -57,6 +67,9 @@ impl Path {
         self.round.started = false;
         let Some(sample) = ack.rate else { return };
         self.round.on_sample(sample.prior_delivered, sample.delivered);
+        if self.round.started {
+            self.jitter.on_round(&self.round);
+        }
         self.round.gathers.rate = self.round.gathers.rate.max(sample.rate);
         self.round.gathers.app_limited |= sample.app_limited;
         if !sample.app_limited || sample.rate >= self.max_rate() {
@@ -70,6 +83,7 @@ impl Path {
         let rtt = rtt.max(Duration::from_micros(1));
         let seen = self.round.gathers.min_rtt;
         self.round.gathers.min_rtt = Some(seen.map_or(rtt, |min| min.min(rtt)));
+        self.round.gathers.max_rtt = self.round.gathers.max_rtt.max(rtt);
         match self.min_rtt {
             Some(min) if rtt > min + (min / 20).max(TIMER_NOISE) => {}
             Some(min) => {
@@ -138,7 +152,8 @@ impl Path {
     }
 
     fn is_longer(&self, rtt: Duration, part: u32) -> bool {
-        self.min_rtt.is_some_and(|min| rtt > min + (min / part).clamp(QUEUE_LEAST, QUEUE_MOST))
+        let longer = |min: Duration| min + (min / part).clamp(QUEUE_LEAST, QUEUE_MOST).max(self.jitter.get());
+        self.min_rtt.is_some_and(|min| rtt > longer(min))
     }
 }
 
@@ -153,6 +168,22 @@ impl Round {
         self.gathers.delivered = delivered.saturating_sub(self.began_at);
         self.began_at = delivered;
         self.seen = std::mem::take(&mut self.gathers);
+    }
+}
+
+impl Jitter {
+    fn on_round(&mut self, round: &Round) {
+        let Some(min) = round.seen.min_rtt else { return };
+        if round.count >= self.turned_at + 10 {
+            self.least = [None, self.least[0]];
+            self.turned_at = round.count;
+        }
+        let spread = round.seen.max_rtt.saturating_sub(min);
+        self.least[0] = Some(self.least[0].map_or(spread, |least| least.min(spread)));
+    }
+
+    fn get(&self) -> Duration {
+        self.least.into_iter().flatten().min().unwrap_or_default()
     }
 }
 

@@ -88,6 +88,15 @@ fn loopback_is_not_held_back() {
 }
 
 #[test]
+fn jitter_is_not_taken_for_a_queue() {
+    for jitter in [5, 10, 30] {
+        let net = Net { jitter: Duration::from_millis(jitter), ..Net::new(200, 50, 50) };
+        let (_, mbit) = deliver(net, Plan::new(Bbr), 128);
+        assert!(mbit > 150.0, "{mbit}");
+    }
+}
+
+#[test]
 fn a_small_file_is_quick() {
     let (sim, _) = deliver(Net::new(200, 50, 50), Plan::new(Bbr), 1);
     let done = sim.flows[0].stats.done_at.unwrap();

@@ -21,6 +21,8 @@ pub(super) struct Net {
     /// Parts of 10,000, each way.
     pub(super) loss: u64,
     pub(super) datagram: u64,
+    /// Packets take longer by up to this, in order.
+    pub(super) jitter: Duration,
     /// The path carries nothing between these.
     pub(super) blackout: Option<(Duration, Duration)>,
 }
@@ -35,6 +37,7 @@ impl Net {
             rtt: Duration::from_millis(rtt_ms),
             loss: 0,
             datagram: 1_452,
+            jitter: Duration::ZERO,
             blackout: None,
         }
     }
@@ -53,6 +56,7 @@ pub(super) struct Sim {
     serial: u64,
     pub(super) now: Duration,
     busy_until: Duration,
+    last_arrival: Duration,
     /// For each flow (when, how long it waited) of each packet that was queued, and when packets were dropped.
     pub(super) waits: Vec<Vec<(Duration, Duration)>>,
     pub(super) drops: Vec<Vec<Duration>>,
@@ -76,6 +80,7 @@ impl Sim {
             serial: 0,
             now: Duration::ZERO,
             busy_until: Duration::ZERO,
+            last_arrival: Duration::ZERO,
             waits: vec![Vec::new(); flows.len()],
             drops: vec![Vec::new(); flows.len()],
             flows,
@@ -162,7 +167,10 @@ impl Sim {
         self.waits[flow].push((self.now, wait));
         self.busy_until = self.busy_until.max(self.now) + super::super::time_for(bytes, self.net.rate);
         if !self.is_lost() {
-            self.at(self.busy_until + self.net.rtt / 2, Event::Arrive { flow, packet });
+            let jitter = (self.net.jitter.as_nanos() as u64).max(1);
+            let late = Duration::from_nanos(self.rng.next_u64() % jitter);
+            self.last_arrival = self.last_arrival.max(self.busy_until + self.net.rtt / 2 + late);
+            self.at(self.last_arrival, Event::Arrive { flow, packet });
         }
     }
 
