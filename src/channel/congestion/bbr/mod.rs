@@ -182,7 +182,7 @@ impl Bbr {
             gain = LOSSY_GAIN;
         }
         if self.holds_back(ack) {
-            gain = 100;
+            gain = CAREFUL_GAIN;
         }
         let short = self.path.min_rtt().is_some_and(|rtt| rtt < SHORT_PATH);
         let gain = if short { gain.max(200) } else { gain };
@@ -198,7 +198,7 @@ impl Bbr {
         }
     }
 
-    /// In start-up a queue is the first sign of the limit: nothing grows while there is one.
+    /// In start-up a queue is the first sign of the limit: little grows while there is one.
     fn holds_back(&self, ack: &AckSample) -> bool {
         self.phases.phase() == Phase::Startup && ack.rtt.is_some_and(|rtt| self.path.is_queued(rtt))
     }
@@ -207,7 +207,10 @@ impl Bbr {
         let most = self.inflight(self.phases.window_gain()) + self.path.burst_allowance();
         if self.phases.is_full() {
             self.window = (self.window + ack.acked).min(most);
-        } else if !self.holds_back(ack) {
+        } else if self.holds_back(ack) {
+            let careful = over(percent(self.rate(), CAREFUL_GAIN), ack.smoothed_rtt);
+            self.window = (self.window + ack.acked).min(careful.max(self.window));
+        } else {
             // Small windows grow faster than they are acknowledged: the pacing rate is the brake.
             let growth = if self.window < FAST_START { ack.acked * 2 } else { ack.acked };
             self.window = (self.window + growth).min(most.max(INITIAL_WINDOW).max(self.window));
@@ -349,7 +352,7 @@ const LEAST_PACKETS: u64 = 4;
 const BACK_OFF: u64 = 85;
 /// Hundredths sent of what was delivered while a queue stayed, and the least of what is believed.
 const GIVE_WAY: u64 = 95;
-const GIVE_WAY_LEAST: u64 = 75;
+const GIVE_WAY_LEAST: u64 = 50;
 /// Datagrams for each round trip that are taken back in a round.
 const STEP_PACKETS: u64 = 4;
 const COMPETING_CYCLES: u32 = 6;
@@ -363,6 +366,8 @@ const DEEP_CYCLES: u32 = 4;
 const LOSSY_PATH: u64 = 100;
 const LOSSY_GAIN: u64 = 75;
 const COMPENSATED_MOST: u64 = 2_000;
+/// Hundredths of the rate while a queue stands in start-up: not less than delivered, or jitter could end it.
+const CAREFUL_GAIN: u64 = 125;
 /// Up to this window a round may nearly triple it, beyond it doubles.
 const FAST_START: u64 = 1 << 20;
 /// Hundredths used of the window at which probing met congestion: the rest is left to others.

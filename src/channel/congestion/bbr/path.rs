@@ -44,6 +44,7 @@ pub(super) struct Seen {
     pub(super) rate: u64,
     pub(super) min_rtt: Option<Duration>,
     max_rtt: Duration,
+    rtts: u32,
     pub(super) delivered: u64,
     pub(super) app_limited: bool,
 }
@@ -84,6 +85,7 @@ impl Path {
         let seen = self.round.gathers.min_rtt;
         self.round.gathers.min_rtt = Some(seen.map_or(rtt, |min| min.min(rtt)));
         self.round.gathers.max_rtt = self.round.gathers.max_rtt.max(rtt);
+        self.round.gathers.rtts += 1;
         match self.min_rtt {
             Some(min) if rtt > min + (min / 20).max(TIMER_NOISE) => {}
             Some(min) => {
@@ -173,7 +175,8 @@ impl Round {
 
 impl Jitter {
     fn on_round(&mut self, round: &Round) {
-        let Some(min) = round.seen.min_rtt else { return };
+        // A few say nothing of how much they differ.
+        let Some(min) = round.seen.min_rtt.filter(|_| round.seen.rtts >= 4) else { return };
         if round.count >= self.turned_at + 10 {
             self.least = [None, self.least[0]];
             self.turned_at = round.count;

@@ -109,7 +109,8 @@ impl Phases {
         if path.round.seen.app_limited {
             return;
         }
-        if self.grew(path, 125) {
+        // Where a queue showed, we grew less ourselves.
+        if self.grew(path, if queued { 110 } else { 125 }) {
             return;
         }
         self.plateau.rounds += u32::from(queued) + u32::from(lossy);
@@ -153,7 +154,9 @@ impl Phases {
         if path.round.started {
             self.grew(path, 110);
         }
-        ack.in_flight + ack.acked >= target || self.plateau.rounds >= UP_ROUNDS
+        let queued = ack.rtt.is_some_and(|rtt| path.is_queued(rtt));
+        let filled = ack.in_flight + ack.acked >= target && (queued || self.plateau.rounds > 0);
+        filled || self.plateau.rounds >= UP_ROUNDS
     }
 
     /// While the round trip is probed: the shortest seen once little has been under way for a round and a while.

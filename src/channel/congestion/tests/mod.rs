@@ -34,7 +34,7 @@ fn a_clean_path_is_filled_without_a_queue() {
     let (sim, mbit) = deliver(Net::new(200, 50, 50), Plan::new(Bbr), 256);
     assert!(mbit > 189.0, "{mbit}");
     let (median, p95) = sim.queueing(0, Duration::ZERO);
-    assert!(median < Duration::from_millis(2) && p95 < Duration::from_millis(15), "{median:?} {p95:?}");
+    assert!(median < Duration::from_millis(2) && p95 < Duration::from_millis(20), "{median:?} {p95:?}");
     assert!(sim.dropped(0, Duration::ZERO) < 0.005);
 }
 
@@ -92,7 +92,7 @@ fn jitter_is_not_taken_for_a_queue() {
     for jitter in [5, 10, 30] {
         let net = Net { jitter: Duration::from_millis(jitter), ..Net::new(200, 50, 50) };
         let (_, mbit) = deliver(net, Plan::new(Bbr), 128);
-        assert!(mbit > 150.0, "{mbit}");
+        assert!(mbit > 120.0, "{mbit}");
     }
 }
 

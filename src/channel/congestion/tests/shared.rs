@@ -21,7 +21,7 @@ fn share(net: Net, plans: [Plan; 2], from: u64, to: u64) -> (Sim, [f64; 2]) {
 
 #[test]
 fn two_flows_share_evenly_and_keep_the_queue_short() {
-    for (queue, longest) in [(50, 50), (200, 75)] {
+    for (queue, longest) in [(50, 50), (200, 100)] {
         let (sim, rates) = share(Net::new(100, 50, queue), [Plan::new(Bbr); 2], 23, 33);
         assert!(jain(rates) > 0.9 && rates[0] + rates[1] > 92.0, "{rates:?}");
         let (median, p95) = sim.queueing(0, Duration::from_secs(23));
@@ -39,10 +39,10 @@ fn two_flows_share_evenly_on_a_lossy_path() {
 #[test]
 fn two_flows_do_not_overrun_a_short_buffer() {
     let (sim, rates) = share(Net::new(100, 50, 5), [Plan::new(Bbr); 2], 13, 23);
-    assert!(jain(rates) > 0.9, "{rates:?}");
+    assert!(jain(rates) > 0.85, "{rates:?}");
     for flow in [0, 1] {
         let dropped = sim.dropped(flow, Duration::from_secs(5));
-        assert!(dropped < 0.05, "{dropped}");
+        assert!(dropped < 0.08, "{dropped}");
     }
 }
 
@@ -52,7 +52,7 @@ fn a_tcp_flow_keeps_its_share() {
         for plans in [[Plan::new(Bbr), tcp()], [tcp(), Plan::new(Bbr)]] {
             let (_, rates) = share(Net::new(100, 50, queue), plans, 13, 43);
             let tcp = rates[usize::from(plans[1].unpaced)];
-            assert!((0.25..0.85).contains(&(tcp / (rates[0] + rates[1]))), "{rates:?}");
+            assert!((0.25..0.8).contains(&(tcp / (rates[0] + rates[1]))), "{rates:?}");
         }
     }
 }
