@@ -4,3 +4,4 @@ mod hostile;
 mod outages;
 mod seeds;
 mod sim;
+mod sizes;
