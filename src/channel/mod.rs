@@ -68,3 +68,6 @@ pub use connection::Connection;
 pub use data::{Batch, MAX_BATCH, NoSink, NoSource, Piece, SourceError, StreamSink, StreamSource};
 pub use event::{ClosedBy, Event, Failure, HandshakeBytes, Stats, Violation};
 pub use paths::{MAX_CANDIDATES, MAX_PROBES};
+
+#[cfg(test)]
+mod tests;

@@ -6,3 +6,4 @@ mod link;
 mod outages;
 mod seeds;
 mod sim;
+mod sizes;
