@@ -174,7 +174,7 @@ impl Bbr {
     }
 
     fn set_pacing(&mut self, ack: &AckSample) {
-        if self.path.max_rate() == 0 {
+        if self.path.min_rtt().is_none() {
             return;
         }
         let mut gain = self.phases.pacing_gain();
