@@ -4,7 +4,7 @@ use cap_std::fs::{File, FileExt};
 
 use super::hashing::Stamp;
 use super::shares::OpenShare;
-use crate::channel::{SegmentSource, SourceError};
+use crate::channel::{Piece, SourceError, StreamSource};
 
 /// Reads from the handle that was hashed, ahead by [`AHEAD`] bytes, and stops as soon as the file looks different.
 #[derive(Debug)]
@@ -44,13 +44,15 @@ impl FileSource {
     }
 }
 
-impl SegmentSource for FileSource {
-    fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
-        if self.buffered(offset, out.len()).is_none() {
-            // A repeat can go back behind the buffer's start; it goes on forward from there.
-            self.fill(offset, out.len())?;
+impl StreamSource for FileSource {
+    fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), SourceError> {
+        for Piece { offset, bytes } in pieces {
+            if self.buffered(*offset, bytes.len()).is_none() {
+                // A repeat can go back behind the buffer's start; it goes on forward from there.
+                self.fill(*offset, bytes.len())?;
+            }
+            bytes.copy_from_slice(self.buffered(*offset, bytes.len()).ok_or(SourceError::Failed)?);
         }
-        out.copy_from_slice(self.buffered(offset, out.len()).ok_or(SourceError::Failed)?);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use super::downloads::{DownloadError, Downloads, Expected, PartialFile};
-use crate::channel::SegmentSink;
+use crate::channel::StreamSink;
 
 /// The near end. When it is dropped the thread has ended, and without a [`Writer::finish`] no file is left.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Drop for Writer {
     }
 }
 
-impl SegmentSink for Writer {
+impl StreamSink for Writer {
     fn deliver(&mut self, _offset: u64, bytes: &[u8]) {
         self.chunk.extend_from_slice(bytes);
         if self.chunk.len() >= CHUNK {
