@@ -110,7 +110,10 @@ impl Bbr {
             self.bounds.empty_rounds += u32::from(!queued);
         }
         match self.phases.phase() {
-            Phase::Startup => self.phases.check_plateau(&self.path, queued, lossy),
+            Phase::Startup => {
+                let queued = queued || ack.rtt.is_some_and(|rtt| self.path.is_queued(rtt));
+                self.phases.check_plateau(&self.path, queued, lossy);
+            }
             Phase::Drain | Phase::Up | Phase::ProbeRtt => {}
             // Loss with a queue is congestion. Loss without one may be a short buffer's: once is chance.
             Phase::Down | Phase::Cruise | Phase::Refill if lossy && (queued || self.bounds.lossy_rounds > 1) => {
@@ -171,7 +174,7 @@ impl Bbr {
     }
 
     fn set_pacing(&mut self, ack: &AckSample) {
-        if self.path.max_rate() == 0 {
+        if self.path.min_rtt().is_none() {
             return;
         }
         let mut gain = self.phases.pacing_gain();
@@ -204,11 +207,15 @@ impl Bbr {
     }
 
     fn set_window(&mut self, ack: &AckSample) {
-        let most = self.inflight(self.phases.window_gain()) + self.path.burst_allowance();
+        let mut gain = self.phases.window_gain();
+        if self.competing > 0 && self.phases.phase() != Phase::Up {
+            gain = COMPETING_GAIN;
+        }
+        let most = self.inflight(gain) + self.path.burst_allowance();
         if self.phases.is_full() {
             self.window = (self.window + ack.acked).min(most);
         } else if self.holds_back(ack) {
-            let careful = over(percent(self.rate(), CAREFUL_GAIN), ack.smoothed_rtt);
+            let careful = self.inflight(CAREFUL_GAIN) + self.path.burst_allowance();
             self.window = (self.window + ack.acked).min(careful.max(self.window));
         } else {
             // Small windows grow faster than they are acknowledged: the pacing rate is the brake.
@@ -356,6 +363,8 @@ const GIVE_WAY_LEAST: u64 = 50;
 /// Datagrams for each round trip that are taken back in a round.
 const STEP_PACKETS: u64 = 4;
 const COMPETING_CYCLES: u32 = 6;
+/// Hundredths of what fills the path, beside others that fill the queue: with twice that they would starve.
+const COMPETING_GAIN: u64 = 150;
 /// Hundredths of what fills the path that are left in a cycle that drains deeply, hundredths of the rate meanwhile, and
 /// how many cycles go by between two.
 const DEEP: u64 = 75;
