@@ -18,6 +18,7 @@ use super::side::FilesConfig;
 use crate::channel::MAX_WINDOW;
 use crate::client::effects::{FilesCommand, FilesEvent};
 use crate::limits::CANDIDATES_MAX;
+use crate::net::received::Received;
 use crate::net::udp::{Sent, UdpPort};
 use crate::transfer::slots::Slots;
 use crate::wire::id::TransferId;
@@ -110,7 +111,7 @@ impl Engine {
 
     pub(super) async fn run(mut self, inputs: Inputs, events: mpsc::Sender<FilesEvent>) {
         let Inputs { mut commands, mut results, mut stopped } = inputs;
-        let mut buffer = vec![0; DATAGRAM_ROOM];
+        let mut received = Received::new(RECEIVE_BUFFERS);
         let mut leaving: Option<Duration> = None;
         loop {
             let more = self.pump();
@@ -125,7 +126,7 @@ impl Engine {
                 None => self.deadline(now),
             };
             tokio::select! {
-                _ = self.port.readable() => self.receive(&mut buffer),
+                _ = self.port.readable() => self.receive(&mut received),
                 _ = self.port.writable(), if self.blocked.is_some() => self.send_blocked(),
                 Some(result) = results.recv() => self.on_internal(result),
                 permit = events.reserve(), if !self.outbox.is_empty() && leaving.is_none() => {
@@ -155,7 +156,7 @@ impl Engine {
                     break;
                 }
                 let Some(to) = run.poll_transmit(now, &mut self.out) else { break };
-                if self.port.try_send(&self.out, to) == Sent::Full {
+                if self.port.try_send(&self.out, to) != Sent::Gone {
                     self.blocked = Some((std::mem::take(&mut self.out), to));
                 }
             }
@@ -178,26 +179,30 @@ impl Engine {
         runs.chain(self.reflexive.deadline()).chain([now + IDLE_TICK]).min().unwrap_or(now + IDLE_TICK)
     }
 
-    fn receive(&mut self, buffer: &mut [u8]) {
+    fn receive(&mut self, received: &mut Received) {
         let now = self.now();
-        for _ in 0..BURST {
-            // An error here concerns a datagram that we sent earlier.
-            let Ok(Some((len, from))) = self.port.try_recv(buffer) else { return };
-            let Some(datagram) = buffer.get_mut(..len) else { continue };
-            match connection_id(datagram) {
-                Some(id) => {
-                    if let Some(run) = self.runs.get_mut(&id) {
-                        run.on_datagram(now, from, datagram);
+        // An error here concerns a datagram that we sent earlier.
+        if !self.port.recv_batch(received).unwrap_or(false) {
+            return;
+        }
+        for mut batch in received.batches() {
+            let from = batch.from;
+            for datagram in batch.datagrams() {
+                match connection_id(datagram) {
+                    Some(id) => {
+                        if let Some(run) = self.runs.get_mut(&id) {
+                            run.on_datagram(now, from, datagram);
+                        }
                     }
+                    None => self.reflexive.on_datagram(now, from, datagram),
                 }
-                None => self.reflexive.on_datagram(now, from, datagram),
             }
         }
     }
 
     fn send_blocked(&mut self) {
         if let Some((datagram, to)) = self.blocked.take()
-            && self.port.try_send(&datagram, to) == Sent::Full
+            && self.port.try_send(&datagram, to) != Sent::Gone
         {
             self.blocked = Some((datagram, to));
         }
@@ -267,6 +272,8 @@ fn connection_id(datagram: &[u8]) -> Option<[u8; 8]> {
 
 /// Room for the largest datagram.
 const DATAGRAM_ROOM: usize = 65_536;
+/// Room for what one call receives, in buffers of 64 KiB.
+const RECEIVE_BUFFERS: usize = 4;
 /// Datagrams in a row, before others have their turn.
 const BURST: usize = 64;
 /// Beyond this many events waiting, progress is not added.
