@@ -6,7 +6,7 @@ use super::report::Report;
 use super::secrets::{PassphraseArgs, from_file_or_descriptor};
 use crate::client::core::CoreConfig;
 use crate::client::driver::{self, Ended, Memory, Options, Screen};
-use crate::client::effects::Start;
+use crate::client::effects::{Congestion, Start};
 use crate::client::files::{self, FilesConfig};
 use crate::client::keyboard::Keyboard;
 use crate::client::screen::{JsonScreen, LineScreen};
@@ -144,8 +144,11 @@ fn run_client(args: ClientArgs) -> Result<ExitCode, Report> {
             .unwrap_or_else(|| places::downloads_dir().unwrap_or_else(|| data.join("downloads"))),
         data: data.to_owned(),
         udp: args.reach.udp,
-        uploads: args.uploads.unwrap_or(DEFAULT_UPLOADS),
-        window: args.reach.window.unwrap_or(DEFAULT_WINDOW),
+        window: args.reach.window,
+        congestion: Congestion::default(),
+        up: None,
+        down: None,
+        inject: None,
         loopback: reached.on_this_machine(),
     };
     let start = asked.start(&args)?;
@@ -430,7 +433,6 @@ fn ask_for(question: &str) -> Result<String, Report> {
 }
 
 const DEFAULT_UPLOADS: u32 = 2;
-const DEFAULT_WINDOW: u32 = 16;
 
 fn wall_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

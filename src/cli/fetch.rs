@@ -6,7 +6,7 @@ use super::handover::to_running_client;
 use super::report::Report;
 use crate::client::control::Request;
 use crate::client::driver::Screen;
-use crate::client::effects::Start;
+use crate::client::effects::{Congestion, Start};
 use crate::client::event::{Event, Transfer};
 use crate::client::files::FilesConfig;
 use crate::client::keyboard::Keyboard;
@@ -66,8 +66,11 @@ pub fn run(args: FetchArgs) -> Result<ExitCode, Report> {
         downloads: args.output.clone(),
         data: data.to_owned(),
         udp: args.reach.udp,
-        uploads: 0,
-        window: args.reach.window.unwrap_or(16),
+        window: args.reach.window,
+        congestion: Congestion::default(),
+        up: None,
+        down: None,
+        inject: None,
         loopback: reached.on_this_machine(),
     };
     let holder = args.from.as_deref().unwrap_or("any");

@@ -1,7 +1,7 @@
 //! The agreement on a file's keys, in the direct conversation of asker and holder; after it the file side runs the channel.
 
 use super::core::Core;
-use super::effects::{ChannelStart, FilesCommand, UploadReady};
+use super::effects::{ChannelStart, FilesCommand, UploadReady, Wanted};
 use super::filing::{addresses, directions, offer_of, texts};
 use super::problem::{FAILED, Problem, UNVERIFIED};
 use super::transfers::{Asked, Opening, Stage, Transfer};
@@ -11,7 +11,8 @@ use crate::group::Sealer;
 use crate::limits::{CANDIDATES_MAX, FILE_NAME_MAX};
 use crate::wire::id::{RoomId, TransferId};
 use crate::wire::name::FullName;
-use crate::wire::payload::{Body, FileAnswer, FileRefusal, FileRequest};
+use crate::wire::packet::BASE_DATAGRAM;
+use crate::wire::payload::{Arq, Body, FileAnswer, FileKind, FileRefusal, FileRequest};
 use std::net::SocketAddr;
 
 impl Core {
@@ -70,7 +71,8 @@ impl Core {
         let (peer, file, root) = (peer.clone(), request.file.clone(), request.root.as_ref().map(|root| **root));
         let stage = Stage::Opening(Box::new(Opening { group, key: sender.key, request }));
         self.open_transfer(id, Transfer::new(peer.clone(), file.clone(), stage));
-        self.tell_files(FilesCommand::PrepareUpload { transfer: id, peer, file, root });
+        let wanted = Wanted { file, kind: FileKind::File, root, offer: None };
+        self.tell_files(FilesCommand::PrepareUpload { transfer: id, peer, wanted });
     }
 
     fn refuse_file(&mut self, peer: &FullName, transfer: TransferId, reason: FileRefusal) {
@@ -159,6 +161,12 @@ impl Core {
             peer_candidates: addresses(&request.candidates),
             size: ready.size,
             root: ready.root,
+            kind: FileKind::File,
+            partial: false,
+            arq: Arq::Auto,
+            window: None,
+            max_datagram: BASE_DATAGRAM,
+            handover: None,
             mode: reply.mode.clone(),
         };
         Ok((reply, start))
@@ -184,7 +192,7 @@ impl Core {
                     open.mode = Some(start.mode.clone());
                     into = self.running.folder(open.ticket);
                 }
-                self.tell_files(FilesCommand::StartDownload { channel: Box::new(start), file, into });
+                self.tell_files(FilesCommand::StartDownload { channel: Box::new(start), download: id, file, into });
             }
             _ => {
                 self.cancel_files(id);
@@ -224,6 +232,12 @@ impl Core {
             peer_candidates: addresses(&answer.candidates),
             size: answer.size,
             root: *answer.root,
+            kind: FileKind::File,
+            partial: false,
+            arq: Arq::Auto,
+            window: None,
+            max_datagram: BASE_DATAGRAM,
+            handover: None,
             mode: answer.mode.clone(),
         })
     }

@@ -123,6 +123,7 @@ impl Core {
             Input::GiveUp { tag } => self.unwanted(&tag),
             Input::Password { number, password } => self.password_given(number, password),
             Input::RoomDerived { ticket, keys } => self.room_derived(ticket, *keys),
+            Input::SplitKey { .. } => {}
             Input::EndOfInput => self.end_of_input(),
             Input::Files(event) => self.files(event),
             Input::Timeout => {}

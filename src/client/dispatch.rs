@@ -60,8 +60,11 @@ impl Core {
                 self.tell_files(FilesCommand::Share(share));
                 Ok(())
             }
-            Command::Window(n) => self.setting(number, "setwindowsize", FilesCommand::Window(n)),
-            Command::MaxUploads(n) => self.setting(number, "setmaxuploads", FilesCommand::MaxUploads(n)),
+            Command::Window(n) => self.setting(number, "setwindowsize", FilesCommand::Window(Some(n))),
+            Command::MaxUploads(_) => {
+                self.ok(number, "setmaxuploads");
+                Ok(())
+            }
             Command::Transfers => self.show_transfers(number),
             Command::Cancel { id } => self.cancel(number, &id),
             Command::Trust { name } => self.full_name(&name).and_then(|name| self.trust(number, &name)),

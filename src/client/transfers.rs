@@ -142,8 +142,8 @@ impl Core {
         match event {
             FilesEvent::Found { search, asker, rows, more } => self.found(search, &asker, rows, more),
             FilesEvent::UploadReady { transfer, result } => self.upload_ready(transfer, result),
-            FilesEvent::DownloadReady { transfer, connection, candidates, window } => {
-                self.download_ready(transfer, connection, &candidates, window);
+            FilesEvent::DownloadReady { transfer, connection, candidates, window, .. } => {
+                self.download_ready(transfer, connection, &candidates, window.unwrap_or(16));
             }
             FilesEvent::Shares { global, files, missing } => self.shares(global, files, missing),
             FilesEvent::Started { transfer, route } => {
@@ -152,7 +152,7 @@ impl Core {
                 let (ticket, told) = (open.ticket, open.told(&transfer));
                 self.tell(ticket, Event::TransferStarted(told));
             }
-            FilesEvent::Progress { transfer, bytes, rate } => {
+            FilesEvent::Progress { transfer, bytes, rate, .. } => {
                 let Some(open) = self.transfers.open.get_mut(&transfer) else { return };
                 (open.bytes, open.rate) = (bytes, rate);
                 let (ticket, told) = (open.ticket, open.told(&transfer));
@@ -161,6 +161,11 @@ impl Core {
             }
             FilesEvent::Done { transfer, bytes, seconds, path } => self.transfer_done(&transfer, bytes, seconds, path),
             FilesEvent::Failed { transfer, reason, detail } => self.transfer_failed(&transfer, &reason, detail),
+            FilesEvent::Starved { download } => self.transfer_failed(&download, "no_path", "no source is left".into()),
+            FilesEvent::Measured { .. }
+            | FilesEvent::OfferReady { .. }
+            | FilesEvent::Hashing { .. }
+            | FilesEvent::SourceLost { .. } => {}
         }
     }
 
@@ -220,7 +225,7 @@ impl Core {
     }
 
     pub(super) fn cancel_files(&mut self, transfer: TransferId) {
-        self.tell_files(FilesCommand::Cancel { transfer, reason: "cancelled".into() });
+        self.tell_files(FilesCommand::Cancel { transfer, reason: "cancelled".into(), keep: false });
     }
 
     /// `@me transfers`.

@@ -161,6 +161,12 @@ impl FileKeys {
         let hash = transcript.field(&self.transcript).field(ciphertext).hash();
         schedule(&hash, &[Input::Stage(&self.chain), Input::Rsa(rsa_secret)])
     }
+
+    /// Connection ids for a connection under these keys: on datagrams to the asker, and to the holder. Public, and known to both.
+    pub fn connections(&self) -> ([u8; 8], [u8; 8]) {
+        let id = |label| *expand::<8>(&self.transcript, &*self.chain, label, &[]);
+        (id("secchat/1 file asker connection"), id("secchat/1 file holder connection"))
+    }
 }
 
 macro_rules! redacted {

@@ -189,6 +189,51 @@ pub struct FileAnswer {
     pub confirm: ByteArray<32>,
 }
 
+/// What is asked for or offered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+pub enum FileKind {
+    /// One file.
+    #[default]
+    #[n(0)]
+    File,
+    /// A folder with all files in it: a manifest, then the files.
+    #[n(1)]
+    Folder,
+}
+
+/// How lost datagrams are made good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+pub enum Arq {
+    /// Go-Back-N until loss is seen, then Selective Repeat.
+    #[default]
+    #[n(0)]
+    Auto,
+    /// The receiver keeps only what comes in order.
+    #[n(1)]
+    GoBackN,
+    /// The receiver keeps what comes early, the sender repeats what is missing.
+    #[n(2)]
+    SelectiveRepeat,
+}
+
+impl Arq {
+    /// What both sides run: what either one pins, the asker's where they differ.
+    pub fn agreed(asker: Self, holder: Self) -> Self {
+        if asker == Self::Auto { holder } else { asker }
+    }
+
+    /// The name on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::GoBackN => "go-back-n",
+            Self::SelectiveRepeat => "selective-repeat",
+        }
+    }
+}
+
 /// Why a file is not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 #[cbor(index_only)]

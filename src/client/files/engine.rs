@@ -15,12 +15,10 @@ use super::reflexive::Reflexive;
 use super::run::Run;
 use super::shares::SharedFolder;
 use super::side::FilesConfig;
-use crate::channel::MAX_WINDOW;
 use crate::client::effects::{FilesCommand, FilesEvent};
 use crate::limits::CANDIDATES_MAX;
 use crate::net::received::Received;
 use crate::net::udp::{Sent, UdpPort};
-use crate::transfer::slots::Slots;
 use crate::wire::id::TransferId;
 use crate::wire::packet::FIRST_BYTE;
 
@@ -30,8 +28,7 @@ pub(super) struct Engine {
     pub(super) folder: Arc<SharedFolder>,
     pub(super) downloads: Downloads,
     pub(super) hasher: Hasher,
-    pub(super) slots: Slots,
-    pub(super) window: u32,
+    pub(super) window: Option<u32>,
     pub(super) loopback: bool,
     origin: Instant,
     // By the connection id on datagrams to us.
@@ -88,8 +85,7 @@ impl Engine {
             folder,
             downloads,
             hasher,
-            slots: Slots::new(config.uploads),
-            window: config.window.clamp(1, MAX_WINDOW),
+            window: config.window,
             loopback: config.loopback,
             origin: Instant::now(),
             runs: HashMap::new(),
@@ -161,9 +157,6 @@ impl Engine {
                 }
             }
             run.report(now, self.outbox.len() < OUTBOX_WITH_PROGRESS, &mut self.outbox);
-            if run.is_over() {
-                self.slots.release(run.transfer());
-            }
         }
         self.runs.retain(|_, run| !run.is_gone());
         while let Some((server, question)) = self.reflexive.poll(now) {
@@ -224,8 +217,8 @@ impl Engine {
             Internal::Prepared(transfer, preparing) => self.on_prepared(transfer, preparing),
             Internal::Written(connection, result) => {
                 let now = self.now();
-                let event = self.runs.get_mut(&connection).and_then(|run| run.on_written(now, result));
-                self.outbox.extend(event);
+                let events = self.runs.get_mut(&connection).map(|run| run.on_written(now, result));
+                self.outbox.extend(events.into_iter().flatten());
             }
         }
     }

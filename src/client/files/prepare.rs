@@ -12,13 +12,13 @@ use super::shares::{OpenShare, SharedFolder};
 use super::upload::FileSource;
 use super::writer::Writer;
 use crate::channel::MAX_WINDOW;
-use crate::client::effects::{ChannelStart, FilesCommand, FilesEvent, ShareCommand, UploadReady};
+use crate::client::effects::{ChannelStart, FilesCommand, FilesEvent, OfferRefusal, ShareCommand, UploadReady, Wanted};
 use crate::transfer::name::SafeName;
 use crate::transfer::search::Pattern;
-use crate::transfer::slots::SlotRefusal;
 use crate::wire::id::{SearchId, TransferId};
 use crate::wire::name::FullName;
-use crate::wire::payload::FileRefusal;
+use crate::wire::packet::BASE_DATAGRAM;
+use crate::wire::payload::{FileKind, FileRefusal};
 
 /// A transfer whose channel does not run yet.
 #[derive(Debug)]
@@ -54,16 +54,23 @@ impl Engine {
     pub(super) fn on_command(&mut self, command: FilesCommand) {
         match command {
             FilesCommand::Search { search, asker, pattern } => self.search(search, asker, &pattern),
-            FilesCommand::PrepareUpload { transfer, file, root, .. } => self.prepare_upload(transfer, file, root),
+            FilesCommand::Measure { transfer, wanted } => self.measure(transfer, &wanted),
+            FilesCommand::PrepareUpload { transfer, wanted, .. } => self.prepare_upload(transfer, wanted),
             FilesCommand::PrepareDownload { transfer } => self.prepare_download(transfer),
             FilesCommand::StartUpload(start) => self.start_upload(&start),
-            FilesCommand::StartDownload { channel, file, into } => {
-                self.start_download(&channel, &file, into.as_deref());
+            FilesCommand::StartDownload { channel, download, file, into } => {
+                self.start_download(&channel, download, &file, into.as_deref());
             }
-            FilesCommand::Cancel { transfer, reason } => self.cancel(transfer, &reason),
+            FilesCommand::PrepareOffer { offer, .. } => {
+                let result = Err(OfferRefusal::Unfit);
+                self.outbox.push_back(FilesEvent::OfferReady { offer, result });
+            }
+            FilesCommand::Drop { transfer, reason } | FilesCommand::Cancel { transfer, reason, .. } => {
+                self.cancel(transfer, &reason);
+            }
             FilesCommand::Share(command) => self.share(command),
-            FilesCommand::MaxUploads(limit) => self.slots.set_limit(limit),
-            FilesCommand::Window(segments) => self.window = segments.clamp(1, MAX_WINDOW),
+            FilesCommand::Window(segments) => self.window = segments,
+            FilesCommand::Rates { .. } => {}
         }
     }
 
@@ -75,10 +82,10 @@ impl Engine {
         };
         let delay =
             random::<2>().map_or(Duration::ZERO, |bytes| SEARCH_DELAY * u16::from_be_bytes(bytes).into() / 65_536);
-        let (folder, results, free) = (Arc::clone(&self.folder), self.results.clone(), self.slots.free());
+        let (folder, results) = (Arc::clone(&self.folder), self.results.clone());
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            let found = tokio::task::spawn_blocking(move || folder.search(&pattern, free)).await;
+            let found = tokio::task::spawn_blocking(move || folder.search(&pattern, 0)).await;
             if let Ok((rows, more)) = found
                 && !rows.is_empty()
             {
@@ -102,16 +109,18 @@ impl Engine {
         });
     }
 
-    fn prepare_upload(&mut self, transfer: TransferId, file: String, root: Option<[u8; 32]>) {
-        let refused = match self.slots.take(transfer) {
-            Ok(()) => None,
-            Err(SlotRefusal::Busy) => Some(FileRefusal::Busy),
-            Err(SlotRefusal::Repeated) => Some(FileRefusal::BadRequest),
-        };
-        if let Some(refusal) = refused {
-            self.outbox.push_back(FilesEvent::UploadReady { transfer, result: Err(refusal) });
+    fn measure(&mut self, transfer: TransferId, wanted: &Wanted) {
+        let found = if fits(wanted) { self.folder.open_shared(&wanted.file) } else { Err(FileRefusal::NotShared) };
+        let result = found.map(|open| open.stamp.size);
+        self.outbox.push_back(FilesEvent::Measured { transfer, result });
+    }
+
+    fn prepare_upload(&mut self, transfer: TransferId, wanted: Wanted) {
+        if !fits(&wanted) || self.prepared.contains_key(&transfer) {
+            self.outbox.push_back(FilesEvent::UploadReady { transfer, result: Err(FileRefusal::BadRequest) });
             return;
         }
+        let Wanted { file, root, .. } = wanted;
         let (folder, results) = (Arc::clone(&self.folder), self.results.clone());
         let cancel = Arc::new(AtomicBool::new(false));
         let cancelled = Arc::clone(&cancel);
@@ -137,12 +146,17 @@ impl Engine {
                 let size = open.stamp.size;
                 let until = self.now() + START_DEADLINE;
                 self.prepared.insert(transfer, Prepared { kind: Kind::Upload(connection, open), until });
-                Ok(UploadReady { root, size, connection, candidates: self.candidates() })
+                Ok(UploadReady {
+                    root,
+                    size,
+                    partial: false,
+                    connection,
+                    candidates: self.candidates(),
+                    window: self.window,
+                    max_datagram: BASE_DATAGRAM,
+                })
             }
-            Err(refusal) => {
-                self.slots.release(transfer);
-                Err(refusal)
-            }
+            Err(refusal) => Err(refusal),
         };
         self.outbox.push_back(FilesEvent::UploadReady { transfer, result });
     }
@@ -154,34 +168,31 @@ impl Engine {
         };
         let until = self.now() + ANSWER_DEADLINE;
         self.prepared.insert(transfer, Prepared { kind: Kind::Download(connection), until });
-        let (candidates, window) = (self.candidates(), self.window);
-        self.outbox.push_back(FilesEvent::DownloadReady { transfer, connection, candidates, window });
+        let (candidates, window, max_datagram) = (self.candidates(), self.window, BASE_DATAGRAM);
+        self.outbox.push_back(FilesEvent::DownloadReady { transfer, connection, candidates, window, max_datagram });
     }
 
     fn start_upload(&mut self, start: &ChannelStart) {
         match self.prepared.remove(&start.transfer) {
             Some(Prepared { kind: Kind::Upload(connection, open), .. }) if connection == start.our_connection => {
-                self.start(start, Side::Up(FileSource::new(open)));
+                self.start(start, start.transfer, Side::Up(FileSource::new(open)));
             }
-            _ => {
-                self.slots.release(start.transfer);
-                self.fail(start.transfer, "timeout", "the file was not waiting any more");
-            }
+            _ => self.fail(start.transfer, "timeout", "the file was not waiting any more"),
         }
     }
 
-    fn start_download(&mut self, start: &ChannelStart, file: &str, into: Option<&Path>) {
+    fn start_download(&mut self, start: &ChannelStart, download: TransferId, file: &str, into: Option<&Path>) {
         match self.prepared.remove(&start.transfer) {
             Some(Prepared { kind: Kind::Download(connection), .. }) if connection == start.our_connection => {}
-            _ => return self.fail(start.transfer, "timeout", "the answer came too late"),
+            _ => return self.fail(download, "timeout", "the answer came too late"),
         }
         let (Ok(name), Some(tag)) = (SafeName::new(file), random()) else {
-            return self.fail(start.transfer, "disk", "no file can have this name");
+            return self.fail(download, "disk", "no file can have this name");
         };
         let downloads = match into.map(Downloads::open) {
             None => self.downloads.clone(),
             Some(Ok(downloads)) => downloads,
-            Some(Err(error)) => return self.fail(start.transfer, "disk", &error.to_string()),
+            Some(Err(error)) => return self.fail(download, "disk", &error.to_string()),
         };
         let expected = Expected { name, size: start.size, root: start.root };
         let (results, connection) = (self.results.clone(), start.our_connection);
@@ -189,35 +200,36 @@ impl Engine {
             let _ = results.send(Internal::Written(connection, result));
         };
         match Writer::start(downloads, expected, tag, done) {
-            Ok(writer) => self.start(start, Side::Down(Some(writer))),
-            Err(error) => self.fail(start.transfer, "disk", &error.to_string()),
+            Ok(writer) => self.start(start, download, Side::Down(Some(writer))),
+            Err(error) => self.fail(download, "disk", &error.to_string()),
         }
     }
 
-    fn start(&mut self, start: &ChannelStart, side: Side) {
+    fn start(&mut self, start: &ChannelStart, subject: TransferId, side: Side) {
         let now = self.now();
         let run = random().ok_or("the system gives no random numbers".to_owned()).and_then(|entropy| {
-            let terms = Terms { window: self.window, loopback: self.loopback, entropy };
+            let terms = Terms {
+                window: start.window.unwrap_or(WINDOW).clamp(1, MAX_WINDOW),
+                subject,
+                loopback: self.loopback,
+                entropy,
+            };
             Run::new(now, start, side, terms).map_err(|error| error.to_string())
         });
         match run {
             Ok(run) => {
                 self.runs.insert(start.our_connection, run);
             }
-            Err(error) => {
-                self.slots.release(start.transfer);
-                self.fail(start.transfer, "protocol", &error);
-            }
+            Err(error) => self.fail(subject, "protocol", &error),
         }
     }
 
     fn cancel(&mut self, transfer: TransferId, reason: &str) {
         let now = self.now();
-        self.slots.release(transfer);
         if self.prepared.remove(&transfer).is_some() {
             self.fail(transfer, "cancelled", reason);
         }
-        for run in self.runs.values_mut().filter(|run| run.transfer() == transfer) {
+        for run in self.runs.values_mut().filter(|run| run.is_of(transfer)) {
             self.outbox.extend(run.cancel(now, reason));
         }
     }
@@ -227,7 +239,6 @@ impl Engine {
         let stale = self.prepared.iter().filter(|(_, prepared)| prepared.until <= now);
         for transfer in stale.map(|(transfer, _)| *transfer).collect::<Vec<_>>() {
             self.prepared.remove(&transfer);
-            self.slots.release(transfer);
             self.fail(transfer, "timeout", "the other side did not come back");
         }
     }
@@ -236,6 +247,11 @@ impl Engine {
         let (reason, detail) = (reason.to_owned(), detail.to_owned());
         self.outbox.push_back(FilesEvent::Failed { transfer, reason, detail });
     }
+}
+
+/// Whether it is a shared file that is asked for.
+fn fits(wanted: &Wanted) -> bool {
+    wanted.kind == FileKind::File && wanted.offer.is_none()
 }
 
 fn open_and_hash(folder: &SharedFolder, file: &str, wanted: Option<[u8; 32]>, cancel: &AtomicBool) -> Preparing {
@@ -250,6 +266,8 @@ fn random<const N: usize>() -> Option<[u8; N]> {
     getrandom::fill(&mut bytes).is_ok().then_some(bytes)
 }
 
+/// Segments under way where no window is set.
+const WINDOW: u32 = 16;
 /// Answers to a search come within this time.
 const SEARCH_DELAY: Duration = Duration::from_millis(400);
 /// Opening and hashing a file that is asked for; some 100 GB on a slow disk.

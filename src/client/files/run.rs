@@ -11,7 +11,7 @@ use super::writer::Writer;
 use crate::channel::{
     ChannelKeys, ClosedBy, Config, ConfigError, Connection, ConnectionIds, Event, Failure, NoSink, NoSource,
 };
-use crate::client::effects::{ChannelStart, FilesEvent};
+use crate::client::effects::{ChannelStart, FilesEvent, LostReason};
 use crate::crypto::seal::SealKey;
 use crate::net::udp::{canonical, is_candidate};
 use crate::wire::datagram::CloseCode;
@@ -23,6 +23,8 @@ use crate::wire::text::shown;
 #[derive(Debug)]
 pub(super) struct Run {
     transfer: TransferId,
+    // What its progress and its end are told of: the download that it is a source of, or itself.
+    subject: TransferId,
     connection: Connection,
     side: Side,
     // Bytes of the file.
@@ -52,6 +54,8 @@ pub(super) enum Side {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms {
     pub(super) window: u32,
+    /// The download, for a source.
+    pub(super) subject: TransferId,
     /// The peer may live on this machine.
     pub(super) loopback: bool,
     /// Fresh random bytes.
@@ -76,6 +80,7 @@ impl Run {
         }
         Ok(Self {
             transfer: start.transfer,
+            subject: terms.subject,
             connection,
             side,
             size: start.size,
@@ -89,8 +94,9 @@ impl Run {
         })
     }
 
-    pub(super) fn transfer(&self) -> TransferId {
-        self.transfer
+    /// Whether this is a session, or a source of a download, of that id.
+    pub(super) fn is_of(&self, id: TransferId) -> bool {
+        self.transfer == id || self.subject == id
     }
 
     /// The core knows how it ended; only the peer may still have to hear of it.
@@ -153,15 +159,21 @@ impl Run {
             && !self.over
             && let Some(rate) = self.meter.sample(now, bytes)
         {
-            events.push_back(FilesEvent::Progress { transfer: self.transfer, bytes, rate });
+            events.push_back(FilesEvent::Progress {
+                transfer: self.subject,
+                bytes,
+                total: self.size,
+                rate,
+                sources: 1,
+            });
         }
     }
 
-    fn on_event(&mut self, now: Duration, event: Event) -> Option<FilesEvent> {
+    fn on_event(&mut self, now: Duration, event: Event) -> Vec<FilesEvent> {
         match event {
             Event::PathValidated(addr) if !self.announced => {
                 self.announced = true;
-                Some(FilesEvent::Started { transfer: self.transfer, route: addr.to_string() })
+                vec![FilesEvent::Started { transfer: self.transfer, route: addr.to_string() }]
             }
             Event::Finished => match &mut self.side {
                 Side::Up(_) => self.done(now, None),
@@ -169,17 +181,17 @@ impl Run {
                     if let Some(writer) = writer {
                         writer.finish();
                     }
-                    None
+                    Vec::new()
                 }
             },
             Event::Closed { by: ClosedBy::Peer, code, reason } => self.failed(reason_of_close(code), shown(&reason)),
             Event::Failed(failure) => self.failed(reason_of_failure(failure), failure.to_string()),
-            _ => None,
+            _ => Vec::new(),
         }
     }
 
     /// The writer has come to its end.
-    pub(super) fn on_written(&mut self, now: Duration, result: Result<PathBuf, DownloadError>) -> Option<FilesEvent> {
+    pub(super) fn on_written(&mut self, now: Duration, result: Result<PathBuf, DownloadError>) -> Vec<FilesEvent> {
         match result {
             Ok(path) => self.done(now, Some(path.to_string_lossy().into_owned())),
             Err(error) => {
@@ -194,30 +206,44 @@ impl Run {
     }
 
     /// The user gives it up. A file that has come whole is kept, and its end told as usual.
-    pub(super) fn cancel(&mut self, now: Duration, reason: &str) -> Option<FilesEvent> {
+    pub(super) fn cancel(&mut self, now: Duration, reason: &str) -> Vec<FilesEvent> {
         if matches!(&self.side, Side::Down(Some(writer)) if writer.is_finishing()) {
-            return None;
+            return Vec::new();
         }
         self.connection.close(now, CloseCode::CANCELLED, reason);
         self.failed("cancelled", reason.to_owned())
     }
 
-    fn done(&mut self, now: Duration, path: Option<String>) -> Option<FilesEvent> {
+    fn done(&mut self, now: Duration, path: Option<String>) -> Vec<FilesEvent> {
         if std::mem::replace(&mut self.over, true) {
-            return None;
+            return Vec::new();
         }
         let seconds = now.saturating_sub(self.started).as_secs_f64();
-        Some(FilesEvent::Done { transfer: self.transfer, bytes: self.size, seconds, path })
+        vec![FilesEvent::Done { transfer: self.subject, bytes: self.size, seconds, path }]
     }
 
-    fn failed(&mut self, reason: &str, detail: String) -> Option<FilesEvent> {
+    fn failed(&mut self, reason: &str, detail: String) -> Vec<FilesEvent> {
         if let Side::Down(writer) = &mut self.side {
             *writer = None;
         }
         if std::mem::replace(&mut self.over, true) {
-            return None;
+            return Vec::new();
         }
-        Some(FilesEvent::Failed { transfer: self.transfer, reason: reason.to_owned(), detail })
+        let lost = match reason {
+            _ if matches!(self.side, Side::Up(_)) => None,
+            "verification" => Some(LostReason::Lied),
+            "no_path" => Some(LostReason::NoPath),
+            "timeout" => Some(LostReason::Stalled),
+            "peer_closed" | "protocol" => Some(LostReason::Left),
+            _ => None,
+        };
+        match lost {
+            Some(reason) => {
+                let (download, transfer) = (self.subject, self.transfer);
+                vec![FilesEvent::SourceLost { download, transfer, reason, detail }, FilesEvent::Starved { download }]
+            }
+            None => vec![FilesEvent::Failed { transfer: self.subject, reason: reason.to_owned(), detail }],
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::downloads::Downloads;
 use super::engine::{Engine, Inputs, Internal};
 use super::hashing::Hasher;
 use super::shares::{ShareError, SharedFolder};
-use crate::client::effects::{FilesCommand, FilesEvent};
+use crate::client::effects::{Congestion, FilesCommand, FilesEvent};
 use crate::net::udp::{BindError, BoundPort};
 use crate::wire::invite::Host;
 
@@ -29,10 +29,16 @@ pub struct FilesConfig {
     pub data: PathBuf,
     /// The UDP port; without one, any, on all addresses.
     pub udp: Option<SocketAddr>,
-    /// Upload slots.
-    pub uploads: u32,
-    /// Segments under way at once; 1 to 2,048, else the nearest.
-    pub window: u32,
+    /// A fixed window for all transfers, segments; `None` follows the congestion controller.
+    pub window: Option<u32>,
+    /// How the controller takes loss and delay.
+    pub congestion: Congestion,
+    /// Limit of all uploads together, file bytes a second.
+    pub up: Option<u64>,
+    /// Limit of all downloads together, file bytes a second.
+    pub down: Option<u64>,
+    /// A test tool: what is done to our datagrams, as `--inject` has it.
+    pub inject: Option<String>,
     /// Peers may be on this machine: loopback addresses are offered and taken. [`FilesHandle::set_server`] can tell, too.
     pub loopback: bool,
 }
