@@ -119,3 +119,5 @@ pub const CONTROL_LINES: usize = 128;
 pub const CONTROL_REQUEST_MAX: usize = 4096;
 /// A line that it is told, bytes: names, and a path, in JSON escapes at the worst.
 pub const CONTROL_LINE_MAX: u64 = 65_536;
+/// Largest file or folder that is transferred, bytes (1 PiB): what its tree's numbering certainly carries.
+pub const FILE_SIZE_MAX: u64 = 1 << 50;

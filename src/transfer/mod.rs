@@ -6,10 +6,14 @@
 //! glob      patterns over names
 //! search    a glob over shared files -> rows for the asker, capped
 //! slots     how many uploads run at once
+//! tree      a file's BLAKE3 tree: shape, outboard, checking a run of groups
+//! ranges    sets of groups
 //! ```
 
 mod glob;
 pub mod name;
+pub mod ranges;
 pub mod search;
 pub mod shares;
 pub mod slots;
+pub mod tree;
