@@ -8,12 +8,18 @@
 //! slots     how many uploads run at once
 //! tree      a file's BLAKE3 tree: shape, outboard, checking a run of groups
 //! ranges    sets of groups
+//! exchange  what the two streams of a transfer say
+//! manifest  the files of a folder
+//! space     one numbering of groups over all files of a transfer
 //! ```
 
+pub mod exchange;
 mod glob;
+pub mod manifest;
 pub mod name;
 pub mod ranges;
 pub mod search;
 pub mod shares;
 pub mod slots;
+pub mod space;
 pub mod tree;
