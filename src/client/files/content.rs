@@ -112,6 +112,15 @@ impl Content {
         }
     }
 
+    /// Whether an item looks as it did when it was hashed.
+    pub(super) fn is_unchanged(&self, item: u32) -> bool {
+        match &self.body {
+            Body::File(opened) => opened.is_unchanged(),
+            Body::Folder(folder) if item > 0 => folder.is_unchanged(item),
+            Body::Folder(_) | Body::Part(_) => true,
+        }
+    }
+
     /// Opens an item to read from.
     pub(super) fn open(&self, item: u32) -> io::Result<Reader> {
         match &self.body {
@@ -130,6 +139,13 @@ impl Folder {
         self.files.get(usize::try_from(item).ok()?.checked_sub(1)?)
     }
 
+    fn is_unchanged(&self, item: u32) -> bool {
+        self.entry(item).is_some_and(|(path, stamp, _)| {
+            let found = self.dir.symlink_metadata(path.join("/"));
+            found.is_ok_and(|metadata| Stamp::of(&metadata) == *stamp)
+        })
+    }
+
     fn open(&self, item: u32) -> io::Result<Opened> {
         let (path, stamp, geometry) = self.entry(item).ok_or(io::ErrorKind::NotFound)?;
         let file = open_beneath(&self.dir, path)?.into_std();
@@ -139,6 +155,12 @@ impl Folder {
             self.trees.of(&file, *stamp, &mut |_| true).map_err(io::Error::other)?.outboard
         };
         Ok(Opened { file: Arc::new(file), stamp: *stamp, outboard })
+    }
+}
+
+impl Opened {
+    fn is_unchanged(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| Stamp::of_std(&metadata) == self.stamp)
     }
 }
 
@@ -189,9 +211,7 @@ impl Reader {
     /// Whether what was read is what was hashed: asked after reading.
     pub(super) fn is_unchanged(&self) -> bool {
         match self {
-            Self::File(opened) => {
-                opened.file.metadata().is_ok_and(|metadata| Stamp::of_std(&metadata) == opened.stamp)
-            }
+            Self::File(opened) => opened.is_unchanged(),
             Self::Part(_) | Self::Memory(..) => true,
         }
     }

@@ -18,10 +18,26 @@ mod engine;
 mod hashing;
 mod prepare;
 mod reflexive;
+mod content;
+mod lane;
+mod mailbox;
+mod meter;
+mod outboards;
+mod part;
+mod rates;
+mod session;
+mod source;
+mod stamp;
+mod store;
+mod tunnel;
+mod upload;
+mod uploads;
+mod walk;
+mod wire;
 mod run;
 mod shares;
 mod side;
-mod upload;
+
 mod writer;
 
 pub use shares::ShareError;
