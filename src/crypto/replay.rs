@@ -70,7 +70,7 @@ impl Default for ReplayWindow {
     }
 }
 
-const WORDS: usize = 33;
+const WORDS: usize = 513;
 
 #[cfg(test)]
 mod tests {
@@ -91,12 +91,12 @@ mod tests {
     }
 
     #[test]
-    fn at_least_a_thousand_packets_of_reordering_are_told_from_repeats() {
-        const { assert!(REPLAY_WINDOW >= 1024) };
+    fn at_least_two_full_windows_of_reordering_are_told_from_repeats() {
+        const { assert!(REPLAY_WINDOW >= 2 * 16_384) };
         let mut window = ReplayWindow::new();
-        window.mark(10_000);
-        assert!(window.check(10_000 - REPLAY_WINDOW + 1));
-        assert!(!window.check(10_000 - REPLAY_WINDOW));
+        window.mark(100_000);
+        assert!(window.check(100_000 - REPLAY_WINDOW + 1));
+        assert!(!window.check(100_000 - REPLAY_WINDOW));
     }
 
     #[test]
@@ -119,11 +119,11 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_a_set_that_never_forgets(
-            jumps in proptest::collection::vec((0..5000u64, 0..3000u64), 1..300),
+            jumps in proptest::collection::vec((0..80_000u64, 0..48_000u64), 1..300),
         ) {
             let mut window = ReplayWindow::new();
             let (mut seen, mut newest) = (HashSet::new(), None::<u64>);
-            let mut at = 3000u64;
+            let mut at = 48_000u64;
             for (forward, back) in jumps {
                 at += forward / 8;
                 let packet = at.saturating_sub(back);

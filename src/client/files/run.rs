@@ -9,7 +9,8 @@ use super::downloads::DownloadError;
 use super::upload::FileSource;
 use super::writer::Writer;
 use crate::channel::{
-    ChannelKeys, ClosedBy, Config, ConfigError, Connection, ConnectionIds, Event, Failure, NoSink, NoSource,
+    Batch, ChannelKeys, ClosedBy, Config, ConfigError, Connection, ConnectionIds, Event, Failure, NoSink, NoSource,
+    Side as End,
 };
 use crate::client::effects::{ChannelStart, FilesEvent, LostReason};
 use crate::crypto::seal::SealKey;
@@ -26,6 +27,7 @@ pub(super) struct Run {
     // What its progress and its end are told of: the download that it is a source of, or itself.
     subject: TransferId,
     connection: Connection,
+    batch: Batch,
     side: Side,
     // Bytes of the file.
     size: u64,
@@ -65,15 +67,16 @@ pub(super) struct Terms {
 impl Run {
     /// Opens the channel; it tries the peer's candidates at once.
     pub(super) fn new(now: Duration, start: &ChannelStart, side: Side, terms: Terms) -> Result<Self, ConfigError> {
-        let config = Config { window: terms.window, ..Config::default() };
+        let config = Config { window: Some(terms.window), ..Config::default() };
         let keys = ChannelKeys { send: seal_key(&start.send), recv: seal_key(&start.receive) };
         let ids =
             ConnectionIds { local: ConnectionId(start.our_connection), remote: ConnectionId(start.peer_connection) };
-        let make = match side {
-            Side::Up(_) => Connection::new_sender,
-            Side::Down(_) => Connection::new_receiver,
-        };
-        let mut connection = make(config, keys, ids, terms.entropy, start.size, now)?;
+        let end = if matches!(side, Side::Up(_)) { End::Holder } else { End::Asker };
+        let mut connection = Connection::new(config, keys, ids, end, terms.entropy, now)?;
+        if end == End::Holder {
+            connection.set_stream_end(now, start.size);
+        }
+        connection.finish_stream(now);
         connection.set_receive_window(now, terms.window);
         for addr in start.peer_candidates.iter().filter(|addr| is_candidate(**addr, terms.loopback)) {
             connection.add_candidate(now, canonical(*addr));
@@ -82,6 +85,7 @@ impl Run {
             transfer: start.transfer,
             subject: terms.subject,
             connection,
+            batch: Batch::new(1),
             side,
             size: start.size,
             window: terms.window,
@@ -115,17 +119,21 @@ impl Run {
             self.heard_from = Some(from);
         }
         match &mut self.side {
-            Side::Down(Some(writer)) => self.connection.handle_datagram(now, from, datagram, writer),
-            _ => self.connection.handle_datagram(now, from, datagram, &mut NoSink),
+            Side::Down(Some(writer)) => self.connection.handle_datagram(now, from, datagram, false, writer),
+            _ => self.connection.handle_datagram(now, from, datagram, false, &mut NoSink),
         }
+        self.connection.end_of_batch(now);
     }
 
     /// Puts the next datagram into `out` and returns where it goes.
     pub(super) fn poll_transmit(&mut self, now: Duration, out: &mut Vec<u8>) -> Option<SocketAddr> {
-        match &mut self.side {
-            Side::Up(source) => self.connection.poll_transmit(now, source, out),
-            Side::Down(_) => self.connection.poll_transmit(now, &mut NoSource, out),
-        }
+        let to = match &mut self.side {
+            Side::Up(source) => self.connection.poll_transmit(now, source, &mut self.batch),
+            Side::Down(_) => self.connection.poll_transmit(now, &mut NoSource, &mut self.batch),
+        };
+        out.clear();
+        out.extend_from_slice(self.batch.bytes());
+        to
     }
 
     /// Acts on passed deadlines.
@@ -153,7 +161,8 @@ impl Run {
             }
             events.extend(self.on_event(now, event));
         }
-        let bytes = self.connection.stats().file_bytes;
+        let stats = self.connection.stats();
+        let bytes = stats.bytes_acked.max(stats.bytes_delivered);
         if progress
             && self.announced
             && !self.over
@@ -250,6 +259,7 @@ impl Run {
 fn reason_of_failure(failure: Failure) -> &'static str {
     match failure {
         Failure::NoPath => "no_path",
+        Failure::PathShrunk => "path_shrunk",
         Failure::Silent | Failure::Stalled => "timeout",
         Failure::Source => "disk",
         Failure::Peer(_) | Failure::PacketNumbers => "protocol",

@@ -1,0 +1,321 @@
+//! Our stream: how it was cut into segments, which of them arrived, which goes next.
+
+use std::collections::VecDeque;
+
+use super::config::{Arq, MAX_WINDOW};
+use super::event::Violation;
+use super::go_back_n::GoBackN;
+use super::selective_repeat::SelectiveRepeat;
+use crate::wire::datagram::Ack;
+
+/// A segment as it was first sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Segment {
+    /// Where it begins in the stream.
+    pub(super) offset: u64,
+    pub(super) len: u16,
+    pub(super) fin: bool,
+    /// It was taken for lost, or is to be sent again although nobody knows (Go-Back-N).
+    pub(super) repeat: bool,
+    /// It was taken for lost at least once.
+    pub(super) lost: bool,
+    /// The packets that carried it first and last.
+    pub(super) first_packet: u64,
+    pub(super) packet: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    // Bytes [0, end) of the stream exist; `finished`: and no more will come.
+    end: u64,
+    finished: bool,
+    // Number and offset of the next new segment; `fin_sent`: there is none.
+    next: u64,
+    next_offset: u64,
+    fin_sent: bool,
+    // Every segment below is acknowledged. base <= next <= base + MAX_WINDOW.
+    base: u64,
+    // Segments from base up to next.
+    segments: VecDeque<Segment>,
+    // Bit n % MAX_WINDOW stands for segment n of these and says that it is acknowledged.
+    acked: Box<[u64; WORDS]>,
+    // Bytes below which everything is acknowledged.
+    acked_bytes: u64,
+    repeats: Repeats,
+    // What `repeats` said last.
+    next_repeat: Option<u64>,
+    // What the receiver takes: one above the last segment, and the packet that said so.
+    limit: u64,
+    limit_packet: Option<u64>,
+}
+
+/// What goes out again after a loss.
+#[derive(Debug)]
+enum Repeats {
+    GoBackN(GoBackN),
+    Selective(SelectiveRepeat),
+}
+
+impl Outgoing {
+    pub(super) fn new(arq: Arq) -> Self {
+        let repeats = match arq {
+            Arq::GoBackN => Repeats::GoBackN(GoBackN::default()),
+            Arq::Auto | Arq::SelectiveRepeat => Repeats::Selective(SelectiveRepeat::default()),
+        };
+        Self {
+            end: 0,
+            finished: false,
+            next: 0,
+            next_offset: 0,
+            fin_sent: false,
+            base: 0,
+            segments: VecDeque::new(),
+            acked: Box::new([0; WORDS]),
+            acked_bytes: 0,
+            repeats,
+            next_repeat: None,
+            limit: u64::from(INITIAL_LIMIT),
+            limit_packet: None,
+        }
+    }
+
+    /// Bytes up to `end` exist. Never less than before, nothing after the stream's end.
+    pub(super) fn set_end(&mut self, end: u64) {
+        if !self.finished {
+            self.end = self.end.max(end);
+        }
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.finished = true;
+    }
+
+    pub(super) fn acked_bytes(&self) -> u64 {
+        self.acked_bytes
+    }
+
+    /// The first segment that is not acknowledged.
+    pub(super) fn base(&self) -> u64 {
+        self.base
+    }
+
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether everything was sent and acknowledged, the end too.
+    pub(super) fn is_complete(&self) -> bool {
+        self.fin_sent && self.base == self.next
+    }
+
+    /// Whether everything was sent once, the end too.
+    pub(super) fn is_all_sent(&self) -> bool {
+        self.fin_sent
+    }
+
+    /// Whether bytes, or the end, were never sent.
+    pub(super) fn has_new(&self) -> bool {
+        !self.fin_sent && (self.next_offset < self.end || self.finished)
+    }
+
+    /// How many new segments the receiver and a window of `window` segments take.
+    pub(super) fn room(&self, window: u32) -> u64 {
+        let window = u64::from(window.min(MAX_WINDOW));
+        self.limit.min(self.base.saturating_add(window)).saturating_sub(self.next)
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<Segment> {
+        let index = usize::try_from(number.checked_sub(self.base)?).ok()?;
+        self.segments.get(index).copied()
+    }
+
+    fn get_mut(&mut self, number: u64) -> Option<&mut Segment> {
+        let index = usize::try_from(number.checked_sub(self.base)?).ok()?;
+        self.segments.get_mut(index)
+    }
+
+    /// Whether segment `number` has arrived, as far as we know.
+    pub(super) fn is_acked(&self, number: u64) -> bool {
+        number < self.base || (number < self.next && self.word(number) & bit(number) != 0)
+    }
+
+    /// Whether some segment waits to be sent again.
+    pub(super) fn has_repeat(&mut self) -> bool {
+        let (base, next) = (self.base, self.next);
+        let (segments, acked) = (&self.segments, &self.acked);
+        let next_repeat = match &mut self.repeats {
+            Repeats::GoBackN(scheme) => scheme.next(base, next),
+            Repeats::Selective(scheme) => scheme.next(|number| {
+                let index = number.checked_sub(base).and_then(|index| usize::try_from(index).ok());
+                let waits = index.and_then(|index| segments.get(index)).is_some_and(|segment| segment.repeat);
+                waits && acked[slot(number)] & bit(number) == 0
+            }),
+        };
+        self.next_repeat = next_repeat;
+        next_repeat.is_some()
+    }
+
+    /// The segment to send again now, if any; it does not wait any more.
+    pub(super) fn take_repeat(&mut self) -> Option<(u64, Segment)> {
+        if !self.has_repeat() {
+            return None;
+        }
+        let number = self.next_repeat?;
+        match &mut self.repeats {
+            Repeats::GoBackN(scheme) => scheme.take(number),
+            Repeats::Selective(scheme) => scheme.take(),
+        }
+        let segment = self.get_mut(number)?;
+        segment.repeat = false;
+        Some((number, *segment))
+    }
+
+    /// What [`Self::take_repeat`] gave could not be read yet. Of several the last comes first.
+    pub(super) fn put_back(&mut self, number: u64) {
+        if let Some(segment) = self.get_mut(number) {
+            segment.repeat = true;
+        }
+        match &mut self.repeats {
+            Repeats::GoBackN(scheme) => scheme.put_back(number),
+            Repeats::Selective(scheme) => scheme.put_back(number),
+        }
+    }
+
+    /// Segment `number` leaves again, in `packet`.
+    pub(super) fn on_repeated(&mut self, number: u64, packet: u64) {
+        if let Some(segment) = self.get_mut(number) {
+            segment.packet = packet;
+            segment.repeat = false;
+        }
+    }
+
+    /// The new segment of up to `size` bytes that begins at `offset`. `None` if nothing is left.
+    pub(super) fn new_segment(&self, offset: u64, size: usize) -> Option<Segment> {
+        let left = self.end.checked_sub(offset)?;
+        if self.fin_sent || (left == 0 && !self.finished) {
+            return None;
+        }
+        let len = u16::try_from(left.min(size as u64)).unwrap_or(u16::MAX);
+        let fin = self.finished && left == u64::from(len);
+        Some(Segment { offset, len, fin, repeat: false, lost: false, first_packet: 0, packet: 0 })
+    }
+
+    /// A new segment leaves in `packet`, numbered [`Self::next`].
+    pub(super) fn push_new(&mut self, segment: Segment, packet: u64) {
+        let number = self.next;
+        self.acked[slot(number)] &= !bit(number);
+        self.segments.push_back(Segment { first_packet: packet, packet, ..segment });
+        self.next += 1;
+        self.next_offset = segment.offset + u64::from(segment.len);
+        self.fin_sent = segment.fin;
+    }
+
+    /// Where the next new segment begins.
+    pub(super) fn next_offset(&self) -> u64 {
+        self.next_offset
+    }
+
+    /// Bytes that were never sent.
+    pub(super) fn backlog(&self) -> u64 {
+        self.end.saturating_sub(self.next_offset)
+    }
+
+    /// A transmission of `number` is lost. For Go-Back-N everything behind it is to be sent again too: `dropped` is told
+    /// the packets that carried it.
+    pub(super) fn on_lost(&mut self, number: u64, dropped: &mut dyn FnMut(u64)) {
+        if self.is_acked(number) {
+            return;
+        }
+        let Some(segment) = self.get_mut(number) else { return };
+        segment.lost = true;
+        if std::mem::replace(&mut segment.repeat, true) {
+            return;
+        }
+        match &mut self.repeats {
+            Repeats::Selective(scheme) => scheme.on_lost(number),
+            Repeats::GoBackN(scheme) => {
+                scheme.on_lost(self.base);
+                for segment in self.segments.iter_mut().filter(|segment| !segment.repeat) {
+                    segment.repeat = true;
+                    dropped(segment.packet);
+                }
+            }
+        }
+    }
+
+    /// Checks an ack before it changes anything: what it names was sent, in packets that it may have got.
+    pub(super) fn check(&self, ack: &Ack) -> Result<(), Violation> {
+        let end = ack.ranges.last().map_or(ack.cumulative, |range| range.end);
+        if end > self.next {
+            return Err(Violation::AckOfUnsentSegment);
+        }
+        let newest = end.checked_sub(1).and_then(|newest| self.get(newest));
+        // Segments are first sent in order: if the newest may have arrived, so may the others.
+        if newest.is_some_and(|segment| segment.first_packet > ack.largest) {
+            return Err(Violation::AckOfUnsentSegment);
+        }
+        Ok(())
+    }
+
+    /// Takes a checked ack; `arrived` is told each segment that it acknowledges for the first time. Apart from these
+    /// the work is one step for each 64 segments of its ranges.
+    pub(super) fn on_ack(&mut self, ack: &Ack, arrived: &mut dyn FnMut(u64, Segment)) {
+        self.acknowledge(self.base, ack.cumulative, arrived);
+        for range in &ack.ranges {
+            self.acknowledge(range.start.max(self.base), range.end, arrived);
+        }
+        while self.base < self.next && self.word(self.base) & bit(self.base) != 0 {
+            let Some(segment) = self.segments.pop_front() else { break };
+            self.base += 1;
+            self.acked_bytes = segment.offset + u64::from(segment.len);
+        }
+    }
+
+    fn acknowledge(&mut self, start: u64, end: u64, arrived: &mut dyn FnMut(u64, Segment)) {
+        let mut at = start;
+        while at < end {
+            let stop = end.min((at / 64 + 1) * 64);
+            let mask = ones(stop - at) << (at % 64);
+            let mut fresh = mask & !self.word(at);
+            self.acked[slot(at)] |= mask;
+            while fresh != 0 {
+                let number = at - at % 64 + u64::from(fresh.trailing_zeros());
+                fresh &= fresh - 1;
+                if let Some(segment) = self.get(number) {
+                    arrived(number, segment);
+                }
+            }
+            at = stop;
+        }
+    }
+
+    /// The receiver takes segments up to `limit`, exclusive; the newest packet's word counts.
+    pub(super) fn on_window(&mut self, packet: u64, limit: u64) {
+        if self.limit_packet.is_none_or(|newest| packet > newest) {
+            self.limit_packet = Some(packet);
+            self.limit = limit;
+        }
+    }
+
+    fn word(&self, number: u64) -> u64 {
+        self.acked[slot(number)]
+    }
+}
+
+fn slot(number: u64) -> usize {
+    // The remainder is below WORDS, so the conversion is exact.
+    ((number / 64) % WORDS as u64) as usize
+}
+
+fn bit(number: u64) -> u64 {
+    1 << (number % 64)
+}
+
+/// The lowest `count` bits, 1 to 64.
+fn ones(count: u64) -> u64 {
+    u64::MAX >> (64 - count.clamp(1, 64))
+}
+
+/// Segments that a receiver takes before it has offered a window.
+pub(super) const INITIAL_LIMIT: u32 = 1_024;
+const WORDS: usize = MAX_WINDOW as usize / 64;
