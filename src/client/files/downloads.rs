@@ -37,6 +37,9 @@ pub(super) enum DownloadError {
         /// Bytes.
         free: u64,
     },
+    /// What the folder holds cannot be made here.
+    #[error("the folder cannot be taken: {0}")]
+    Folder(String),
     /// The name and every number after it are taken.
     #[error("too many files have this name already")]
     NamesTaken,

@@ -1,5 +1,6 @@
 //! A thread for one direction: it takes what comes, lets every session speak, and waits.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::mailbox::{Ended, Mailbox};
@@ -9,8 +10,8 @@ use super::wire::{Incoming, Wire};
 pub(super) trait Lane {
     /// What other threads tell it.
     type Letter;
-    /// Acts on a letter.
-    fn on_letter(&mut self, now: Duration, wire: &mut Wire, letter: Self::Letter);
+    /// Acts on a letter; breaks when nobody listens any more.
+    fn on_letter(&mut self, now: Duration, wire: &mut Wire, letter: Self::Letter) -> ControlFlow<()>;
     /// Takes a datagram; it is opened in place.
     fn on_datagram(&mut self, now: Duration, datagram: Incoming<'_>);
     /// Everything that had come was taken: acks and deadlines are due, and news for the core.
@@ -30,14 +31,18 @@ pub(super) fn run<L: Lane>(mut lane: L, mut wire: Wire, mut mailbox: Mailbox<L::
     let mut leaving: Option<Duration> = None;
     loop {
         let now = origin.elapsed();
-        while leaving.is_none() {
-            match mailbox.take() {
+        loop {
+            let flow = match mailbox.take() {
                 Ok(Some(letter)) => lane.on_letter(now, &mut wire, letter),
                 Ok(None) => break,
-                Err(Ended) => {
+                Err(Ended) => ControlFlow::Break(()),
+            };
+            if flow.is_break() {
+                if leaving.is_none() {
                     lane.leave(now);
                     leaving = Some(now + LEAVING);
                 }
+                break;
             }
         }
         let came = wire.receive(now, |datagram| lane.on_datagram(now, datagram));

@@ -161,19 +161,15 @@ impl Store {
         check(&span.geometry, &span.root, &mut Parents { tree: &self.tree, first }, groups, bytes).is_ok()
     }
 
-    /// Writes groups that were checked, and the parents that came with them.
-    pub(super) fn write(
-        &mut self,
-        item: u32,
-        groups: Range<u64>,
-        bytes: &[u8],
-        pairs: &[(u64, Pair)],
-    ) -> Result<Range<u64>, DownloadError> {
-        let span = self.space.item(item).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        let first = self.first_pair(item).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        for (slot, pair) in pairs {
-            self.tree.write_all_at(pair, (first + slot) * PAIR as u64)?;
-        }
+    /// Keeps a parent that was checked.
+    pub(super) fn write_pair(&mut self, item: u32, slot: u64, pair: &Pair) -> io::Result<()> {
+        let first = self.first_pair(item).ok_or(io::ErrorKind::NotFound)?;
+        self.tree.write_all_at(pair, (first + slot) * PAIR as u64)
+    }
+
+    /// Writes groups of an item that were checked, as their parents were; returns their numbers in the space.
+    pub(super) fn write(&mut self, item: u32, groups: Range<u64>, bytes: &[u8]) -> io::Result<Range<u64>> {
+        let span = self.space.item(item).ok_or(io::ErrorKind::NotFound)?;
         let offset = span.geometry.bytes(&groups).start;
         let whole = groups == (0..span.geometry.groups());
         self.write_at(item, offset, bytes, whole)?;

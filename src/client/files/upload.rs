@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-<<<<<<< HEAD
 use super::content::{Body, Content};
 use super::meter::Meter;
 use super::session::{config_of, reason_of_close, reason_of_failure};
@@ -18,11 +17,6 @@ use crate::transfer::ranges::RangeSet;
 use crate::wire::datagram::CloseCode;
 use crate::wire::id::TransferId;
 use crate::wire::text::shown;
-=======
-use super::hashing::Stamp;
-use super::shares::OpenShare;
-use crate::channel::{Piece, SourceError, StreamSource};
->>>>>>> arq
 
 /// A session with one asker.
 #[derive(Debug)]
@@ -113,7 +107,6 @@ impl Upload {
                 tell(event);
             }
         }
-<<<<<<< HEAD
         if !self.over {
             self.tell_part(now);
             self.advance(now);
@@ -216,22 +209,6 @@ impl Upload {
             return None;
         }
         Some(FilesEvent::Failed { transfer: self.transfer, reason: reason.to_owned(), detail })
-=======
-        Ok(())
-    }
-}
-
-impl StreamSource for FileSource {
-    fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), SourceError> {
-        for Piece { offset, bytes } in pieces {
-            if self.buffered(*offset, bytes.len()).is_none() {
-                // A repeat can go back behind the buffer's start; it goes on forward from there.
-                self.fill(*offset, bytes.len())?;
-            }
-            bytes.copy_from_slice(self.buffered(*offset, bytes.len()).ok_or(SourceError::Failed)?);
-        }
-        Ok(())
->>>>>>> arq
     }
 }
 

@@ -1,5 +1,7 @@
 //! The thread that sends: one session for each peer that fetches something from us.
 
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,9 +26,11 @@ pub(super) enum UploadLetter {
     /// Bytes a second for all together.
     Rate(Option<u64>),
     /// The server's addresses.
-    Servers(Vec<std::net::SocketAddr>),
+    Servers(Vec<SocketAddr>),
     /// Peers may be on this machine.
     Loopback,
+    /// Nobody listens any more.
+    Leave,
 }
 
 /// All uploads.
@@ -54,7 +58,7 @@ impl Uploads {
 impl Lane for Uploads {
     type Letter = UploadLetter;
 
-    fn on_letter(&mut self, now: Duration, wire: &mut Wire, letter: UploadLetter) {
+    fn on_letter(&mut self, now: Duration, wire: &mut Wire, letter: UploadLetter) -> ControlFlow<()> {
         match letter {
             UploadLetter::Start(start, content) => {
                 let transfer = start.transfer;
@@ -75,7 +79,9 @@ impl Lane for Uploads {
             UploadLetter::Rate(rate) => self.bucket.set_rate(rate, now),
             UploadLetter::Servers(servers) => wire.set_servers(now, servers),
             UploadLetter::Loopback => self.loopback = true,
+            UploadLetter::Leave => return ControlFlow::Break(()),
         }
+        ControlFlow::Continue(())
     }
 
     fn on_datagram(&mut self, now: Duration, datagram: Incoming<'_>) {

@@ -1,7 +1,7 @@
-//! A thread that opens, checks, writes and names one download, so that a slow disk holds up neither the socket nor other
-//! transfers.
+//! A thread that opens, checks, writes and names one download, so that neither a slow disk nor hashing holds up the socket
+//! or other transfers.
 
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use super::downloads::{DownloadError, Downloads, Workplace};
+use super::desk::Desk;
+use super::downloads::{DownloadError, Downloads};
 use super::part::Part;
-use super::store::Store;
-use crate::limits::MANIFEST_MAX;
-use crate::transfer::manifest::Manifest;
+use crate::transfer::exchange::{Lie, Refusal, Wanted};
 use crate::transfer::name::SafeName;
 use crate::transfer::ranges::RangeSet;
 use crate::transfer::space::Space;
-use crate::transfer::tree::{Geometry, Pair, Root};
+use crate::transfer::tree::Root;
+use crate::wire::id::TransferId;
 use crate::wire::payload::FileKind;
 
 /// The near end. When it is dropped the thread has ended; what is not whole stays for another time.
@@ -30,7 +30,7 @@ pub(super) struct Writer {
     waiting: Arc<AtomicU64>,
     // Buffers that were written and can be used again.
     spare: Receiver<Vec<u8>>,
-    // Nobody waits for the check of what was left from before, or for the rest of the queue.
+    // Nobody waits for the check of what was left from before.
     stop: Arc<AtomicBool>,
 }
 
@@ -47,21 +47,27 @@ pub(super) struct Expected {
 }
 
 #[derive(Debug)]
-enum Work {
-    Manifest(Box<Manifest>, Vec<u8>),
-    Groups { item: u32, groups: Range<u64>, bytes: Vec<u8>, pairs: Vec<(u64, Pair)> },
+pub(super) enum Work {
+    /// A source was asked for this.
+    Asked(TransferId, Vec<Wanted>),
+    /// The next bytes of its stream.
+    Bytes(TransferId, Vec<u8>),
+    /// Nothing more of it counts.
+    Gone(TransferId),
+    /// All is there.
     Finish,
+    /// Nobody wants it any more.
     Remove,
 }
 
 /// What the thread tells.
 #[derive(Debug)]
 pub(super) enum Report {
-    /// The folder's manifest has to be fetched first.
+    /// The folder's manifest has to be fetched first: item 0.
     NeedsManifest,
     /// What was left from before is being checked: bytes so far and in all.
     Checking(u64, u64),
-    /// Everything but what is here already can be written from now on.
+    /// Everything but what is here already can be fetched from now on.
     Opened {
         /// The numbering of groups.
         space: Box<Space>,
@@ -70,6 +76,14 @@ pub(super) enum Report {
         /// What others may have of it.
         part: Option<Arc<Part>>,
     },
+    /// These groups came from this source, were checked and written.
+    Got(TransferId, Range<u64>),
+    /// An ask came to nothing.
+    Refused(TransferId, Range<u64>, Refusal),
+    /// The source has these groups.
+    Has(TransferId, RangeSet),
+    /// The source sent what cannot be.
+    Lied(TransferId, Lie),
     /// It stands whole under its name.
     Done(PathBuf),
     /// It does not.
@@ -88,8 +102,8 @@ impl Writer {
         let (waiting, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (written, stopped) = (Arc::clone(&waiting), Arc::clone(&stop));
         let thread = std::thread::Builder::new().name("download".into()).spawn(move || {
-            let desk = Desk { queue, used, written, stopped, tell: &tell };
-            match desk.work(&downloads, &expected) {
+            let desk = Desk { expected, queue, used, written, stopped, tell: &tell };
+            match desk.work(&downloads) {
                 Ok(Some(path)) => tell(Report::Done(path)),
                 Ok(None) => {}
                 Err(error) => tell(Report::Failed(error)),
@@ -108,20 +122,30 @@ impl Writer {
         self.waiting.load(Ordering::Relaxed) < CONGESTED / 2
     }
 
-    /// What the folder holds.
-    pub(super) fn manifest(&self, manifest: Manifest, bytes: Vec<u8>) {
-        self.hand_over(Work::Manifest(Box::new(manifest), bytes));
+    /// Whether it waits for bytes.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == 0
     }
 
-    /// Groups that were checked, and the parents that came with them. Their bytes are taken, and a buffer to be used again is
-    /// left in their place.
-    pub(super) fn write(&self, item: u32, groups: Range<u64>, bytes: &mut Vec<u8>, pairs: &mut Vec<(u64, Pair)>) {
-        let bytes = std::mem::replace(bytes, self.spare.try_recv().unwrap_or_default());
+    /// A source was asked for this.
+    pub(super) fn asked(&self, source: TransferId, wanted: Vec<Wanted>) {
+        self.hand_over(Work::Asked(source, wanted));
+    }
+
+    /// The next bytes of a source's stream; an empty buffer is left in their place.
+    pub(super) fn take(&self, source: TransferId, bytes: &mut Vec<u8>) {
+        let spare = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_ROOM));
+        let bytes = std::mem::replace(bytes, spare);
         self.waiting.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        self.hand_over(Work::Groups { item, groups, bytes, pairs: std::mem::take(pairs) });
+        self.hand_over(Work::Bytes(source, bytes));
     }
 
-    /// Everything was handed over: keep it and give it its name.
+    /// Nothing more of a source counts.
+    pub(super) fn gone(&self, source: TransferId) {
+        self.hand_over(Work::Gone(source));
+    }
+
+    /// All is there: keep it and give it its name.
     pub(super) fn finish(&mut self) {
         self.hand_over(Work::Finish);
         self.work = None;
@@ -130,6 +154,12 @@ impl Writer {
     /// Everything was handed over; how it ends will be told.
     pub(super) fn is_finishing(&self) -> bool {
         self.work.is_none()
+    }
+
+    /// It stays as it is for another time.
+    pub(super) fn leave(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.work = None;
     }
 
     /// Nobody wants it any more: removes what there is.
@@ -156,103 +186,9 @@ impl Drop for Writer {
     }
 }
 
-/// The thread's side.
-struct Desk<'t> {
-    queue: Receiver<Work>,
-    used: Sender<Vec<u8>>,
-    written: Arc<AtomicU64>,
-    stopped: Arc<AtomicBool>,
-    tell: &'t dyn Fn(Report),
-}
-
-impl Desk<'_> {
-    /// `None` when the near end is gone without a finish.
-    fn work(&self, downloads: &Downloads, expected: &Expected) -> Result<Option<PathBuf>, DownloadError> {
-        let place = downloads.workplace(&expected.root, expected.tag)?;
-        let Some(mut store) = self.open(place, expected)? else { return Ok(None) };
-        let mut last = 0;
-        store.resume(&mut |read, total| {
-            if read - last >= TELL_EVERY || read == total {
-                last = read;
-                (self.tell)(Report::Checking(read, total));
-            }
-            !self.stopped.load(Ordering::Relaxed)
-        })?;
-        let part = store.part();
-        let (space, have) = (Box::new(store.space().clone()), store.have().clone());
-        (self.tell)(Report::Opened { space, have, part: part.clone() });
-        self.write(store, expected, part.as_deref())
-    }
-
-    fn open(&self, place: Workplace, expected: &Expected) -> Result<Option<Store>, DownloadError> {
-        if expected.kind == FileKind::File {
-            let geometry = Geometry::new(expected.size).map_err(io::Error::other)?;
-            let space = Space::file(geometry, expected.root);
-            return Store::file(place, space, expected.root).map(Some);
-        }
-        let (manifest, bytes) = match kept_manifest(&place, &expected.root) {
-            Some(kept) => kept,
-            None => {
-                (self.tell)(Report::NeedsManifest);
-                match self.queue.recv() {
-                    Ok(Work::Manifest(manifest, bytes)) => (*manifest, bytes),
-                    _ => {
-                        place.remove()?;
-                        return Ok(None);
-                    }
-                }
-            }
-        };
-        Store::folder(place, &manifest, &bytes, expected.root).map(Some)
-    }
-
-    fn write(
-        &self,
-        mut store: Store,
-        expected: &Expected,
-        part: Option<&Part>,
-    ) -> Result<Option<PathBuf>, DownloadError> {
-        while let Ok(work) = self.queue.recv() {
-            match work {
-                Work::Groups { item, groups, mut bytes, pairs } => {
-                    let groups = store.write(item, groups, &bytes, &pairs)?;
-                    if let Some(part) = part {
-                        part.add(groups);
-                    }
-                    self.written.fetch_sub(bytes.len() as u64, Ordering::Relaxed);
-                    bytes.clear();
-                    let _ = self.used.send(bytes);
-                }
-                Work::Finish if store.is_whole() => return store.finish(&expected.name).map(Some),
-                Work::Finish => return Err(io::Error::other("groups are missing").into()),
-                Work::Remove => {
-                    store.remove()?;
-                    return Ok(None);
-                }
-                // There is one already.
-                Work::Manifest(..) => {}
-            }
-        }
-        if store.have().is_empty() {
-            store.remove()?;
-        } else {
-            store.save()?;
-        }
-        Ok(None)
-    }
-}
-
-/// The manifest that is left from before.
-fn kept_manifest(place: &Workplace, root: &Root) -> Option<(Manifest, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    place.dir.open("manifest").ok()?.take(MANIFEST_MAX as u64 + 1).read_to_end(&mut bytes).ok()?;
-    if blake3::hash(&bytes) != *root {
-        return None;
-    }
-    Some((Manifest::decode(&bytes).ok()?, bytes))
-}
-
+/// Bytes handed over at once while there is much: they stay in the processor's cache until they were hashed and written.
+pub(super) const CHUNK: usize = 256 << 10;
+/// With what comes on top in one datagram.
+const CHUNK_ROOM: usize = CHUNK + (64 << 10);
 /// Bytes waiting for the disk beyond which the sources are asked to pause.
 const CONGESTED: u64 = 8 << 20;
-/// Bytes between two words about a check.
-const TELL_EVERY: u64 = 64 << 20;

@@ -12,7 +12,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// Appends bytes.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
     }
 
