@@ -6,9 +6,8 @@ use super::handover::to_running_client;
 use super::report::Report;
 use crate::client::control::Request;
 use crate::client::driver::Screen;
-use crate::client::effects::{Congestion, Start};
+use crate::client::effects::Start;
 use crate::client::event::{Event, Transfer};
-use crate::client::files::FilesConfig;
 use crate::client::keyboard::Keyboard;
 use crate::client::render::{self, Style};
 use crate::crypto::secret::Secret;
@@ -25,7 +24,7 @@ pub struct FetchArgs {
     /// Whom to reach, and the room to look in.
     #[command(flatten)]
     pub reach: Reach,
-    /// Name of the file
+    /// Name of the file, or of a folder with a slash behind it
     #[arg(value_name = "FILE")]
     pub file: String,
     /// Only from this member; whoever has it where none is given
@@ -61,23 +60,15 @@ pub fn run(args: FetchArgs) -> Result<ExitCode, Report> {
         (None, Some(invite)) if invite.room.is_some() => Start::Invited { invite: Box::new(invite), password },
         (None, _) => return Err(Report::new(ExitCode::Usage, "no room is given").hint("say --room ROOM")),
     };
-    let files = FilesConfig {
-        share: None,
-        downloads: args.output.clone(),
-        data: data.to_owned(),
-        udp: args.reach.udp,
-        window: args.reach.window,
-        congestion: Congestion::default(),
-        up: None,
-        down: None,
-        inject: None,
-        loopback: reached.on_this_machine(),
-    };
+    let tuning = &args.reach.tuning;
+    let files = tuning.files(None, args.output.clone(), data.to_owned(), reached.on_this_machine());
+    let rules = tuning.rules(0, Vec::new());
     let holder = args.from.as_deref().unwrap_or("any");
     let exec = vec![format!("@{holder} getfile {}", args.file)];
     let screen = Box::new(Progress::new());
     reached.run(Job {
         files,
+        rules,
         start: Some(start),
         exec,
         screen,
@@ -103,7 +94,8 @@ fn request(args: &FetchArgs, invite: Option<&Invite>) -> Result<Option<Request>,
     if output.to_str().is_none() {
         return Err(Report::new(ExitCode::Usage, "the path of --output is not UTF-8"));
     }
-    Ok(Some(Request { server, room, file: args.file.clone(), from: args.from.clone(), output: Some(output) }))
+    let (file, from, no_wait) = (args.file.clone(), args.from.clone(), args.reach.tuning.no_wait);
+    Ok(Some(Request { server, room, file, from, output: Some(output), no_wait }))
 }
 
 /// A progress bar on a terminal, and the path of the file at the end; errors on standard error.

@@ -17,6 +17,7 @@ pub mod places;
 pub mod report;
 pub mod secrets;
 pub mod server;
+pub mod tuning;
 pub mod values;
 
 use args::{Cli, Command};

@@ -7,6 +7,7 @@ mod table;
 
 use super::effects::ShareCommand;
 use crate::limits::{FILE_NAME_MAX, TEXT_MAX};
+use crate::wire::payload::FileKind;
 pub use table::TABLE;
 use table::{ALIASES, OWN};
 
@@ -23,12 +24,16 @@ pub enum Command {
     Quit,
     WhoHas { pattern: String },
     Ping { to: String },
-    GetFile { from: Option<String>, file: String },
+    GetFile { from: Option<String>, file: String, kind: FileKind },
+    SendFile { to: String, path: String },
+    Accept { id: String },
+    Refuse { id: String },
+    Grant { name: String },
     Share(ShareCommand),
     Trust { name: String },
     Ignore { name: String },
     Verify { name: String },
-    Window(u32),
+    Window(Option<u32>),
     MaxUploads(u32),
     Transfers,
     Cancel { id: String },
@@ -149,6 +154,10 @@ pub fn spec(command: &Command) -> Option<&'static Spec> {
         Command::Quit => "quit",
         Command::WhoHas { .. } => "whohas",
         Command::GetFile { .. } => "getfile",
+        Command::SendFile { .. } => "sendfile",
+        Command::Accept { .. } => "accept",
+        Command::Refuse { .. } => "refuse",
+        Command::Grant { .. } => "grant",
         Command::Share(ShareCommand::Set(_)) => "setshare",
         Command::Share(ShareCommand::Clear(_)) => "clrshare",
         Command::Share(ShareCommand::Global(true)) => "setglobalshare",
@@ -236,8 +245,7 @@ fn to_peer(to: &str, verb: &str, args: &str, text: &str) -> Result<Command, Pars
     match verb {
         "ping" if args.is_empty() => Ok(Command::Ping { to: to.to_owned() }),
         "getfile" => get_file(Some(to), args),
-        // Else it would go to the peer as text.
-        "sendfile" => Err(ParseError::Unknown("sendfile".into())),
+        "sendfile" => send_file(to, args).ok_or(ParseError::Usage("@NAME sendfile PATH")),
         _ if text.is_empty() => Err(ParseError::Empty),
         _ => Ok(Command::Tell { to: to.to_owned(), text: text.to_owned() }),
     }
@@ -251,8 +259,20 @@ fn say(room: Option<&str>, text: &str) -> Result<Command, ParseError> {
 }
 
 fn get_file(from: Option<&str>, args: &str) -> Result<Command, ParseError> {
-    let file = file_name(args).ok_or(ParseError::Usage("@NAME getfile FILE"))?;
-    Ok(Command::GetFile { from: from.map(str::to_owned), file })
+    let usage = ParseError::Usage("@NAME getfile FILE, or FOLDER/ for a folder");
+    let name = unquoted(args);
+    let (file, kind) = match name.strip_suffix('/') {
+        Some(folder) => (folder, FileKind::Folder),
+        None => (name, FileKind::File),
+    };
+    let file = file_name(file).ok_or(usage)?;
+    Ok(Command::GetFile { from: from.map(str::to_owned), file, kind })
+}
+
+/// A path, of the file system here; quotes around it are dropped.
+fn send_file(to: &str, args: &str) -> Option<Command> {
+    let (to, path) = (word(to)?, unquoted(args));
+    (!path.is_empty()).then(|| Command::SendFile { to, path: path.to_owned() })
 }
 
 fn of(name: &str, args: &str) -> Result<Command, ParseError> {
@@ -270,9 +290,13 @@ fn split_word(text: &str) -> (&str, &str) {
 
 /// The rest of the line, so names may have spaces; quotes around it are dropped.
 fn file_name(args: &str) -> Option<String> {
-    let quoted = ['"', '\''].iter().find_map(|q| args.strip_prefix(*q)?.strip_suffix(*q));
-    let name = quoted.unwrap_or(args);
+    let name = unquoted(args);
     (!name.is_empty() && name.len() <= FILE_NAME_MAX).then(|| name.to_owned())
+}
+
+fn unquoted(args: &str) -> &str {
+    let quoted = ['"', '\''].iter().find_map(|q| args.strip_prefix(*q)?.strip_suffix(*q));
+    quoted.unwrap_or(args)
 }
 
 fn word(args: &str) -> Option<String> {

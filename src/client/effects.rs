@@ -99,6 +99,8 @@ pub struct Fetch {
     pub line: String,
     /// Where the file goes, absolute; the downloads directory where it is left out.
     pub into: Option<PathBuf>,
+    /// Whether to stand in line where all slots are taken.
+    pub wait: bool,
 }
 
 /// Rooms that the command line names.

@@ -175,6 +175,7 @@ impl Core {
             Body::WhoHas { search, .. } => self.search_failed(&search, problem),
             Body::FileRequest(request) => self.request_failed(&request.transfer, problem),
             Body::FileAnswer(answer) => self.answer_failed(&answer.transfer),
+            Body::FileOffer(offer) => self.offer_failed(&offer.offer, problem),
             _ => self.fail(item.ticket, problem),
         }
     }

@@ -56,6 +56,8 @@ pub struct Context<'a> {
     pub root: &'a [u8; 32],
     /// The file's size in bytes, from the answer.
     pub size: u64,
+    /// What else both go by (what travels, the ARQ policy, windows and sizes), as bytes that they encode alike.
+    pub terms: &'a [u8],
 }
 
 impl Context<'_> {
@@ -72,7 +74,8 @@ impl Context<'_> {
             .field(self.holder.key.as_bytes())
             .field(self.group)
             .field(self.root)
-            .field(&self.size.to_be_bytes());
+            .field(&self.size.to_be_bytes())
+            .field(self.terms);
         transcript
     }
 }

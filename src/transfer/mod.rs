@@ -11,6 +11,7 @@
 //! exchange  what the two streams of a transfer say
 //! manifest  the files of a folder
 //! space     one numbering of groups over all files of a transfer
+//! queue     who waits for a slot
 //! ```
 
 pub mod exchange;
@@ -18,6 +19,7 @@ mod glob;
 pub mod manifest;
 pub mod name;
 pub mod ranges;
+pub mod queue;
 pub mod search;
 pub mod shares;
 pub mod slots;

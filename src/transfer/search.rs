@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::glob::{Glob, escape};
 use crate::limits::SEARCH_ROWS;
-use crate::wire::payload::FileRow;
+use crate::wire::payload::{FileKind, FileRow};
 
 /// A pattern that was checked: `*`, `?`, `[a-z]`, `[!a-z]`, `{a,b}`, with `\` before a character that stands for
 /// itself. Upper and lower case match each other, and so do composed and decomposed letters.
@@ -64,7 +64,9 @@ pub fn find(pattern: &Pattern, files: impl IntoIterator<Item = SharedFile>, free
     let (mut rows, mut more) = (Vec::new(), 0);
     for file in files.into_iter().filter(|file| pattern.matches(&file.name)) {
         if rows.len() < SEARCH_ROWS {
-            rows.push(FileRow { name: file.name, size: file.size, root: file.root.map(Into::into), free_slots });
+            let (kind, partial) = (FileKind::File, false);
+            let root = file.root.map(Into::into);
+            rows.push(FileRow { name: file.name, size: file.size, root, free_slots, kind, partial });
         } else {
             more += 1;
         }

@@ -1,6 +1,6 @@
 //! The table itself: a row for each command.
 
-use super::{Command, Needs, Spec, alone, file_name, get_file, number, room_word, say, split_word, word};
+use super::{Command, Needs, Spec, alone, file_name, get_file, number, room_word, say, send_file, split_word, word};
 use crate::client::effects::ShareCommand;
 
 /// Every command, in the order in which help shows them.
@@ -49,10 +49,35 @@ pub const TABLE: &[Spec] = &[
     is("whohas", "@all whohas GLOB, /whohas GLOB", "who shares a file of that name", Needs::Room, |a| {
         Some(Command::WhoHas { pattern: file_name(a)? })
     }),
-    is("getfile", "@NAME getfile FILE, @any getfile FILE, /getfile NAME FILE", "fetch a file", Needs::Link, |a| {
-        let (from, file) = split_word(a);
-        let from = from.trim_start_matches('@');
-        get_file((!from.eq_ignore_ascii_case("any")).then_some(from), file).ok()
+    is(
+        "getfile",
+        "@NAME getfile FILE, @any getfile FILE, /getfile NAME FILE",
+        "fetch a file, or a folder as FOLDER/",
+        Needs::Link,
+        |a| {
+            let (from, file) = split_word(a);
+            let from = from.trim_start_matches('@');
+            get_file((!from.eq_ignore_ascii_case("any")).then_some(from), file).ok()
+        },
+    ),
+    is(
+        "sendfile",
+        "@NAME sendfile PATH, /sendfile NAME PATH",
+        "offer a file or folder of yours to somebody",
+        Needs::Link,
+        |a| {
+            let (to, path) = split_word(a);
+            send_file(to, path)
+        },
+    ),
+    is("accept", "@me accept ID, /accept ID", "take what somebody offers", Needs::Link, |a| {
+        Some(Command::Accept { id: word(a)? })
+    }),
+    is("refuse", "@me refuse ID, /refuse ID", "say no to an offer", Needs::Nothing, |a| {
+        Some(Command::Refuse { id: word(a)? })
+    }),
+    is("grant", "@me grant NAME, /grant NAME", "let somebody fetch past the limit, once", Needs::Nothing, |a| {
+        Some(Command::Grant { name: word(a)? })
     }),
     is("setshare", "@me setshare FILE, /setshare FILE", "share a file of your shared folder", Needs::Nothing, |a| {
         Some(Command::Share(ShareCommand::Set(file_name(a)?)))
@@ -84,8 +109,8 @@ pub const TABLE: &[Spec] = &[
     is("verify", "@me verify NAME, /verify NAME", "a number to compare with somebody by voice", Needs::Nothing, |a| {
         Some(Command::Verify { name: word(a)? })
     }),
-    is("setwindowsize", "@me setwindowsize N", "segments in flight in new transfers", Needs::Nothing, |a| {
-        Some(Command::Window(number(a, 1)?))
+    is("setwindowsize", "@me setwindowsize N|auto", "segments in flight in new transfers", Needs::Nothing, |a| {
+        Some(Command::Window(if a == "auto" { None } else { Some(number(a, 1)?) }))
     }),
     is("setmaxuploads", "@me setmaxuploads N", "uploads at once", Needs::Nothing, |a| {
         Some(Command::MaxUploads(number(a, 0)?))
@@ -107,6 +132,9 @@ pub(super) const OWN: &[&str] = &[
     "setglobalshare",
     "clrglobalshare",
     "getsharestatus",
+    "accept",
+    "refuse",
+    "grant",
     "trust",
     "ignore",
     "verify",
