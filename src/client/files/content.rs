@@ -73,6 +73,9 @@ impl Content {
         if found.too_many {
             return Err(HashError::Read(io::Error::other("the folder holds too many files")));
         }
+        if found.files.is_empty() {
+            return Err(HashError::Empty);
+        }
         let total: u64 = found.files.iter().map(|(_, stamp)| stamp.size).sum();
         let (mut entries, mut files) = (Vec::new(), Vec::new());
         for (path, stamp) in found.files {
@@ -97,6 +100,10 @@ impl Content {
     /// What we have so far of a file that we are fetching ourselves.
     pub(super) fn of_part(part: Arc<Part>) -> Self {
         Self { root: part.root, size: part.size, total: part.size, entries: 1, body: Body::Part(part) }
+    }
+
+    pub(super) fn is_part(&self) -> bool {
+        matches!(self.body, Body::Part(_))
     }
 
     pub(super) fn kind(&self) -> FileKind {

@@ -15,6 +15,7 @@ use super::lane::Lane;
 use super::mailbox::Address;
 use super::part::Part;
 use super::rates::Bucket;
+use super::session::Terms;
 use super::supply::Supply;
 use super::wire::{Incoming, Wire};
 use super::writer::{Expected, Report};
@@ -56,7 +57,7 @@ pub(super) type Parts = Arc<Mutex<HashMap<Root, Arc<Part>>>>;
 pub(super) struct Fetches {
     fetches: Vec<Fetch>,
     bucket: Bucket,
-    loopback: bool,
+    terms: Terms,
     parts: Parts,
     events: UnboundedSender<Internal>,
     // To ourselves, for writing threads.
@@ -68,10 +69,10 @@ impl Fetches {
         events: UnboundedSender<Internal>,
         parts: Parts,
         address: Address<FetchLetter>,
-        loopback: bool,
+        terms: Terms,
+        bucket: Bucket,
     ) -> Self {
-        let bucket = Bucket::new(None, Duration::ZERO);
-        Self { fetches: Vec::new(), bucket, loopback, parts, events, address }
+        Self { fetches: Vec::new(), bucket, terms, parts, events, address }
     }
 
     fn start(
@@ -98,7 +99,7 @@ impl Fetches {
             return Err("this source has something else".into());
         }
         let number = fetch.number();
-        let supply = Supply::new(now, channel, number, self.loopback).map_err(|error| error.to_string())?;
+        let supply = Supply::new(now, channel, number, self.terms).map_err(|error| error.to_string())?;
         fetch.add(now, supply);
         Ok(())
     }
@@ -131,7 +132,7 @@ impl Lane for Fetches {
             }
             FetchLetter::Rate(rate) => self.bucket.set_rate(rate, now),
             FetchLetter::Servers(servers) => wire.set_servers(now, servers),
-            FetchLetter::Loopback => self.loopback = true,
+            FetchLetter::Loopback => self.terms.loopback = true,
             FetchLetter::Report(download, report) => {
                 let opened = matches!(report, Report::Opened { .. });
                 let fetches = self.fetches.iter_mut().filter(|fetch| fetch.download() == download);

@@ -38,6 +38,9 @@ pub(super) enum HashError {
     /// Nobody wants it any more.
     #[error("given up")]
     Cancelled,
+    /// A folder without a file in it.
+    #[error("there is no file in it")]
+    Empty,
     /// No tree reaches that high.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),

@@ -1,19 +1,32 @@
 //! What uploads and sources of downloads have in common.
 
-use crate::channel::{Arq, Config, Failure, MAX_WINDOW};
-use crate::client::effects::ChannelStart;
+use crate::channel::{Arq, Config, CongestionKind, Failure, MAX_WINDOW};
+use crate::client::effects::{ChannelStart, Congestion};
 use crate::wire::datagram::CloseCode;
 use crate::wire::payload;
 
-/// The channel's settings as both sides agreed.
-pub(super) fn config_of(start: &ChannelStart) -> Config {
+/// What each session is started with beside its agreement.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// Peers may be on this machine.
+    pub(super) loopback: bool,
+    pub(super) congestion: Congestion,
+}
+
+/// The channel's settings as both sides agreed, and our own.
+pub(super) fn config_of(start: &ChannelStart, terms: Terms) -> Config {
     let arq = match start.arq {
         payload::Arq::Auto => Arq::Auto,
         payload::Arq::GoBackN => Arq::GoBackN,
         payload::Arq::SelectiveRepeat => Arq::SelectiveRepeat,
     };
     let window = start.window.map(|window| window.clamp(1, MAX_WINDOW));
-    Config { window, arq, max_datagram: start.max_datagram, ..Config::default() }
+    let congestion = match terms.congestion {
+        Congestion::Bbr => CongestionKind::Bbr,
+        Congestion::Cubic => CongestionKind::Cubic,
+        Congestion::None => CongestionKind::None,
+    };
+    Config { window, arq, congestion, max_datagram: start.max_datagram, ..Config::default() }
 }
 
 /// The stable word for why a channel failed.

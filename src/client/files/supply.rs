@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::session::config_of;
+use super::session::{Terms, config_of};
 use super::tunnel::{News, Tunnel};
 use super::wire::Incoming;
 use super::writer::{CHUNK, Writer};
@@ -55,10 +55,10 @@ impl Supply {
         now: Duration,
         start: ChannelStart,
         number: SourceId,
-        loopback: bool,
+        terms: Terms,
     ) -> Result<Self, ConfigError> {
-        let (transfer, partial, config) = (start.transfer, start.partial, config_of(&start));
-        let tunnel = Tunnel::new(now, start, Side::Asker, config, loopback)?;
+        let (transfer, partial, config) = (start.transfer, start.partial, config_of(&start, terms));
+        let tunnel = Tunnel::new(now, start, Side::Asker, config, terms.loopback)?;
         Ok(Self {
             transfer,
             number,

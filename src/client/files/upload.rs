@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::content::{Body, Content};
 use super::meter::Meter;
-use super::session::{config_of, reason_of_close, reason_of_failure};
+use super::session::{Terms, config_of, reason_of_close, reason_of_failure};
 use super::reading::{OpenItems, UploadSource};
 use super::tunnel::{News, Tunnel};
 use super::wire::Incoming;
@@ -44,10 +44,10 @@ impl Upload {
         now: Duration,
         start: ChannelStart,
         content: Arc<Content>,
-        loopback: bool,
+        terms: Terms,
     ) -> Result<Self, ConfigError> {
-        let (transfer, config) = (start.transfer, config_of(&start));
-        let tunnel = Tunnel::new(now, start, Side::Holder, config, loopback)?;
+        let (transfer, config) = (start.transfer, config_of(&start, terms));
+        let tunnel = Tunnel::new(now, start, Side::Holder, config, terms.loopback)?;
         let total = content.total.saturating_add(content.size);
         let mut upload = Self {
             transfer,

@@ -11,6 +11,7 @@ use super::content::Content;
 use super::engine::Internal;
 use super::lane::Lane;
 use super::rates::Bucket;
+use super::session::Terms;
 use super::upload::Upload;
 use super::wire::{Incoming, Wire};
 use crate::client::effects::{ChannelStart, FilesEvent};
@@ -40,13 +41,13 @@ pub(super) struct Uploads {
     // Whose turn it is to send first.
     turn: usize,
     bucket: Bucket,
-    loopback: bool,
+    terms: Terms,
     events: UnboundedSender<Internal>,
 }
 
 impl Uploads {
-    pub(super) fn new(events: UnboundedSender<Internal>, loopback: bool) -> Self {
-        Self { sessions: Vec::new(), turn: 0, bucket: Bucket::new(None, Duration::ZERO), loopback, events }
+    pub(super) fn new(events: UnboundedSender<Internal>, terms: Terms, bucket: Bucket) -> Self {
+        Self { sessions: Vec::new(), turn: 0, bucket, terms, events }
     }
 
     fn tell(&self, event: FilesEvent) {
@@ -62,7 +63,7 @@ impl Lane for Uploads {
         match letter {
             UploadLetter::Start(start, content) => {
                 let transfer = start.transfer;
-                match Upload::new(now, *start, content, self.loopback) {
+                match Upload::new(now, *start, content, self.terms) {
                     Ok(upload) => self.sessions.push(upload),
                     Err(error) => self.tell(FilesEvent::Failed {
                         transfer,
@@ -78,7 +79,7 @@ impl Lane for Uploads {
             }
             UploadLetter::Rate(rate) => self.bucket.set_rate(rate, now),
             UploadLetter::Servers(servers) => wire.set_servers(now, servers),
-            UploadLetter::Loopback => self.loopback = true,
+            UploadLetter::Loopback => self.terms.loopback = true,
             UploadLetter::Leave => return ControlFlow::Break(()),
         }
         ControlFlow::Continue(())
