@@ -20,6 +20,7 @@ mod glob;
 pub mod manifest;
 pub mod name;
 pub mod partial;
+pub mod planner;
 
 pub mod ranges;
 pub mod search;
