@@ -145,3 +145,8 @@ pub const MANIFEST_DEPTH: usize = 32;
 pub const MANIFEST_PATH: usize = 4000;
 /// A folder's list of files, bytes of CBOR: paths, and at most 50 bytes beside each.
 pub const MANIFEST_MAX: usize = 14 << 20;
+/// Ranges of verified groups that are kept beside an unfinished file, and that state's bytes: some 20 for each range, and
+/// the name.
+pub const PARTIAL_RANGES: usize = 65_536;
+/// See [`PARTIAL_RANGES`].
+pub const PARTIAL_MAX: usize = 2 << 20;

@@ -10,6 +10,8 @@
 //! ranges    sets of groups
 //! exchange  what the two streams of a transfer say
 //! manifest  the files of a folder
+//! partial   what is kept beside an unfinished file
+//! planner   which groups are asked of which holder
 //! space     one numbering of groups over all files of a transfer
 //! queue     who waits for a slot
 //! ```
@@ -18,6 +20,9 @@ pub mod exchange;
 mod glob;
 pub mod manifest;
 pub mod name;
+pub mod partial;
+pub mod planner;
+
 pub mod ranges;
 pub mod queue;
 pub mod search;

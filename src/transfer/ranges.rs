@@ -104,6 +104,17 @@ impl RangeSet {
         Self { ranges }
     }
 
+    /// At most `pieces` of the ranges, the longest.
+    pub fn longest(&self, pieces: usize) -> Self {
+        let mut ranges = self.ranges.clone();
+        if ranges.len() > pieces {
+            ranges.sort_by_key(|range| std::cmp::Reverse(range.end - range.start));
+            ranges.truncate(pieces);
+            ranges.sort_unstable_by_key(|range| range.start);
+        }
+        Self { ranges }
+    }
+
     /// How many numbers are in the set.
     pub fn count(&self) -> u64 {
         self.ranges.iter().map(|r| r.end - r.start).sum()

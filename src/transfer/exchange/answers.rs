@@ -215,6 +215,11 @@ impl Answers {
         self.asks.len()
     }
 
+    /// Pieces that are laid out and not forgotten: at most [`PIECES_MAX`].
+    pub fn laid_out(&self) -> usize {
+        self.pieces.len()
+    }
+
     /// What the stream's bytes `range` are, in order; ends early where the range leaves what is laid out and not
     /// forgotten.
     pub fn parts(&self, range: Range<u64>) -> impl Iterator<Item = Part<'_>> {

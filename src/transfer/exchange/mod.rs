@@ -51,17 +51,8 @@ struct Have {
 
 /// The whole answer; of more than [`HAVE_RANGES_MAX`] ranges the longest are told.
 fn encode_have(ranges: &RangeSet) -> Vec<u8> {
-    let mut longest: Vec<_> = ranges.iter().collect();
-    if longest.len() > HAVE_RANGES_MAX {
-        longest.sort_by_key(|range| std::cmp::Reverse(range.end - range.start));
-        longest.truncate(HAVE_RANGES_MAX);
-    }
-    let mut told = RangeSet::new();
-    longest.into_iter().for_each(|range| {
-        told.insert(range);
-    });
     let mut bytes = Vec::new();
-    told.encode(&mut bytes);
+    ranges.longest(HAVE_RANGES_MAX).encode(&mut bytes);
     let body = encode(&Have { ranges: bytes.into() });
     let len = u16::try_from(body.len()).unwrap_or(u16::MAX);
     [&[HAVE], len.to_be_bytes().as_slice(), &body].concat()
