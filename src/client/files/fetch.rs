@@ -226,7 +226,8 @@ impl Fetch {
                 }
             }
             Report::Has(transfer, groups) => {
-                if let (Stage::Running(running), Some(number)) = (&mut self.stage, self.number_of(transfer)) {
+                let number = self.number_of(transfer);
+                if let (Stage::Running(running), Some(number)) = (&mut self.stage, number) {
                     running.plan.set_has(number, groups);
                 }
             }

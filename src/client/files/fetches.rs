@@ -135,8 +135,10 @@ impl Lane for Fetches {
             FetchLetter::Loopback => self.terms.loopback = true,
             FetchLetter::Report(download, report) => {
                 let opened = matches!(report, Report::Opened { .. });
-                let fetches = self.fetches.iter_mut().filter(|fetch| fetch.download() == download);
-                fetches.last().into_iter().for_each(|fetch| fetch.on_report(now, report));
+                let fetch = self.fetches.iter_mut().rfind(|fetch| fetch.download() == download);
+                if let Some(fetch) = fetch {
+                    fetch.on_report(now, report);
+                }
                 if opened {
                     self.share();
                 }

@@ -1,7 +1,7 @@
 //! The part of a file that is here while it comes, as others may have it from us.
 
 use std::fs::File;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::transfer::ranges::RangeSet;
 use crate::transfer::tree::Root;
@@ -12,15 +12,15 @@ pub(super) struct Part {
     pub(super) root: Root,
     /// Bytes of the whole file.
     pub(super) size: u64,
-    pub(super) data: File,
+    pub(super) data: Arc<File>,
     /// Parents by place, as far as they are known.
-    pub(super) tree: File,
+    pub(super) tree: Arc<File>,
     // Groups that were checked and written, and whose parents were.
     have: Mutex<RangeSet>,
 }
 
 impl Part {
-    pub(super) fn new(root: Root, size: u64, data: File, tree: File, have: RangeSet) -> Self {
+    pub(super) fn new(root: Root, size: u64, data: Arc<File>, tree: Arc<File>, have: RangeSet) -> Self {
         Self { root, size, data, tree, have: Mutex::new(have) }
     }
 

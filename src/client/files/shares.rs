@@ -256,7 +256,7 @@ fn keep_switches(data: &Path, switches: &Switches) -> io::Result<()> {
     beside.write_all(switches.to_json().as_bytes())?;
     beside.as_file().sync_all()?;
     beside.persist(data.join(SWITCHES_FILE)).map_err(|error| error.error)?;
-    fs::File::open(data)?.sync_all()
+    File::open(data)?.sync_all()
 }
 
 /// In the data directory.

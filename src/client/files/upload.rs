@@ -164,7 +164,7 @@ impl Upload {
         };
         if due {
             let have = part.have();
-            self.answers.announce(0, &have);
+            self.answers.announce(&have);
             self.told = Some((have, now));
         }
     }
@@ -236,7 +236,7 @@ impl Catalog for Shelf<'_> {
     fn item(&self, item: u32) -> Option<Item<'_>> {
         let geometry = self.content.geometry(item)?;
         let here = match self.part {
-            Some(have) => Here::Part(have),
+            Some(ranges) => Here::Part { ranges, base: 0 },
             None if self.content.is_unchanged(item) => Here::Whole,
             None => Here::Changed,
         };

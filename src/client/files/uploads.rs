@@ -102,8 +102,8 @@ impl Lane for Uploads {
     fn transmit(&mut self, now: Duration, wire: &mut Wire) -> bool {
         let mut more = false;
         self.turn = self.turn.wrapping_add(1);
-        let count = self.sessions.len().max(1);
-        let (later, first) = self.sessions.split_at_mut(self.turn % count % (self.sessions.len() + 1));
+        let turn = self.turn % self.sessions.len().max(1);
+        let (later, first) = self.sessions.split_at_mut(turn);
         for upload in first.iter_mut().chain(later) {
             for sent in 0.. {
                 if wire.is_blocked() || !self.bucket.is_open(now) {
