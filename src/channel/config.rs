@@ -30,7 +30,7 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// How long both streams may stand still, although the peer answers, before we give up.
     pub stall_timeout: Duration,
-    /// How long an asker that has finished repeats its last ack while the holder does not confirm it.
+    /// How long who has finished stays for a peer that may not know: an asker repeats its last ack, a holder its close.
     pub linger: Duration,
 }
 

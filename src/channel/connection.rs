@@ -242,7 +242,7 @@ impl Connection {
             Phase::Closing(closing) if closing.until <= now => self.phase = Phase::Drained,
             _ => {}
         }
-        if matches!(self.phase, Phase::Transferring) && self.recovery_due().is_some_and(|due| due <= now) {
+        if self.recovery_due().is_some_and(|due| due <= now) {
             self.on_recovery_timeout(now);
         }
     }
@@ -353,7 +353,9 @@ impl Connection {
     }
 
     fn begin_closing(&mut self, now: Duration, code: CloseCode, reason: &str) {
-        let until = now + (self.rtt.timeout(0) * 3).clamp(MIN_CLOSING, MAX_CLOSING);
+        let short = (self.rtt.timeout(0) * 3).clamp(MIN_CLOSING, MAX_CLOSING);
+        // Who has finished is worth more patience: the other's success hangs on our word.
+        let until = now + if code == CloseCode::DONE { self.config.linger.max(short) } else { short };
         let reason = cut(reason, MAX_CLOSE_REASON).to_owned();
         self.phase = Phase::Closing(Closing { until, code, reason, owed: true, answer: false });
     }

@@ -149,7 +149,7 @@ impl Flight {
                 return None;
             }
             let lost = number.saturating_add(self.threshold) <= largest || packet.at + delay <= now;
-            if !lost && packet.cargo != Cargo::Settled {
+            if !lost && matches!(packet.cargo, Cargo::Segment(_)) {
                 self.loss_at = Some(packet.at + delay);
                 return None;
             }

@@ -71,6 +71,7 @@ impl Connection {
             return Ok(());
         }
         self.heard_at = now;
+        self.recovery.on_heard();
         self.paths.on_received(now, from, len);
         let traffic = self.on_frames(now, from, len, number, payload, sink)?;
         if traffic {

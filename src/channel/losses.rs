@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::config::Arq;
-use super::connection::Connection;
+use super::connection::{Connection, Phase};
 use super::event::{Failure, Violation};
 use super::flight::{Cargo, Sent};
 use super::pace::Acked;
@@ -107,6 +107,9 @@ impl Connection {
     }
 
     pub(super) fn recovery_due(&self) -> Option<Duration> {
+        if !matches!(self.phase, Phase::Transferring) {
+            return None;
+        }
         self.flight.loss_at().or_else(|| self.recovery.due(&self.flight, &self.rtt))
     }
 

@@ -50,6 +50,11 @@ impl Recovery {
         self.probes = 0;
     }
 
+    /// The peer was heard, though of nothing of ours: who backed off far tries again soon.
+    pub(super) fn on_heard(&mut self) {
+        self.backoff = self.backoff.min(PROBES);
+    }
+
     /// Whether a segment leaves although no window allows it.
     pub(super) fn wants_probe(&self) -> bool {
         self.probes > 0
