@@ -23,8 +23,8 @@ pub mod name;
 pub mod partial;
 pub mod planner;
 
-pub mod ranges;
 pub mod queue;
+pub mod ranges;
 pub mod search;
 pub mod shares;
 pub mod slots;

@@ -23,7 +23,10 @@ async fn another_content_than_the_one_asked_for_is_refused() {
     let mut holder = Place::new(None);
     holder.offer("a", b"new").await;
     let old = *blake3::hash(b"old").as_bytes();
-    assert_eq!(holder.prepare_upload(id(1), Wanted { root: Some(old), ..wanted("a") }).await.unwrap_err(), FileRefusal::Changed);
+    assert_eq!(
+        holder.prepare_upload(id(1), Wanted { root: Some(old), ..wanted("a") }).await.unwrap_err(),
+        FileRefusal::Changed
+    );
     let new = *blake3::hash(b"new").as_bytes();
     assert_eq!(holder.prepare_upload(id(1), Wanted { root: Some(new), ..wanted("a") }).await.unwrap().root, new);
 }
@@ -34,7 +37,9 @@ async fn a_cancelled_transfer_ends_at_both_ends_and_leaves_nothing() {
     holder.offer("big", &vec![7; 64 << 20]).await;
     begin(&mut holder, &mut asker, id(1), "big", "big", |_| {}).await;
     assert!(matches!(asker.next().await, FilesEvent::Started { .. }));
-    asker.command(FilesCommand::Cancel { transfer: download_of(id(1)), reason: "enough\x1b[2J".into(), keep: false }).await;
+    asker
+        .command(FilesCommand::Cancel { transfer: download_of(id(1)), reason: "enough\x1b[2J".into(), keep: false })
+        .await;
     let ends = ends(&mut holder, &mut asker).await;
     let reason = |events: &[FilesEvent]| match events.last() {
         Some(FilesEvent::Failed { reason, detail, .. }) => (reason.clone(), detail.clone()),

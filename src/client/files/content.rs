@@ -93,7 +93,8 @@ impl Content {
         let manifest = Manifest::new(entries).map_err(|error| HashError::Read(io::Error::other(error)))?.encode();
         let Tree { root, outboard } = tree_of(&manifest)?;
         let (size, entries) = (manifest.len() as u64, files.len() as u64);
-        let body = Body::Folder(Folder { dir, manifest: Arc::new(manifest), outboard, files, trees: Arc::clone(trees) });
+        let body =
+            Body::Folder(Folder { dir, manifest: Arc::new(manifest), outboard, files, trees: Arc::clone(trees) });
         Ok((Self { root, size, total, entries, body }, found.skipped))
     }
 

@@ -152,7 +152,12 @@ impl Desk<'_> {
                 Ok(())
             }
             Work::Bytes(source, mut bytes) => {
-                let result = self.feed(source, sources, target, |assembler, taking| assembler.push(&bytes, taking));
+                let given_up = self.stopped.load(Ordering::Relaxed);
+                let result = if given_up {
+                    Ok(())
+                } else {
+                    self.feed(source, sources, target, |assembler, taking| assembler.push(&bytes, taking))
+                };
                 self.written.fetch_sub(bytes.len() as u64, Ordering::Relaxed);
                 bytes.clear();
                 let _ = self.used.send(bytes);

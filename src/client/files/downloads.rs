@@ -59,7 +59,9 @@ impl Downloads {
         let name = format!("{WORKPLACE}{}", hex(root.get(..16).unwrap_or_default()));
         match self.take_place(&name)? {
             Some(place) => Ok(place),
-            None => self.take_place(&format!("{name}-{}", hex(&tag)))?.ok_or_else(|| io::ErrorKind::ResourceBusy.into()),
+            None => {
+                self.take_place(&format!("{name}-{}", hex(&tag)))?.ok_or_else(|| io::ErrorKind::ResourceBusy.into())
+            }
         }
     }
 

@@ -41,6 +41,8 @@ pub(super) struct Fetch {
     // The core knows the end; the peers may still have to hear of it.
     over: bool,
     told: VecDeque<FilesEvent>,
+    // Told once the writing thread has left or removed what there was.
+    farewell: Option<FilesEvent>,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,7 @@ impl Fetch {
             starved: false,
             over: false,
             told: VecDeque::new(),
+            farewell: None,
         })
     }
 
@@ -123,7 +126,7 @@ impl Fetch {
 
     /// Nothing is left to do or to tell.
     pub(super) fn is_gone(&self) -> bool {
-        self.over && self.told.is_empty() && self.supplies.is_empty()
+        self.over && self.told.is_empty() && self.farewell.is_none() && self.supplies.is_empty()
     }
 
     /// What others may have of it.
@@ -139,7 +142,9 @@ impl Fetch {
         let told = (!self.told.is_empty()).then_some(now);
         let plan = match &self.stage {
             Stage::Running(running) if running.waiting.is_empty() => running.plan.poll_timeout(),
-            Stage::Running(running) => [bucket.opens_at(now, 1), running.plan.poll_timeout()].into_iter().flatten().min(),
+            Stage::Running(running) => {
+                [bucket.opens_at(now, 1), running.plan.poll_timeout()].into_iter().flatten().min()
+            }
             _ => None,
         };
         self.supplies.iter().filter_map(|supply| supply.deadline(now)).chain(plan).chain(told).min()
@@ -192,9 +197,14 @@ impl Fetch {
     /// What the writing thread says.
     pub(super) fn on_report(&mut self, now: Duration, report: Report) {
         if self.over {
+            if matches!(report, Report::Ended | Report::Failed(_)) {
+                // How it ends is known, and now it has.
+                self.told.extend(self.farewell.take());
+            }
             return;
         }
         match report {
+            Report::Ended => {}
             Report::NeedsManifest => self.stage = Stage::Manifest(None),
             Report::Checking(bytes, total) => {
                 if bytes == total || now.saturating_sub(self.checked) >= CHECK_INTERVAL {
@@ -253,6 +263,7 @@ impl Fetch {
             self.writer.remove();
         }
         self.failed("cancelled", reason.to_owned());
+        self.farewell = self.told.pop_back();
     }
 
     /// One source is given up by the user.

@@ -27,12 +27,7 @@ use crate::wire::id::TransferId;
 #[derive(Debug)]
 pub(super) enum FetchLetter {
     /// Run the channel of a source.
-    Start {
-        channel: Box<ChannelStart>,
-        download: TransferId,
-        expected: Expected,
-        downloads: Downloads,
-    },
+    Start { channel: Box<ChannelStart>, download: TransferId, expected: Expected, downloads: Downloads },
     /// End a source.
     Drop(TransferId, String),
     /// Give a download up; what is there may stay.

@@ -63,11 +63,7 @@ impl Engine {
     }
 }
 
-fn open(
-    path: &Path,
-    trees: &Arc<Trees>,
-    watch: &mut Watching<'_>,
-) -> Result<(Arc<Content>, OfferReady), OfferRefusal> {
+fn open(path: &Path, trees: &Arc<Trees>, watch: &mut Watching<'_>) -> Result<(Arc<Content>, OfferReady), OfferRefusal> {
     let unreadable = |error: &dyn std::fmt::Display| OfferRefusal::Unreadable(error.to_string());
     let found = std::fs::symlink_metadata(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => OfferRefusal::NotFound,

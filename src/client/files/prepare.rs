@@ -183,13 +183,7 @@ impl Engine {
         }
     }
 
-    fn start_download(
-        &mut self,
-        channel: Box<ChannelStart>,
-        download: TransferId,
-        file: &str,
-        into: Option<&Path>,
-    ) {
+    fn start_download(&mut self, channel: Box<ChannelStart>, download: TransferId, file: &str, into: Option<&Path>) {
         match self.prepared.remove(&channel.transfer) {
             Some(Prepared { kind: Kind::Download(connection), .. }) if connection == channel.our_connection => {}
             _ => return self.fail(channel.transfer, "timeout", "the answer came too late"),
@@ -266,11 +260,7 @@ pub(super) struct Watching<'w> {
 }
 
 impl<'w> Watching<'w> {
-    pub(super) fn new(
-        transfer: TransferId,
-        results: &'w UnboundedSender<Internal>,
-        cancelled: &'w AtomicBool,
-    ) -> Self {
+    pub(super) fn new(transfer: TransferId, results: &'w UnboundedSender<Internal>, cancelled: &'w AtomicBool) -> Self {
         Self { transfer, results, cancelled, bytes: 0, told: Instant::now() }
     }
 

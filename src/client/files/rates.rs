@@ -99,7 +99,10 @@ mod tests {
         for rate in [20_000, 1_000_000, 100_000_000] {
             for batch in [100, 1_200, 65_000] {
                 let sent = sent_in(rate, batch, 10_000);
-                assert!(sent >= rate * 10 - batch && sent <= rate * 10 + LEAST as u64 + batch, "{rate} {batch}: {sent}");
+                assert!(
+                    sent >= rate * 10 - batch && sent <= rate * 10 + LEAST as u64 + batch,
+                    "{rate} {batch}: {sent}"
+                );
             }
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::downloads::Downloads;
 use super::engine::{Direction, Engine, Inputs, Internal, Settings};
-use super::fetches::{Fetches, FetchLetter, Parts};
+use super::fetches::{FetchLetter, Fetches, Parts};
 use super::hashing::{Hasher, Trees};
 use super::lane;
 use super::mailbox::mailbox;
@@ -207,11 +207,12 @@ fn start_lanes(
     let terms = Terms { loopback: config.loopback, congestion: config.congestion };
     let (now, seen) = (origin.elapsed(), [Seen::default(), Seen::default()]);
     let (address, letters) = mailbox()?;
-    let (uploads, wire) =
-        (Uploads::new(results.clone(), terms, Bucket::new(config.up, now)), Wire::new(Arc::clone(&up), seen[0].clone()));
-    let sending = std::thread::Builder::new()
-        .name("uploads".into())
-        .spawn(move || lane::run(uploads, wire, letters, origin))?;
+    let (uploads, wire) = (
+        Uploads::new(results.clone(), terms, Bucket::new(config.up, now)),
+        Wire::new(Arc::clone(&up), seen[0].clone()),
+    );
+    let sending =
+        std::thread::Builder::new().name("uploads".into()).spawn(move || lane::run(uploads, wire, letters, origin))?;
     let up = Direction { address, port: up, seen: seen[0].clone() };
     let (address, letters) = mailbox()?;
     let bucket = Bucket::new(config.down, now);

@@ -51,12 +51,7 @@ pub(super) enum Turn {
 
 impl Supply {
     /// Opens the channel; it tries the peer's candidates at once.
-    pub(super) fn new(
-        now: Duration,
-        start: ChannelStart,
-        number: SourceId,
-        terms: Terms,
-    ) -> Result<Self, ConfigError> {
+    pub(super) fn new(now: Duration, start: ChannelStart, number: SourceId, terms: Terms) -> Result<Self, ConfigError> {
         let (transfer, partial, config) = (start.transfer, start.partial, config_of(&start, terms));
         let tunnel = Tunnel::new(now, start, Side::Asker, config, terms.loopback)?;
         Ok(Self {

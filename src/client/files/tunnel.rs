@@ -191,8 +191,7 @@ impl Tunnel {
 
     /// Nothing is left to do.
     pub(super) fn is_drained(&self) -> bool {
-        self.current.connection.is_drained()
-            && self.before.as_ref().is_none_or(|before| before.connection.is_drained())
+        self.current.connection.is_drained() && self.before.as_ref().is_none_or(|before| before.connection.is_drained())
     }
 
     /// Counters of the connection that carries the file.

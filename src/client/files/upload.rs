@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::content::{Body, Content};
 use super::meter::Meter;
-use super::session::{Terms, config_of, reason_of_close, reason_of_failure};
 use super::reading::{OpenItems, UploadSource};
+use super::session::{Terms, config_of, reason_of_close, reason_of_failure};
 use super::tunnel::{News, Tunnel};
 use super::wire::Incoming;
 use crate::channel::{Batch, ConfigError, Failure, Side, StreamSink};

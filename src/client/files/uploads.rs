@@ -65,11 +65,9 @@ impl Lane for Uploads {
                 let transfer = start.transfer;
                 match Upload::new(now, *start, content, self.terms) {
                     Ok(upload) => self.sessions.push(upload),
-                    Err(error) => self.tell(FilesEvent::Failed {
-                        transfer,
-                        reason: "protocol".into(),
-                        detail: error.to_string(),
-                    }),
+                    Err(error) => {
+                        self.tell(FilesEvent::Failed { transfer, reason: "protocol".into(), detail: error.to_string() })
+                    }
                 }
             }
             UploadLetter::Cancel(transfer, reason) => {

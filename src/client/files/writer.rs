@@ -84,6 +84,8 @@ pub(super) enum Report {
     Has(TransferId, RangeSet),
     /// The source sent what cannot be.
     Lied(TransferId, Lie),
+    /// It was left for another time, or removed.
+    Ended,
     /// It stands whole under its name.
     Done(PathBuf),
     /// It does not.
@@ -105,7 +107,7 @@ impl Writer {
             let desk = Desk { expected, queue, used, written, stopped, tell: &tell };
             match desk.work(&downloads) {
                 Ok(Some(path)) => tell(Report::Done(path)),
-                Ok(None) => {}
+                Ok(None) => tell(Report::Ended),
                 Err(error) => tell(Report::Failed(error)),
             }
         })?;
