@@ -95,6 +95,13 @@ pub struct Spent {
 }
 
 impl Outcome {
+    /// Nothing was asked for.
+    #[must_use]
+    pub fn idle() -> Self {
+        let nothing = Spent::default();
+        Self { bytes: 0, seconds: 0.0, finished: 0, refused: 0, sender: nothing, receiver: nothing }
+    }
+
     /// Gbit/s of file bytes that arrived.
     #[must_use]
     pub fn gbits(&self) -> f64 {

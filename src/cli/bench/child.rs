@@ -2,6 +2,7 @@
 
 use super::case::{BenchError, Case, Spent};
 use super::ceiling;
+use super::ends::{self, Introduction};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{BufRead, Write};
 use std::net::SocketAddr;
@@ -26,6 +27,24 @@ pub enum Role {
         /// Where to put it.
         file: PathBuf,
     },
+    /// Serves a file; see [`ends::hold`].
+    Holder {
+        /// How.
+        case: Case,
+        /// Where it is.
+        dir: PathBuf,
+        /// Its name.
+        file: String,
+    },
+    /// Fetches it; see [`ends::ask`].
+    Asker {
+        /// How.
+        case: Case,
+        /// Where to put it.
+        dir: PathBuf,
+        /// The transfer's id.
+        transfer: [u8; 16],
+    },
 }
 
 /// What a process tells, a line each.
@@ -33,6 +52,10 @@ pub enum Role {
 pub enum Told {
     /// It can be reached here.
     At(SocketAddr),
+    /// An asker: it wants the file.
+    Asking(Introduction),
+    /// A holder: it waits for this asker, or has no slot for it.
+    Holding(Option<Introduction>),
     /// It is through.
     Spent {
         /// What it cost.
@@ -57,6 +80,8 @@ pub fn run() -> Result<(), BenchError> {
             let (spent, seconds) = ceiling::receive(&case, &port, &file)?;
             tell(&Told::Spent { spent, seconds })
         }
+        Role::Holder { case, dir, file } => ends::hold(case, &dir, &file),
+        Role::Asker { case, dir, transfer } => ends::ask(case, &dir, transfer),
     });
     ended.or_else(|error| tell(&Told::Failed(error.to_string())))
 }

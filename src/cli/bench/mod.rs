@@ -4,6 +4,7 @@ mod args;
 mod case;
 mod ceiling;
 mod child;
+mod ends;
 mod plot;
 mod runs;
 mod sweep;
