@@ -1,7 +1,9 @@
 //! What one run moves, under which conditions, and what came of it.
 
 use crate::cli::drive::DriveError;
+use crate::client::effects;
 use crate::net::udp::{BindError, DATAGRAM_MAX, Offload};
+use crate::wire::payload;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -135,6 +137,26 @@ impl From<Splits> for Offload {
             Splits::Late => Self::Full,
             Splits::Software => Self::SendOnly,
             Splits::Ours => Self::Off,
+        }
+    }
+}
+
+impl From<Arq> for payload::Arq {
+    fn from(arq: Arq) -> Self {
+        match arq {
+            Arq::Auto => Self::Auto,
+            Arq::GoBackN => Self::GoBackN,
+            Arq::SelectiveRepeat => Self::SelectiveRepeat,
+        }
+    }
+}
+
+impl From<Congestion> for effects::Congestion {
+    fn from(congestion: Congestion) -> Self {
+        match congestion {
+            Congestion::Bbr => Self::Bbr,
+            Congestion::Cubic => Self::Cubic,
+            Congestion::None => Self::None,
         }
     }
 }

@@ -3,10 +3,11 @@
 use super::case::{BenchError, Case, Spent};
 use super::child::{Told, tell};
 use super::usage::{cpu_seconds, peak_memory};
-use crate::client::effects::{ChannelStart, FilesCommand, FilesEvent, ShareCommand};
+use crate::client::effects::{ChannelStart, FilesCommand, FilesEvent, ShareCommand, UploadReady, Wanted};
 use crate::client::files::{FilesConfig, FilesHandle, start};
 use crate::wire::id::{Id, TransferId};
 use crate::wire::name::{FullName, Name};
+use crate::wire::payload::FileKind;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -62,28 +63,18 @@ pub fn hold(case: Case, dir: &Path, file: &str) -> Result<(), BenchError> {
         let mut end = End::new(&case, Some(dir.to_owned()), dir)?;
         end.command(FilesCommand::Share(ShareCommand::Global(true))).await?;
         end.event(|event| matches!(event, FilesEvent::Shares { .. }).then_some(())).await?;
-        let (mut began, mut served) = (cpu_seconds(), 0);
+        let (mut began, mut served, mut slots) = (cpu_seconds(), 0, case.slots);
         while let Heard::Asked { asker, keys } = end.hear().await? {
-            let (transfer, file) = (Id(asker.transfer), file.to_owned());
-            let peer = person("asker")?;
-            end.command(FilesCommand::PrepareUpload { transfer, peer, file, root: None }).await?;
-            let ready = end
-                .event(|event| match event {
-                    FilesEvent::UploadReady { transfer: of, result } if of == transfer => Some(result),
-                    _ => None,
-                })
-                .await?;
-            let Ok(ready) = ready else {
+            if slots == 0 {
                 tell(&Told::Holding(None))?;
                 continue;
-            };
-            let (root, size, connection) = (ready.root, ready.size, ready.connection);
-            let candidates = ready.candidates;
-            let ours = Introduction { transfer: asker.transfer, connection, candidates, root, size };
-            let channel = channel(&ours, &asker, &ours, keys)?;
+            }
+            slots -= 1;
+            let ours = end.prepare(asker.transfer, file).await?;
+            let channel = channel(&case, &ours, &asker, &ours, keys)?;
+            served += ours.size;
             end.command(FilesCommand::StartUpload(Box::new(channel))).await?;
             tell(&Told::Holding(Some(ours)))?;
-            served += size;
             // Reading the file for its hash is not part of the transfer.
             began = cpu_seconds();
         }
@@ -108,15 +99,16 @@ pub fn ask(case: Case, dir: &Path, transfer: [u8; 16]) -> Result<(), BenchError>
         tell(&Told::Asking(ours.clone()))?;
         let Heard::Holding { holder, keys } = end.hear().await? else { return Err(out_of_turn()) };
         let Some(holder) = holder else { return Ok(()) };
-        let channel = channel(&ours, &holder, &holder, keys)?;
+        let channel = channel(&case, &ours, &holder, &holder, keys)?;
         let Heard::Go = end.hear().await? else { return Err(out_of_turn()) };
         let (began, before) = (Instant::now(), cpu_seconds());
-        end.command(FilesCommand::StartDownload { channel: Box::new(channel), file: "fetched".into(), into: None })
-            .await?;
+        let (channel, download) = (Box::new(channel), Id(transfer.map(|byte| !byte)));
+        end.command(FilesCommand::StartDownload { channel, download, file: "fetched".into(), into: None }).await?;
         let ended = end
             .event(|event| match event {
                 FilesEvent::Done { bytes, .. } => Some(Ok(bytes)),
                 FilesEvent::Failed { reason, detail, .. } => Some(Err(format!("{reason}: {detail}"))),
+                FilesEvent::SourceLost { reason, detail, .. } => Some(Err(format!("{reason:?}: {detail}"))),
                 _ => None,
             })
             .await?;
@@ -133,8 +125,13 @@ impl End {
             downloads: dir.join("downloads"),
             data: dir.to_owned(),
             udp: None,
-            uploads: case.slots,
-            window: case.window.unwrap_or(256),
+            window: case.window,
+            congestion: case.congestion.into(),
+            up: None,
+            down: None,
+            inject: case.inject.clone(),
+            max_datagram: case.datagram,
+            offload: case.splits.into(),
             loopback: true,
         };
         let files = start(config).map_err(|error| BenchError::Wrong(error.to_string()))?;
@@ -160,6 +157,22 @@ impl End {
         }
     }
 
+    /// Opens a shared file, and hashes it.
+    async fn prepare(&mut self, transfer: [u8; 16], file: &str) -> Result<Introduction, BenchError> {
+        let (id, peer): (TransferId, _) = (Id(transfer), person("asker")?);
+        let wanted = Wanted { file: file.to_owned(), kind: FileKind::File, root: None, offer: None };
+        self.command(FilesCommand::PrepareUpload { transfer: id, peer, wanted }).await?;
+        let ready = self
+            .event(|event| match event {
+                FilesEvent::UploadReady { transfer: of, result } if of == id => Some(result),
+                _ => None,
+            })
+            .await?;
+        let ready = ready.map_err(|refusal| BenchError::Wrong(format!("the file is not sent: {refusal:?}")))?;
+        let UploadReady { root, size, connection, candidates, .. } = ready;
+        Ok(Introduction { transfer, connection, candidates, root, size })
+    }
+
     async fn command(&self, command: FilesCommand) -> Result<(), BenchError> {
         self.files.commands().send(command).await.map_err(|_| out_of_turn())
     }
@@ -180,6 +193,7 @@ impl End {
 }
 
 fn channel(
+    case: &Case,
     ours: &Introduction,
     peer: &Introduction,
     holder: &Introduction,
@@ -196,7 +210,13 @@ fn channel(
         peer_candidates: peer.candidates.clone(),
         size: holder.size,
         root: holder.root,
+        kind: FileKind::File,
+        partial: false,
+        arq: case.arq.into(),
+        window: case.window,
+        max_datagram: case.datagram,
         mode: "bench".into(),
+        handover: None,
     })
 }
 

@@ -16,6 +16,8 @@ pub struct Plot {
     pub y: String,
     /// Whether horizontal distances are ratios: all values must be above 0 then.
     pub ratios: bool,
+    /// Whether values between whole numbers mean nothing.
+    pub whole: bool,
     /// Each a name and its points, in order of x.
     pub lines: Vec<(String, Vec<(f64, f64)>)>,
 }
@@ -64,7 +66,7 @@ where
         .axis_desc_style((FONT, TEXT_SIZE))
         .light_line_style(WHITE)
         .bold_line_style(RGBColor(225, 225, 225))
-        .x_label_formatter(&|x| number(*x))
+        .x_label_formatter(&|x| if plot.whole && x.fract() != 0.0 { String::new() } else { number(*x) })
         .y_label_formatter(&|y| number(*y))
         .draw()
         .map_err(text)?;
@@ -76,13 +78,19 @@ where
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(if falling(plot) { SeriesLabelPosition::UpperRight } else { SeriesLabelPosition::LowerRight })
         .background_style(WHITE.mix(0.85))
         .border_style(RGBColor(200, 200, 200))
         .label_font((FONT, TEXT_SIZE))
         .draw()
         .map_err(text)?;
     area.present().map_err(text)
+}
+
+/// Whether there is more room above the lines' right ends than below.
+fn falling(plot: &Plot) -> bool {
+    let ends = plot.lines.iter().filter_map(|(_, points)| Some((points.first()?.1, points.last()?.1)));
+    ends.map(|(first, last)| last - first).sum::<f64>() < 0.0
 }
 
 /// Short: no more digits than a reader of a plot wants.
@@ -109,7 +117,14 @@ mod tests {
 
     fn plot(ratios: bool, points: &[(f64, f64)]) -> Plot {
         let lines = vec![("go-back-n".to_owned(), points.to_vec()), ("selective-repeat".to_owned(), points.to_vec())];
-        Plot { title: "a <title>".into(), x: "window, segments".into(), y: "Gbit/s".into(), ratios, lines }
+        Plot {
+            title: "a <title>".into(),
+            x: "window, segments".into(),
+            y: "Gbit/s".into(),
+            ratios,
+            whole: false,
+            lines,
+        }
     }
 
     #[test]

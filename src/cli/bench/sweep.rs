@@ -1,7 +1,7 @@
 //! Throughput over a range of values: rows as they come, then a CSV file and a plot.
 
 use super::args::{Sweep, TransferArgs};
-use super::case::{Arq, BenchError, Case, Outcome, float};
+use super::case::{Arq, BenchError, Case, Outcome};
 use super::plot::{Plot, draw};
 use super::runs::{Runs, median};
 use super::usage::mib;
@@ -151,12 +151,14 @@ fn to_plot(args: &TransferArgs, sweep: Sweep, points: &[Point]) -> Plot {
     };
     let path = args.inject.as_deref().map(|inject| format!(", {inject}")).unwrap_or_default();
     let size = mib(args.size);
-    let flows = if args.flows > 1 { format!("{} × ", float(args.flows.into())) } else { String::new() };
+    let flows = if args.flows > 1 { format!("{} × ", args.flows) } else { String::new() };
+    let slots = if sweep == Sweep::Uploads { format!(", {} slots", args.slots) } else { String::new() };
     Plot {
-        title: format!("secchat: throughput by {}, {flows}{size} MiB{path}", sweep.word()),
+        title: format!("secchat: throughput by {}, {flows}{size} MiB{slots}{path}", sweep.word()),
         x: sweep.axis().into(),
         y: "Gbit/s of file bytes".into(),
         ratios: sweep == Sweep::Window,
+        whole: matches!(sweep, Sweep::Flows | Sweep::Uploads),
         lines: args.arq.iter().map(line).collect(),
     }
 }
