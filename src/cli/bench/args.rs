@@ -66,7 +66,8 @@ pub struct TransferArgs {
     /// Who takes batches of datagrams apart
     #[arg(long, value_name = "WHO")]
     pub splits: Option<Splits>,
-    /// Worsen the path both ways: loss=1%,delay=25ms,rate=200mbit,seed=7; `secchat client --help` has all of it
+    /// Worsen the path, each way: loss=1%, burst=2%/8, dup=1%, reorder=25%/5ms, corrupt=1%, delay=25ms/5ms, rate=200mbit,
+    /// queue=50ms, seed=1; several with commas
     #[arg(long, value_name = "LIST")]
     pub inject: Option<String>,
     /// Pairs of processes at once, each with a file of its own

@@ -98,15 +98,16 @@ impl Sweep {
 
     /// The case with this value in it.
     fn apply(self, case: Case, value: f64) -> Case {
-        let injecting = |what: String| {
-            // The last of two wins where both say the same.
-            let before = case.inject.as_deref().map(|inject| format!("{inject},")).unwrap_or_default();
-            Some(before + &what)
+        let injecting = |key: &str, value: String| {
+            let others = case.inject.as_deref().unwrap_or_default().split(',');
+            let others =
+                others.filter(|part| !part.is_empty() && part.split('=').next() != Some(key)).map(str::to_owned);
+            Some(others.chain([format!("{key}={value}")]).collect::<Vec<_>>().join(","))
         };
         match self {
             Self::Window => Case { window: Some(count(value).max(1)), ..case },
-            Self::Loss => Case { inject: injecting(format!("loss={value}%")), ..case },
-            Self::Rtt => Case { inject: injecting(format!("delay={}us", value * 500.0)), ..case },
+            Self::Loss => Case { inject: injecting("loss", format!("{value}%")), ..case },
+            Self::Rtt => Case { inject: injecting("delay", format!("{}us", count(value * 500.0))), ..case },
             Self::Flows => Case { flows: count(value), ..case },
             Self::Uploads => Case { askers: count(value), flows: 1, ..case },
         }
@@ -198,7 +199,7 @@ mod tests {
     fn a_sweep_sets_its_value_and_wins_over_the_option() {
         let args = args("--sweep loss --inject loss=9%,delay=1ms --window 7 --arq go-back-n,selective-repeat");
         let case = args.case(Arq::Auto);
-        assert_eq!(Sweep::Loss.apply(case.clone(), 0.5).inject.as_deref(), Some("loss=9%,delay=1ms,loss=0.5%"));
+        assert_eq!(Sweep::Loss.apply(case.clone(), 0.5).inject.as_deref(), Some("delay=1ms,loss=0.5%"));
         assert_eq!(
             Sweep::Rtt.apply(Case { inject: None, ..case.clone() }, 50.0).inject.as_deref(),
             Some("delay=25000us")
