@@ -199,3 +199,62 @@ const PACKET_THRESHOLD: u64 = 3;
 /// Beyond it a reordering path is left to the time threshold.
 const MAX_THRESHOLD: u64 = 512;
 const MAX_TRACKED: usize = 2 * super::config::MAX_WINDOW as usize;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    fn packet(at: Duration, cargo: Cargo) -> Sent {
+        Sent { at, cargo, bytes: 100, in_flight: 0, state: None }
+    }
+
+    fn with_segments(count: u64) -> (Flight, Rtt) {
+        let (mut flight, mut rtt) = (Flight::new(), Rtt::default());
+        rtt.update(ms(80), Duration::ZERO);
+        for number in 0..count {
+            flight.on_sent(number, packet(ms(number), Cargo::Segment(number)));
+        }
+        (flight, rtt)
+    }
+
+    fn lost(flight: &mut Flight, now: Duration, rtt: &Rtt) -> Vec<u64> {
+        std::iter::from_fn(|| flight.next_lost(now, rtt)).map(|(number, _)| number).collect()
+    }
+
+    #[test]
+    fn three_newer_packets_or_time_tell_a_loss() {
+        let (mut flight, rtt) = with_segments(10);
+        assert!(lost(&mut flight, ms(1_000), &rtt).is_empty(), "nothing newer has arrived");
+        assert!(flight.on_largest(5).is_some() && flight.on_largest(5).is_none() && flight.on_largest(4).is_none());
+        flight.settle(5);
+        assert_eq!(lost(&mut flight, ms(80), &rtt), [0, 1, 2]);
+        assert_eq!(flight.loss_at(), Some(ms(3) + ms(90)));
+        assert_eq!(lost(&mut flight, ms(93), &rtt), [3]);
+        assert_eq!((flight.segments(), flight.in_flight()), (5, 500));
+        assert_eq!(lost(&mut flight, ms(94), &rtt), [4]);
+        assert_eq!((flight.loss_at(), flight.segments()), (None, 4));
+        let given_up: Vec<u64> = std::iter::from_fn(|| flight.next_given_up()).map(|(number, _)| number).collect();
+        assert_eq!((given_up, flight.in_flight()), (vec![6, 7, 8, 9], 0));
+    }
+
+    #[test]
+    fn a_path_that_reorders_gets_more_patience() {
+        let (mut flight, rtt) = with_segments(20);
+        flight.on_spurious(6);
+        flight.on_largest(9);
+        assert_eq!(lost(&mut flight, ms(9), &rtt), [0, 1, 2]);
+    }
+
+    #[test]
+    fn memory_is_bounded_when_nothing_is_acknowledged() {
+        let (mut flight, _) = with_segments(1);
+        for number in 1..3 * MAX_TRACKED as u64 {
+            flight.on_sent(number, packet(ms(0), Cargo::Ping));
+        }
+        assert!(flight.packets.len() <= MAX_TRACKED && flight.segments() == 0);
+    }
+}

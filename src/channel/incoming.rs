@@ -195,3 +195,99 @@ impl Incoming {
         self.end.is_some_and(|end| self.expected >= end)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(incoming: &mut Incoming, number: u64, fin: bool, got: &mut Vec<u8>) -> Result<Arrival, Violation> {
+        let bytes = vec![number as u8; 10 + number as usize % 3];
+        incoming.on_segment(&Segment { number, fin, ask: false, bytes: &bytes }, got)
+    }
+
+    fn all(numbers: std::ops::Range<u64>) -> Vec<u8> {
+        numbers.flat_map(|number| vec![number as u8; 10 + number as usize % 3]).collect()
+    }
+
+    #[test]
+    fn what_comes_early_is_kept_and_delivered_in_order() {
+        let (mut incoming, mut got) = (Incoming::new(true, 1 << 20), Vec::new());
+        for number in [1, 3, 3, 4] {
+            assert_eq!(take(&mut incoming, number, false, &mut got), Ok(Arrival::OutOfOrder));
+        }
+        let ranges = [SegmentRange { start: 1, end: 2 }, SegmentRange { start: 3, end: 5 }];
+        assert_eq!(incoming.ranges(), ranges);
+        assert_eq!(take(&mut incoming, 0, false, &mut got), Ok(Arrival::Filled));
+        assert_eq!((got.clone(), incoming.ranges()), (all(0..2), ranges[1..].to_vec()));
+        assert_eq!(take(&mut incoming, 5, true, &mut got), Ok(Arrival::OutOfOrder));
+        assert!(!incoming.is_complete());
+        assert_eq!(take(&mut incoming, 2, false, &mut got), Ok(Arrival::Filled));
+        assert!(incoming.is_complete());
+        assert_eq!((got, incoming.delivered()), (all(0..6), all(0..6).len() as u64));
+        assert!(incoming.ranges().is_empty() && incoming.ring.is_empty());
+    }
+
+    #[test]
+    fn go_back_n_keeps_only_what_it_waits_for() {
+        let (mut incoming, mut got) = (Incoming::new(false, 1 << 20), Vec::new());
+        for number in [1, 0, 0, 2, 1, 2] {
+            take(&mut incoming, number, false, &mut got).unwrap();
+        }
+        assert_eq!((got, incoming.expected()), (all(0..3), 3));
+        assert!(incoming.ranges().is_empty());
+    }
+
+    #[test]
+    fn a_full_buffer_drops_what_is_early_and_goes_on() {
+        let (mut incoming, mut got) = (Incoming::new(true, 3_000), Vec::new());
+        for _ in 0..3 {
+            let next = incoming.expected();
+            for number in next + 1..next + 500 {
+                take(&mut incoming, number, false, &mut got).unwrap();
+            }
+            assert!(incoming.reserved <= 3_000);
+            assert_eq!(take(&mut incoming, next, false, &mut got), Ok(Arrival::Filled));
+            assert!(incoming.expected() > next + 1);
+        }
+        assert_eq!(got, all(0..incoming.expected()));
+    }
+
+    #[test]
+    fn nothing_beyond_the_offered_window_is_taken() {
+        let (mut incoming, mut got) = (Incoming::new(true, 1 << 20), Vec::new());
+        incoming.set_window(2);
+        assert_eq!(
+            take(&mut incoming, 0, false, &mut got),
+            Ok(Arrival::InOrder),
+            "the smaller window is not offered yet"
+        );
+        incoming.set_window(0);
+        assert_eq!(incoming.offer(), 0);
+        assert_eq!(take(&mut incoming, 1, false, &mut got), Ok(Arrival::OutOfOrder));
+        assert_eq!(incoming.expected(), 1);
+        incoming.set_window(1);
+        assert_eq!(incoming.offer(), 1);
+        assert_eq!(take(&mut incoming, 1, false, &mut got), Ok(Arrival::InOrder));
+        assert_eq!(take(&mut incoming, 2, false, &mut got), Ok(Arrival::OutOfOrder));
+        assert_eq!(got, all(0..2));
+    }
+
+    #[test]
+    fn a_stream_that_contradicts_itself_is_refused() {
+        let wrong = Err(Violation::WrongSegment);
+        let (mut incoming, mut got) = (Incoming::new(true, 1 << 20), Vec::new());
+        assert_eq!(take(&mut incoming, u64::from(INITIAL_LIMIT), false, &mut got), wrong);
+        assert_eq!(take(&mut incoming, u64::MAX, true, &mut got), wrong);
+        let empty = Segment { number: 0, fin: false, ask: false, bytes: &[] };
+        assert_eq!(incoming.on_segment(&empty, &mut got), wrong);
+        take(&mut incoming, 0, false, &mut got).unwrap();
+        take(&mut incoming, 9, false, &mut got).unwrap();
+        assert_eq!(take(&mut incoming, 8, true, &mut got), wrong, "it ends before what came");
+        assert_eq!(take(&mut incoming, 0, true, &mut got), wrong);
+        take(&mut incoming, 20, true, &mut got).unwrap();
+        assert_eq!(take(&mut incoming, 21, false, &mut got), wrong);
+        assert_eq!(take(&mut incoming, 19, true, &mut got), wrong);
+        assert_eq!(take(&mut incoming, 20, false, &mut got), wrong);
+        assert_eq!(take(&mut incoming, 20, true, &mut got), Ok(Arrival::OutOfOrder));
+    }
+}

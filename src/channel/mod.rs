@@ -23,6 +23,7 @@
 //! nudge        signs of life in silence
 //! numbers      packet numbers
 //! config, data, event    settings and keys; source, sink and batch; what the driver is told
+//! impair, impair_spec    a bad path on demand, for tests; how it is written
 //! ```
 //!
 //! A driver gives [`Connection`] every datagram (then [`end_of_batch`](Connection::end_of_batch)) and every due timeout,
@@ -43,6 +44,8 @@ mod data;
 mod event;
 mod flight;
 mod go_back_n;
+pub mod impair;
+mod impair_spec;
 mod inbound;
 mod incoming;
 mod losses;
@@ -65,3 +68,6 @@ pub use connection::Connection;
 pub use data::{Batch, MAX_BATCH, NoSink, NoSource, Piece, SourceError, StreamSink, StreamSource};
 pub use event::{ClosedBy, Event, Failure, HandshakeBytes, Stats, Violation};
 pub use paths::{MAX_CANDIDATES, MAX_PROBES};
+
+#[cfg(test)]
+mod tests;

@@ -319,3 +319,157 @@ fn ones(count: u64) -> u64 {
 /// Segments that a receiver takes before it has offered a window.
 pub(super) const INITIAL_LIMIT: u32 = 1_024;
 const WORDS: usize = MAX_WINDOW as usize / 64;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::datagram::SegmentRange;
+
+    /// Sends new segments of `size` bytes while the window of `window` lets it, in packets from `packet` on.
+    fn send_new(outgoing: &mut Outgoing, window: u32, size: usize, mut packet: u64) -> Vec<u64> {
+        let mut sent = Vec::new();
+        while outgoing.room(window) > 0
+            && let Some(segment) = outgoing.new_segment(outgoing.next_offset(), size)
+        {
+            sent.push(outgoing.next());
+            outgoing.push_new(segment, packet);
+            packet += 1;
+        }
+        sent
+    }
+
+    fn send_repeats(outgoing: &mut Outgoing, mut packet: u64) -> Vec<u64> {
+        let mut sent = Vec::new();
+        while let Some((number, _)) = outgoing.take_repeat() {
+            outgoing.on_repeated(number, packet);
+            sent.push(number);
+            packet += 1;
+        }
+        sent
+    }
+
+    fn ack(largest: u64, cumulative: u64, ranges: &[(u64, u64)]) -> Ack {
+        let ranges = ranges.iter().map(|&(start, end)| SegmentRange { start, end }).collect();
+        Ack { largest, delay_micros: 0, ce: 0, cumulative, ranges }
+    }
+
+    fn take(outgoing: &mut Outgoing, ack: &Ack) -> Vec<u64> {
+        outgoing.check(ack).unwrap();
+        let mut arrived = Vec::new();
+        outgoing.on_ack(ack, &mut |number, _| arrived.push(number));
+        arrived
+    }
+
+    #[test]
+    fn a_stream_is_cut_where_it_pauses_and_ends_where_it_was_finished() {
+        let mut outgoing = Outgoing::new(Arq::Auto);
+        assert!(!outgoing.has_new());
+        outgoing.set_end(2_500);
+        assert_eq!(send_new(&mut outgoing, 100, 1_000, 0), [0, 1, 2]);
+        outgoing.set_end(2_400);
+        assert!(!outgoing.has_new() && !outgoing.is_all_sent());
+        outgoing.finish();
+        outgoing.set_end(9_000);
+        assert_eq!(send_new(&mut outgoing, 100, 1_000, 3), [3], "the end alone");
+        assert!(outgoing.is_all_sent() && !outgoing.is_complete());
+        assert_eq!(take(&mut outgoing, &ack(3, 4, &[])), [0, 1, 2, 3]);
+        assert!(outgoing.is_complete());
+        assert_eq!(outgoing.acked_bytes(), 2_500);
+    }
+
+    #[test]
+    fn the_windows_hold() {
+        let mut outgoing = Outgoing::new(Arq::Auto);
+        outgoing.set_end(1_000_000);
+        assert_eq!(send_new(&mut outgoing, 4, 10, 0), [0, 1, 2, 3]);
+        assert_eq!(take(&mut outgoing, &ack(3, 2, &[])), [0, 1]);
+        outgoing.on_window(7, 5);
+        outgoing.on_window(6, 50);
+        assert_eq!(send_new(&mut outgoing, 4, 10, 4), [4], "the newest packet's word counts");
+        outgoing.on_window(8, 0);
+        assert_eq!(outgoing.room(4), 0);
+        outgoing.on_window(9, u64::MAX);
+        send_new(&mut outgoing, u32::MAX, 10, 5);
+        assert_eq!(outgoing.next(), 2 + u64::from(MAX_WINDOW));
+    }
+
+    #[test]
+    fn go_back_n_repeats_all_from_the_first_missing_one_and_once_for_each_loss() {
+        let mut outgoing = Outgoing::new(Arq::GoBackN);
+        outgoing.set_end(80);
+        send_new(&mut outgoing, 8, 10, 0);
+        take(&mut outgoing, &ack(0, 1, &[]));
+        let mut dropped = Vec::new();
+        outgoing.on_lost(1, &mut |packet| dropped.push(packet));
+        assert_eq!(dropped, [2, 3, 4, 5, 6, 7]);
+        outgoing.on_lost(2, &mut |_| panic!("it is to be repeated already"));
+        assert_eq!(send_repeats(&mut outgoing, 8), [1, 2, 3, 4, 5, 6, 7]);
+        assert!(!outgoing.has_repeat());
+        outgoing.on_lost(1, &mut |_| ());
+        take(&mut outgoing, &ack(9, 5, &[]));
+        assert_eq!(outgoing.take_repeat().map(|(number, _)| number), Some(5), "what arrived meanwhile is left out");
+        outgoing.put_back(5);
+        assert_eq!(send_repeats(&mut outgoing, 20), [5, 6, 7]);
+    }
+
+    #[test]
+    fn selective_repeat_repeats_what_is_missing() {
+        let mut outgoing = Outgoing::new(Arq::SelectiveRepeat);
+        outgoing.set_end(80);
+        send_new(&mut outgoing, 8, 10, 0);
+        assert_eq!(take(&mut outgoing, &ack(7, 1, &[(2, 4), (6, 8)])), [0, 2, 3, 6, 7]);
+        assert_eq!(take(&mut outgoing, &ack(7, 1, &[(2, 4), (6, 8)])), [] as [u64; 0]);
+        for lost in [1, 4, 5, 6] {
+            outgoing.on_lost(lost, &mut |_| panic!("nothing else is dropped"));
+        }
+        outgoing.on_lost(4, &mut |_| ());
+        take(&mut outgoing, &ack(7, 2, &[]));
+        assert_eq!(outgoing.base(), 4);
+        assert_eq!(send_repeats(&mut outgoing, 8), [4, 5]);
+        assert_eq!(take(&mut outgoing, &ack(9, 8, &[])), [4, 5]);
+        assert!(!outgoing.has_repeat());
+    }
+
+    #[test]
+    fn acks_of_what_cannot_have_arrived_are_a_violation() {
+        let mut outgoing = Outgoing::new(Arq::Auto);
+        outgoing.set_end(80);
+        send_new(&mut outgoing, 4, 10, 100);
+        for claim in [ack(103, 5, &[]), ack(103, 1, &[(3, 5)]), ack(102, 4, &[]), ack(102, 0, &[(3, 4)])] {
+            assert_eq!(outgoing.check(&claim), Err(Violation::AckOfUnsentSegment), "{claim:?}");
+        }
+        assert_eq!(outgoing.check(&ack(102, 3, &[])), Ok(()));
+    }
+
+    proptest! {
+        /// Over several laps of the ring each segment arrives once, whatever the acks repeat.
+        #[test]
+        fn each_segment_is_acknowledged_once(
+            steps in proptest::collection::vec((0..9_000u64, 0..3_000u64, 1..200u64, 1..5_000u64), 1..40),
+        ) {
+            let mut outgoing = Outgoing::new(Arq::Auto);
+            outgoing.set_end(u64::MAX);
+            outgoing.on_window(0, u64::MAX);
+            let mut arrived = std::collections::BTreeSet::new();
+            for (more, forward, gap, len) in steps {
+                let window = u32::try_from(more + outgoing.next() - outgoing.base()).unwrap_or(u32::MAX);
+                let next = outgoing.next();
+                send_new(&mut outgoing, window, 1, next);
+                let (base, next) = (outgoing.base(), outgoing.next());
+                let cumulative = (base + forward).min(next);
+                let start = cumulative + gap;
+                let ranges = if start < next { vec![(start, (start + len).min(next))] } else { Vec::new() };
+                let told = ack(next.max(1) - 1, cumulative, &ranges);
+                for number in take(&mut outgoing, &told) {
+                    prop_assert!(arrived.insert(number), "{number} twice");
+                }
+                let expected = (0..).find(|number| !arrived.contains(number)).unwrap();
+                prop_assert_eq!(outgoing.base(), expected);
+                let in_ranges = (base..next).all(|n| outgoing.is_acked(n) == arrived.contains(&n));
+                prop_assert!(in_ranges);
+            }
+        }
+    }
+}

@@ -117,7 +117,7 @@ mod tests {
         let mut sizes = Sizes::new();
         sizes.on_path(NOW, ([192, 0, 2, 1], 9).into(), MAX_DATAGRAM);
         assert_eq!(probed(&mut sizes, NOW), [1_452, 8_900]);
-        assert_eq!(probed(&mut sizes, NOW), []);
+        assert!(probed(&mut sizes, NOW).is_empty());
         assert!(sizes.on_confirmed(1_452) && !sizes.on_confirmed(1_452));
         let mut tries = 1;
         while let Some(due) = sizes.due() {
@@ -140,7 +140,7 @@ mod tests {
         for packet in 0..100 {
             assert!(!sizes.on_lost(packet, 1_452, packet + 1), "nothing arrives at all");
         }
-        let mut round = |sizes: &mut Sizes, packet| {
+        let round = |sizes: &mut Sizes, packet| {
             sizes.on_arrived(60);
             (packet..packet + 5).any(|lost| sizes.on_lost(lost, 1_452, packet + 10))
         };

@@ -113,6 +113,35 @@ fn a_peer_that_cheats_ends_the_transfer_by_name() {
     }
 }
 
+/// Says that all came that can be under way, to be sent more sooner.
+#[test]
+fn whoever_acknowledges_what_it_cannot_have_got_is_found_out() {
+    let mut sim = under_way();
+    let from = sim.addrs[ASKER];
+    let delivered = sim.ends[HOLDER].stats().bytes_acked / (1_200 - DATAGRAM_OVERHEAD as u64);
+    sim.deliver(HOLDER, from, &sealed(ASKER, FRESH, &[Frame::Ack(ack(20, delivered + 8))]));
+    sim.drain();
+    assert_eq!(sim.events[HOLDER].last(), Some(&Event::Failed(Failure::Peer(Violation::AckOfUnsentSegment))));
+
+    // Guesses packet numbers too. Some are never sent.
+    let mut sim = Sim::new(7, Link::clean(), Config { max_datagram: 1_200, ..Config::default() }, 50_000_000);
+    sim.run(Duration::from_millis(65));
+    let from = sim.addrs[ASKER];
+    let mut guess = sim.sent.iter().filter(|(to, _)| *to == from).count() as u64 - 1;
+    for number in 0..100_000 {
+        let at = FRESH + number;
+        sim.deliver(HOLDER, from, &sealed(ASKER, at, &[Frame::Ack(ack(guess, 0))]));
+        sim.drain();
+        if sim.events[HOLDER].iter().any(|event| matches!(event, Event::Failed(_))) {
+            break;
+        }
+        let sent = sim.ends[HOLDER].stats().datagrams_sent;
+        sim.now += Duration::from_millis(1);
+        guess = (guess + 1).min(sent - 1);
+    }
+    assert_eq!(sim.events[HOLDER].last(), Some(&Event::Failed(Failure::Peer(Violation::AckOfUnsentPacket))));
+}
+
 #[test]
 fn an_ack_before_anything_was_sent_ends_the_transfer() {
     let mut sim = Sim::new(1, Link::clean(), Config::default(), 1_000);

@@ -36,8 +36,9 @@ pub fn all() -> Vec<Seed> {
     add("keyfile", key_files());
     add("packet", packets());
     add("datagram", datagrams());
+    let end = Frame::Segment(Segment { number: 9, fin: true, ask: true, bytes: &[] });
     add("channel_sender", scripts(&[asks_for_path(), ack(0, 0), ack(0, 3)]));
-    add("channel_receiver", scripts(&[asks_for_path(), segment(0), segment(1), segment(7)]));
+    add("channel_receiver", scripts(&[asks_for_path(), segment(0), segment(1), segment(7), written(&end)]));
     add("room", rooms());
     add("command", commands());
     all
@@ -237,10 +238,11 @@ fn packets() -> Vec<(&'static str, Vec<u8>)> {
 
 fn datagrams() -> Vec<(&'static str, Vec<u8>)> {
     let close = Frame::Close(Close { code: CloseCode::CANCELLED, reason: "enough" });
-    let frames = [asks_for_path(), ack(9, 4), segment(3), written(&close), written(&Frame::Handshake(b"key"))];
+    let frames = [asks_for_path(), ack(9, 4), written(&close), written(&Frame::Handshake(b"key"))];
+    let sizes = [written(&Frame::SizeProbe(1_452)), written(&Frame::SizeConfirmed(8_900))];
     let window = written(&Frame::Window { segments: u32::MAX });
     vec![
-        ("ok-all", [frames.concat(), window, written(&Frame::Ping)].concat()),
+        ("ok-all", [frames.concat(), window, written(&Frame::Ping), sizes.concat(), segment(3)].concat()),
         ("ok-padding", vec![0; 40]),
         ("bad-type", vec![0x7f]),
         ("bad-ack-count", [&written(&Frame::Ping)[..], &[2], &[0; 20], &[255; 9]].concat()),
@@ -289,11 +291,11 @@ fn asks_for_path() -> Vec<u8> {
 
 fn ack(largest: u64, cumulative: u64) -> Vec<u8> {
     let ranges = vec![SegmentRange { start: cumulative + 2, end: cumulative + 3 }];
-    written(&Frame::Ack(Ack { largest, delay_micros: 5, cumulative, ranges }))
+    written(&Frame::Ack(Ack { largest, delay_micros: 5, ce: 0, cumulative, ranges }))
 }
 
 fn segment(number: u64) -> Vec<u8> {
-    written(&Frame::Segment(Segment { number, fin: false, bytes: &[7; 150] }))
+    written(&Frame::Segment(Segment { number, fin: false, ask: false, bytes: &[7; 150] }))
 }
 
 fn written(frame: &Frame<'_>) -> Vec<u8> {

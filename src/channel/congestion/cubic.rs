@@ -100,6 +100,8 @@ impl Controller for Cubic {
 
     fn on_lost(&mut self, lost: &LossSample) {
         if self.reduced_at.is_none_or(|at| lost.sent_at_loss > at) {
+            // What was not used is not to be kept (RFC 9438 §4.6 goes by the bytes in flight).
+            self.window = self.window.min((lost.in_flight + lost.lost).max(self.datagram * 2));
             self.reduce(lost.now);
         }
     }

@@ -13,10 +13,13 @@
 //! [`Controller::on_lost`] for each packet found lost, then [`Controller::on_ack`]. For each datagram that leaves:
 //! [`RateSampler::on_sent`], [`Pacer::on_sent`], [`Controller::on_sent`].
 
+mod bbr;
 mod cubic;
 mod fixed;
 mod pacer;
 mod rate;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::time::Duration;
@@ -24,6 +27,7 @@ use std::time::Duration;
 pub(crate) use pacer::Pacer;
 pub(crate) use rate::{RateSample, RateSampler, SentState};
 
+use bbr::Bbr;
 use cubic::Cubic;
 use fixed::Fixed;
 
@@ -88,9 +92,10 @@ pub(crate) struct LossSample {
 }
 
 /// A controller at the start of a path, for datagrams of `datagram` bytes.
-pub(crate) fn controller(kind: CongestionKind, datagram: u64, _now: Duration) -> Box<dyn Controller> {
+pub(crate) fn controller(kind: CongestionKind, datagram: u64, now: Duration) -> Box<dyn Controller> {
     match kind {
-        CongestionKind::Bbr | CongestionKind::Cubic => Box::new(Cubic::new(datagram)),
+        CongestionKind::Bbr => Box::new(Bbr::new(datagram, now)),
+        CongestionKind::Cubic => Box::new(Cubic::new(datagram)),
         CongestionKind::None => Box::new(Fixed),
     }
 }

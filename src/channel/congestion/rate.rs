@@ -28,7 +28,6 @@ pub(crate) struct SentState {
     delivered_at: Duration,
     first_sent_at: Duration,
     app_limited: bool,
-    in_flight: u64,
 }
 
 /// One delivery rate sample.
@@ -42,15 +41,13 @@ pub(crate) struct RateSample {
     pub(crate) delivered: u64,
     /// The same when the newest acknowledged packet was sent.
     pub(crate) prior_delivered: u64,
-    /// Bytes in flight just after that packet was sent.
-    pub(crate) prior_in_flight: u64,
     /// When that packet was sent.
     pub(crate) sent_at: Duration,
 }
 
 impl RateSampler {
-    /// A packet of `bytes` leaves; `in_flight_before` does not count it. The result is kept with the packet.
-    pub(crate) fn on_sent(&mut self, now: Duration, bytes: u64, in_flight_before: u64) -> SentState {
+    /// A packet leaves; `in_flight_before` does not count it. The result is kept with the packet.
+    pub(crate) fn on_sent(&mut self, now: Duration, _bytes: u64, in_flight_before: u64) -> SentState {
         if in_flight_before == 0 {
             // The path was idle: the idle time belongs to no sample.
             self.first_sent_at = now;
@@ -61,7 +58,6 @@ impl RateSampler {
             delivered_at: self.delivered_at,
             first_sent_at: self.first_sent_at,
             app_limited: self.app_limited_until.is_some(),
-            in_flight: in_flight_before.saturating_add(bytes),
         }
     }
 
@@ -98,7 +94,6 @@ impl RateSampler {
             app_limited: state.app_limited,
             delivered: self.delivered,
             prior_delivered: state.delivered,
-            prior_in_flight: state.in_flight,
             sent_at,
         })
     }
