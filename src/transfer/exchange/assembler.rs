@@ -10,6 +10,7 @@ use super::outbox::Outbox;
 use super::{CHANGED, DATA, HAVE, NOT_HERE, decode_have};
 use crate::limits::{HAVES_MAX, ITEMS_PER_ASK, WANTS_MAX};
 use crate::transfer::ranges::RangeSet;
+use crate::transfer::space::{Space, Span};
 use crate::transfer::tree::{GROUP, Geometry, Layout, PAIR, Pair, RUN_GROUPS, Root, Step, merge, split, subtree};
 
 /// What is wanted of an item: its groups, and what they are checked against.
@@ -170,6 +171,21 @@ impl Assembler {
         Ok(())
     }
 
+    /// Asks for groups of a whole transfer, in as few asks as they take: all of them, or none if there is no room.
+    pub fn request(&mut self, space: &Space, groups: Range<u64>) -> Result<(), WantError> {
+        let asks = space.asks(groups);
+        if asks.is_empty() {
+            return Err(WantError::Range);
+        }
+        self.may_ask(asks.iter().map(|(_, spans)| spans.len()).sum())?;
+        for (ask, spans) in asks {
+            self.ask(&ask);
+            let wanted = |Span { item, geometry, root, groups }| Wanted { item, geometry, root, groups };
+            self.wanted.extend(spans.into_iter().map(wanted));
+        }
+        Ok(())
+    }
+
     /// Nothing more will be asked for.
     pub fn finish(&mut self) {
         self.finished = true;
@@ -180,9 +196,9 @@ impl Assembler {
         self.finished && self.wanted.is_empty() && matches!(self.answer, Answer::None)
     }
 
-    /// Answers that are awaited, and that may be awaited further.
-    pub fn room(&self) -> (usize, usize) {
-        (self.wanted.len(), WANTS_MAX.saturating_sub(self.wanted.len()))
+    /// Answers that may be awaited beside those that are: one for each file of a request.
+    pub fn room(&self) -> usize {
+        WANTS_MAX.saturating_sub(self.wanted.len())
     }
 
     /// Our own stream: the asks.

@@ -78,7 +78,7 @@ impl Planner {
     /// The next groups to ask of a holder; call it until there are none, whenever something has arrived or a holder has
     /// come, left or stalled.
     pub fn next(&mut self, now: Duration, id: SourceId) -> Option<Range<u64>> {
-        let source = self.sources.get(&id).filter(|source| !source.stalled)?;
+        let source = self.sources.get(&id).filter(|source| !source.stalled && !source.is_full())?;
         let groups = match self.first_todo(id, source) {
             Some(free) => {
                 let step = source.step().min(self.fair_share(source));
