@@ -21,6 +21,7 @@
 //! ask        the asker's messages and their decoder
 //! answers    the holder's end: asks in, a map of the stream out
 //! assembler  the asker's end: stream bytes in, verified groups and parents out
+//! incoming   one answer's encoding, checked as it comes
 //! outbox     the asker's own stream until it is acknowledged
 //! ```
 
@@ -38,6 +39,7 @@ use crate::wire::{decode, encode};
 mod answers;
 mod ask;
 mod assembler;
+mod incoming;
 mod outbox;
 
 /// Answer kinds.
