@@ -12,10 +12,16 @@
 //! Answers 0 to 2 come in the order of the asks, one for each `Want` and one for each item of an `Items`. The length of an
 //! encoding follows from the item's size and the groups, so neither end frames it.
 //!
+//! The asker: [`crate::transfer::planner::Planner::next`] names groups, [`Assembler::request`] asks for them, its
+//! [`Outbox`] is our stream, [`Assembler::push`] takes the holder's. The holder: [`Answers::push`] takes the asker's stream,
+//! [`Answers::advance`] says how far its own goes, [`Answers::parts`] what it is, [`Answers::forget`] drops what is
+//! acknowledged (and `advance` then goes on).
+//!
 //! ```text
 //! ask        the asker's messages and their decoder
 //! answers    the holder's end: asks in, a map of the stream out
 //! assembler  the asker's end: stream bytes in, verified groups and parents out
+//! incoming   one answer's encoding, checked as it comes
 //! outbox     the asker's own stream until it is acknowledged
 //! ```
 
@@ -33,6 +39,7 @@ use crate::wire::{decode, encode};
 mod answers;
 mod ask;
 mod assembler;
+mod incoming;
 mod outbox;
 
 /// Answer kinds.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::limits::{ASKS_WAITING, ITEMS_PER_ASK, WANTS_MAX};
-use crate::transfer::space::{Space, Span};
+use crate::transfer::space::Space;
 use crate::transfer::tree::{GROUP, Geometry, PAIR, Pair, PairSink, Root, TreeHasher};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -279,11 +279,7 @@ proptest! {
 fn a_thousand_small_files_take_one_ask() {
     let holder = Holder::of(1, (0..1000).map(|n| 10_000 + n));
     let mut assembler = Assembler::new();
-    for (ask, spans) in holder.space().asks(0..1000) {
-        let Ask::Items { first, .. } = ask else { panic!("{ask:?}") };
-        let items: Vec<_> = spans.iter().map(|Span { geometry, root, .. }| (*geometry, *root)).collect();
-        assembler.items(first, &items).unwrap();
-    }
+    assembler.request(&holder.space(), 0..1000).unwrap();
     assert!(assembler.outbox().len() < 16);
     assembler.finish();
     let (bytes, mut got) = (stream(&holder, &mut assembler), Got::default());
@@ -455,8 +451,11 @@ fn an_asker_does_not_ask_for_more_than_it_can_hold() {
     let one = (holder.files[0].geometry, holder.files[0].root);
     assert_eq!(assembler.items(u32::MAX, &[one, one]), Err(WantError::Range));
     assert_eq!(assembler.items(1, &[one; ITEMS_PER_ASK as usize + 1]), Err(WantError::Range));
+    assert_eq!(assembler.request(&holder.space(), 1..2), Err(WantError::Range));
+    assert_eq!(assembler.room(), WANTS_MAX);
     (0..WANTS_MAX).for_each(|_| assembler.want(want(&holder, 1, 0..1)).unwrap());
     assert_eq!(assembler.want(want(&holder, 1, 0..1)), Err(WantError::Full));
+    assert_eq!((assembler.request(&holder.space(), 0..1), assembler.room()), (Err(WantError::Full), 0));
     let end = assembler.outbox().end();
     assembler.outbox().forget(end);
     assert!(assembler.outbox().is_empty() && !assembler.outbox().read(0, &mut [0]));

@@ -78,10 +78,10 @@ impl Planner {
     /// The next groups to ask of a holder; call it until there are none, whenever something has arrived or a holder has
     /// come, left or stalled.
     pub fn next(&mut self, now: Duration, id: SourceId) -> Option<Range<u64>> {
-        let source = self.sources.get(&id).filter(|source| !source.stalled)?;
+        let source = self.sources.get(&id).filter(|source| !source.stalled && !source.is_full())?;
         let groups = match self.first_todo(id, source) {
             Some(free) => {
-                let step = source.step().min(self.fair_share(source));
+                let step = self.fair_share(source, source.step());
                 // Asks as small as the room left would be many.
                 if source.outstanding_bytes > 0 && source.room() < step.max(ROOM_MIN) {
                     return None;
@@ -218,14 +218,22 @@ impl Planner {
         if rare.is_empty() { own } else { rare }.at_or_after(0)
     }
 
-    /// Half of what this holder would get if the rest were dealt out by rates, so that all end together; bytes.
-    fn fair_share(&self, source: &Source) -> u64 {
+    /// At most half of what this holder would get if the rest were dealt out by rates, so that all end together; bytes.
+    fn fair_share(&self, source: &Source, step: u64) -> u64 {
         let rates: f64 = self.sources.values().filter(|s| !s.stalled).map(Source::rate).sum();
         if self.active() < 2 {
-            return u64::MAX;
+            return step;
         }
-        let left: u64 = self.todo.iter().map(|part| self.space.bytes(&part)).sum();
-        (left as f64 * source.rate() / rates / 2.0) as u64
+        let share = source.rate() / rates / 2.0;
+        // The rest is counted only as far as it matters.
+        let mut left = 0;
+        for part in self.todo.iter() {
+            left += self.space.bytes(&part);
+            if left as f64 * share >= step as f64 {
+                return step;
+            }
+        }
+        (left as f64 * share) as u64
     }
 
     /// The beginning of `free`, of about `step` bytes: aligned, so that it is hashed in large pieces, where that is

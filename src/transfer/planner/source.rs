@@ -79,6 +79,11 @@ impl Source {
         self.target().saturating_sub(self.outstanding_bytes)
     }
 
+    /// Whether it waits for as many answers as it may.
+    pub(super) fn is_full(&self) -> bool {
+        self.asked.len() >= ASKS_OUT
+    }
+
     /// Bytes of its next want, before what is left limits it.
     pub(super) fn step(&self) -> u64 {
         self.step.min(self.target() / 4).clamp(STEP_MIN, STEP_MAX)
@@ -155,6 +160,8 @@ impl Meter {
     }
 }
 
+/// Wants under way: each is a few asks at most, of which a holder takes [`crate::limits::ASKS_WAITING`].
+const ASKS_OUT: usize = 256;
 /// What is under way beside two round trips.
 const WORK: Duration = Duration::from_millis(200);
 /// Until it was measured.
