@@ -87,16 +87,16 @@ pub struct ClientArgs {
     #[arg(long, requires = "create")]
     pub private: bool,
     /// Folder to share files from; nothing in it is shared until you say so
-    #[arg(long, value_name = "DIR", env = "SECCHAT_SHARE")]
+    #[arg(long, value_name = "DIR", env = "SECCHAT_SHARE", help_heading = "Files")]
     pub share: Option<PathBuf>,
     /// Where fetched files go
-    #[arg(long, value_name = "DIR", env = "SECCHAT_DOWNLOADS")]
+    #[arg(long, value_name = "DIR", env = "SECCHAT_DOWNLOADS", help_heading = "Files")]
     pub downloads: Option<PathBuf>,
     /// Uploads at once; further askers stand in line
-    #[arg(short = 'p', long, value_name = "N", env = "SECCHAT_UPLOADS")]
+    #[arg(short = 'p', long, value_name = "N", env = "SECCHAT_UPLOADS", help_heading = "Files")]
     pub uploads: Option<u32>,
     /// Take whatever this person offers without being asked; may be repeated
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Files")]
     pub accept_from: Vec<String>,
     /// One JSON object a line on standard output, commands or objects on standard input
     #[arg(long)]
@@ -116,7 +116,8 @@ Examples:
         joins what the invite names
   secchat client --server chat.example.org --name bot --room ops --exec 'build 17 is green'
         says one line and leaves
-Then type text for the room, @NAME text for one person, @all whohas *.iso, @NAME getfile FILE, /help, exit.";
+Then type text for the room, @NAME text for one person, @all whohas *.iso, @NAME getfile FILE, @NAME sendfile PATH,
+@me accept ID, /help, exit.";
 
 /// Runs the command; gives the exit code of the process. With `--json` a failure is told as events too.
 pub fn run(args: ClientArgs) -> Result<ExitCode, Report> {

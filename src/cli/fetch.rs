@@ -10,6 +10,7 @@ use crate::client::effects::Start;
 use crate::client::event::{Event, Transfer};
 use crate::client::keyboard::Keyboard;
 use crate::client::render::{self, Style};
+use crate::client::screen::Calm;
 use crate::crypto::secret::Secret;
 use crate::wire::invite::Invite;
 use crate::wire::text::shown;
@@ -40,7 +41,8 @@ Examples:
   secchat fetch --server chat.example.org --name bot --room lab --password-file lab.txt data.tar
   secchat fetch --invite-file invite.txt --name bot --from alice --output /srv/in 'report 7.pdf'
 Where a client runs on the same data directory, it fetches the file, under its own name and for a room that it is in; Ctrl-C cancels that.
-Exit codes: 0 the file is there, 3 no server, 4 refused, 5 nobody has it, 6 holders are busy, 7 its hash was wrong.";
+A folder is named with a slash behind it. What has come of a fetch that broke off is kept: the same command again goes on from there.
+Exit codes: 0 the file is there, 3 no server, 4 refused, 5 nobody has it, 6 holders are busy (with --no-wait), 7 its hash was wrong.";
 
 /// Runs the command; gives the exit code of the process.
 pub fn run(args: FetchArgs) -> Result<ExitCode, Report> {
@@ -102,11 +104,22 @@ fn request(args: &FetchArgs, invite: Option<&Invite>) -> Result<Option<Request>,
 #[derive(Debug)]
 struct Progress {
     bar: Option<ProgressBar>,
+    calm: Calm,
 }
 
 impl Progress {
-    const fn new() -> Self {
-        Self { bar: None }
+    fn new() -> Self {
+        Self { bar: None, calm: Calm::default() }
+    }
+
+    /// A line beside the bar.
+    fn say(&self, event: &Event) {
+        for line in render::lines(event, &Style::default()) {
+            match &self.bar {
+                Some(bar) => bar.println(line),
+                None => eprintln!("{line}"),
+            }
+        }
     }
 
     fn started(&mut self, transfer: &Transfer) {
@@ -130,11 +143,14 @@ impl Progress {
 }
 
 impl Screen for Progress {
-    fn show(&mut self, _wall_ms: u64, _tag: Option<&str>, event: &Event) {
+    fn show(&mut self, wall_ms: u64, _tag: Option<&str>, event: &Event) {
         match event {
+            Event::Hashing(_) if !self.calm.admits(wall_ms, event) => {}
+            Event::Hashing(_) | Event::Queued(_) | Event::TransferWaiting(_) | Event::SourceLost(_) => self.say(event),
             Event::TransferStarted(transfer) => self.started(transfer),
             Event::TransferProgress(transfer) => {
                 if let Some(bar) = &self.bar {
+                    bar.set_length(transfer.size.unwrap_or(0));
                     bar.set_position(transfer.bytes.unwrap_or(0));
                 }
             }

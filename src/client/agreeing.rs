@@ -1,7 +1,7 @@
 //! The agreement on a file's keys, in the direct conversation of asker and holder; after it the file side runs the channel.
 
 use super::core::Core;
-use super::downloads::Again;
+use super::download::Again;
 use super::effects::{ChannelStart, Effect, FilesCommand, SplitKeyMade, UploadReady};
 use super::event::{self, Event};
 use super::filing::{Agreed, addresses, datagram, directions, offer_of, texts};
@@ -332,12 +332,17 @@ pub struct FileRules {
     pub wait: bool,
     /// Whose offers are taken unasked, as typed.
     pub accept_from: Vec<String>,
+    /// Most that leaves, file bytes a second; the file side begins with the same.
+    pub up: Option<u64>,
+    /// Most that comes.
+    pub down: Option<u64>,
 }
 
 impl Default for FileRules {
     fn default() -> Self {
         let modes = vec![Mode::X25519MlKem768, Mode::X25519];
-        Self { uploads: DEFAULT_SLOTS, modes, arq: Arq::Auto, wait: true, accept_from: Vec::new() }
+        let (arq, accept_from, up, down) = Default::default();
+        Self { uploads: DEFAULT_SLOTS, modes, arq, wait: true, accept_from, up, down }
     }
 }
 

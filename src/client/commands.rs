@@ -3,11 +3,13 @@
 //! `@dst text`, `@dst|text|arg`, `/verb args` and bare text all end in one [`Command`]; what a command needs stands in its row of [`TABLE`]
 //! and is checked once, before it runs.
 
+mod rate;
 mod table;
 
 use super::effects::ShareCommand;
 use crate::limits::{FILE_NAME_MAX, TEXT_MAX};
 use crate::wire::payload::FileKind;
+pub use rate::{BadRate, rate};
 pub use table::TABLE;
 use table::{ALIASES, OWN};
 
@@ -35,6 +37,7 @@ pub enum Command {
     Verify { name: String },
     Window(Option<u32>),
     MaxUploads(u32),
+    Rate { way: Way, limit: Option<u64> },
     Transfers,
     Cancel { id: String },
     Create { room: String, private: bool },
@@ -44,6 +47,15 @@ pub enum Command {
     Members,
     Invite { with_secret: bool },
     Help { about: Option<String> },
+}
+
+/// Which of the two rates is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// What leaves.
+    Up,
+    /// What comes.
+    Down,
 }
 
 /// Where a command may run.
@@ -168,6 +180,7 @@ pub fn spec(command: &Command) -> Option<&'static Spec> {
         Command::Verify { .. } => "verify",
         Command::Window(_) => "setwindowsize",
         Command::MaxUploads(_) => "setmaxuploads",
+        Command::Rate { .. } => "setrate",
         Command::Transfers => "transfers",
         Command::Cancel { .. } => "cancel",
         Command::Create { .. } => "create",
@@ -310,6 +323,17 @@ fn room_word(args: &str) -> Option<String> {
 
 fn alone(args: &str, command: Command) -> Option<Command> {
     args.is_empty().then_some(command)
+}
+
+fn rate_limit(args: &str) -> Option<Command> {
+    let (way, limit) = split_word(args);
+    let way = match way {
+        "up" => Way::Up,
+        "down" => Way::Down,
+        _ => return None,
+    };
+    let limit = if limit == "off" { None } else { Some(rate(limit).ok()?) };
+    Some(Command::Rate { way, limit })
 }
 
 fn number(args: &str, least: u32) -> Option<u32> {

@@ -1,6 +1,6 @@
 //! From a parsed command to the concern that does it. What a command needs is checked here, once.
 
-use super::commands::{self, Command, Needs, ParseError, TABLE};
+use super::commands::{self, Command, Needs, ParseError, TABLE, Way};
 use super::conversation::{Conversation, Kind};
 use super::core::Core;
 use super::effects::FilesCommand;
@@ -71,6 +71,7 @@ impl Core {
                 self.set_max_uploads(number, n);
                 Ok(())
             }
+            Command::Rate { way, limit } => self.set_rate(number, way, limit),
             Command::Transfers => self.show_transfers(number),
             Command::Cancel { id } => self.cancel(number, &id),
             Command::Trust { name } => self.full_name(&name).and_then(|name| self.trust(number, &name)),
@@ -143,6 +144,16 @@ impl Core {
         self.tell_files(command);
         self.ok(number, name);
         Ok(())
+    }
+
+    fn set_rate(&mut self, number: u64, way: Way, limit: Option<u64>) -> Result<(), Problem> {
+        let rules = &mut self.config.files;
+        match way {
+            Way::Up => rules.up = limit,
+            Way::Down => rules.down = limit,
+        }
+        let (up, down) = (rules.up, rules.down);
+        self.setting(number, "setrate", FilesCommand::Rates { up, down })
     }
 
     fn show_invite(&mut self, number: u64, with_secret: bool) -> Result<(), Problem> {

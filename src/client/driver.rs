@@ -243,6 +243,9 @@ impl Driver {
                 self.screen.in_room(self.core.rooms().first().map(String::as_str));
                 self.screen.show(wall_ms(), tag.as_deref(), &event);
             }
+            Effect::Files(FilesCommand::PrepareOffer { offer, path }) => {
+                self.files.push_back(FilesCommand::PrepareOffer { offer, path: at_home(path) });
+            }
             Effect::Files(command) => self.files.push_back(command),
             Effect::DeriveRoom { ticket, password, room } => {
                 let derived = self.derived.clone();
@@ -435,6 +438,14 @@ async fn hold_link(generation: u64, dial: Dial, news: mpsc::Sender<(u64, LinkCha
         }
     };
     tell(LinkChange::Down(end)).await;
+}
+
+/// `~/…` as a shell would have it.
+fn at_home(path: PathBuf) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path,
+    }
 }
 
 fn wall_ms() -> u64 {

@@ -2,7 +2,7 @@
 //!
 //! [`core::Core`] is the way in. Beside it, by concern: commands (`commands`, `running`, `dispatch`); into, in and out of rooms (`entering`,
 //! `joining`, `rooms`, `commits`, `catching_up`, `leaving`); one conversation (`conversation`, `reading`, `history`, `outbox`); people
-//! (`direct`, `hearing`, `peers`); files (`search`, `transfers`, `downloads`, `uploads`, `offers`, `agreeing`,
+//! (`direct`, `hearing`, `peers`); files (`search`, `transfers`, `download`, `downloads`, `uploads`, `offers`, `agreeing`,
 //! `filing`); the home server (`links`, `requests`).
 
 mod agreeing;
@@ -14,6 +14,7 @@ mod conversation;
 pub mod core;
 mod direct;
 mod dispatch;
+mod download;
 mod downloads;
 pub mod driver;
 pub mod effects;

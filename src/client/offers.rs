@@ -1,12 +1,13 @@
 //! Offers: what we would like to send to somebody, and what others would like to send to us. Nothing is written before its receiver said so.
 
 use super::core::{Core, Ticket};
-use super::downloads::Download;
+use super::download::Download;
 use super::effects::{FilesCommand, OfferReady, OfferRefusal};
 use super::event::{self, Event};
 use super::problem::{FAILED, NOT_FOUND, PEER_REFUSED, Problem};
 use super::transfers::shown_name;
 use crate::limits::FILE_NAME_MAX;
+use crate::transfer::name::SafeName;
 use crate::wire::id::{OfferId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::{Body, FileKind, FileOffer};
@@ -182,14 +183,15 @@ impl Core {
         self.done(made.ticket, FAILED);
     }
 
-    /// Somebody would like to send us something. What they write is not looked at more closely than its sizes before we say yes.
-    pub(super) fn offered(&mut self, from: &FullName, offer: FileOffer) {
+    /// Somebody would like to send us something: it is shown under the name that it would get.
+    pub(super) fn offered(&mut self, from: &FullName, mut offer: FileOffer) {
         let received = &self.transfers.offers.received;
         let theirs = received.values().filter(|received| received.peer == *from).count();
-        let sane = (1..=FILE_NAME_MAX).contains(&offer.name.len()) && !received.contains_key(&offer.offer);
-        if self.peers.is_changed(from) || !sane {
+        let name = SafeName::new(&offer.name).ok().filter(|_| offer.name.len() <= FILE_NAME_MAX);
+        let Some(name) = name.filter(|_| !received.contains_key(&offer.offer) && !self.peers.is_changed(from)) else {
             return;
-        }
+        };
+        offer.name = name.as_str().to_owned();
         let full = theirs >= OFFERS_PER_PEER || received.len() >= OFFERS_MAX;
         if full || self.is_ending() || !self.peers.may_ask(from, self.now) {
             let _ = self.send_direct(from, Body::OfferRefused { offer: offer.offer }, None);

@@ -176,6 +176,12 @@ impl Core {
             Body::FileRequest(request) => self.request_failed(&request.transfer, problem),
             Body::FileAnswer(answer) => self.answer_failed(&answer.transfer),
             Body::FileOffer(offer) => self.offer_failed(&offer.offer, problem),
+            // Nobody waits for these, and deadlines do what they would have done.
+            Body::FileQueued { .. }
+            | Body::FileHashing { .. }
+            | Body::FileGivenUp { .. }
+            | Body::OfferRefused { .. }
+            | Body::OfferWithdrawn { .. } => {}
             _ => self.fail(item.ticket, problem),
         }
     }

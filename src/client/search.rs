@@ -1,7 +1,7 @@
 //! Who has a file: asked in a room, answered directly, for two seconds.
 
 use super::core::{Core, Ticket};
-use super::downloads::Download;
+use super::download::Download;
 use super::effects::FilesCommand;
 use super::event::Event;
 use super::problem::{NOT_FOUND, Problem};

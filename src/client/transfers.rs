@@ -1,7 +1,7 @@
 //! Files between two, as the core sees them: downloads with their sources, uploads with their line, and what the file side tells.
 
 use super::core::Core;
-use super::downloads::{Again, Download};
+use super::download::{Again, Download};
 use super::effects::{FilesCommand, FilesEvent, ShareCommand};
 use super::event::{self, Event};
 use super::offers::Offers;
@@ -130,7 +130,7 @@ impl Core {
                 self.progress(&transfer, (bytes, rate), total, sources);
             }
             FilesEvent::SourceLost { transfer, reason, detail, .. } => self.source_lost(&transfer, reason, detail),
-            FilesEvent::Starved { download } => self.starve(&download),
+            FilesEvent::Starved { download } => self.starved(&download),
             FilesEvent::Done { transfer, bytes, seconds, path } => self.transfer_done(&transfer, bytes, seconds, path),
             FilesEvent::Failed { transfer, reason, detail } => self.transfer_failed(&transfer, &reason, detail),
         }
@@ -138,7 +138,7 @@ impl Core {
 
     fn hashing(&mut self, transfer: TransferId, bytes: u64, total: u64) {
         let (ticket, told) = if let Some(upload) = self.transfers.uploads.get(&transfer) {
-            (None, upload.told(&transfer))
+            (self.upload_ticket(upload), upload.told(&transfer))
         } else if let Some(download) = self.transfers.downloads.get(&transfer) {
             (download.ticket, download.told(&transfer))
         } else if let Some(offer) = self.transfers.offers.made.get(&transfer) {
@@ -157,7 +157,8 @@ impl Core {
             (download.ticket, event::Transfer { sources: Some(sources), ..download.told(id) })
         } else if let Some(upload) = self.transfers.uploads.get_mut(id) {
             (upload.bytes, upload.rate, upload.size) = (bytes, rate, Some(total));
-            (None, upload.told(id))
+            let ticket = upload.offer.and_then(|offer| self.transfers.offers.ticket(&offer));
+            (ticket, event::Transfer { sources: Some(sources), ..upload.told(id) })
         } else {
             return;
         };
@@ -180,8 +181,7 @@ impl Core {
             return self.done(download.ticket, 0);
         }
         let Some(upload) = self.forget_upload(id) else { return };
-        let ticket = upload.offer.and_then(|offer| self.transfers.offers.ticket(&offer));
-        self.tell(ticket, done(upload.told(id)));
+        self.tell(self.upload_ticket(&upload), done(upload.told(id)));
         upload.offer.iter().for_each(|offer| self.offer_taken(offer));
     }
 
@@ -197,7 +197,7 @@ impl Core {
         let Some(upload) = self.forget_upload(id) else { return };
         let reason = Some(reason.to_owned());
         let told = event::Transfer { reason, bytes: Some(upload.bytes), ..upload.told(id) };
-        self.tell(None, Event::TransferFailed(told));
+        self.tell(self.upload_ticket(&upload), Event::TransferFailed(told));
     }
 
     /// Forgets a session with a holder. One that runs ends with its download; one that does not yet is ended here.
@@ -257,7 +257,7 @@ impl Core {
         if let Some(upload) = self.forget_upload(id) {
             self.refuse_unless_running(id, &upload);
             let told = event::Transfer { reason, bytes: Some(upload.bytes), ..upload.told(id) };
-            return self.tell(None, Event::TransferFailed(told));
+            return self.tell(self.upload_ticket(&upload), Event::TransferFailed(told));
         }
         self.withdraw_offer(id);
     }

@@ -1,6 +1,6 @@
 //! What others want of us: who may have it, who waits for a slot, and what is told of it.
 
-use super::core::Core;
+use super::core::{Core, Ticket};
 use super::effects::{FilesCommand, UploadReady, Wanted};
 use super::event::{self, Event};
 use super::transfers::shown_name;
@@ -210,9 +210,14 @@ impl Core {
     pub(super) fn upload_started(&mut self, id: &TransferId, route: String) {
         let Some(upload) = self.transfers.uploads.get_mut(id) else { return };
         upload.route = Some(route);
-        let (told, offer) = (upload.told(id), upload.offer);
-        let ticket = offer.and_then(|offer| self.transfers.offers.ticket(&offer));
+        let told = upload.told(id);
+        let ticket = self.transfers.uploads.get(id).and_then(|upload| self.upload_ticket(upload));
         self.tell(ticket, Event::TransferStarted(told));
+    }
+
+    /// The command that offered it, if one did.
+    pub(super) fn upload_ticket(&self, upload: &Upload) -> Ticket {
+        self.transfers.offers.ticket(&upload.offer?)
     }
 
     /// The asker cannot be told: the slot is free again.

@@ -143,3 +143,6 @@ macro_rules! redacted {
     )*};
 }
 redacted!(Handover SplitAsker SplitHolder Taken StageTwo);
+
+#[cfg(test)]
+mod tests;

@@ -249,6 +249,8 @@ mod tests {
             hex(&second.asker_to_holder.key),
             "3cdca92dfb72dc1b8e1f29e48c93911bee7531d19e23c20cccb52b2de2a015fb"
         );
+        let (to_asker, to_holder) = second.connections();
+        assert_eq!((hex(&to_asker).as_str(), hex(&to_holder).as_str()), ("c9ba9271d5a4edf5", "bde1a0fc04d74e63"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The table itself: a row for each command.
 
-use super::{Command, Needs, Spec, alone, file_name, get_file, number, room_word, say, send_file, split_word, word};
+use super::{
+    Command, Needs, Spec, alone, file_name, get_file, number, rate_limit, room_word, say, send_file, split_word, word,
+};
 use crate::client::effects::ShareCommand;
 
 /// Every command, in the order in which help shows them.
@@ -115,6 +117,13 @@ pub const TABLE: &[Spec] = &[
     is("setmaxuploads", "@me setmaxuploads N", "uploads at once", Needs::Nothing, |a| {
         Some(Command::MaxUploads(number(a, 0)?))
     }),
+    is(
+        "setrate",
+        "@me setrate up|down RATE|off",
+        "most that leaves or comes, like 20mbit or 2MB",
+        Needs::Nothing,
+        rate_limit,
+    ),
     is("help", "/help [COMMAND]", "this list", Needs::Nothing, |a| {
         Some(Command::Help { about: (!a.is_empty()).then(|| a.to_owned()) })
     }),
@@ -140,6 +149,7 @@ pub(super) const OWN: &[&str] = &[
     "verify",
     "setwindowsize",
     "setmaxuploads",
+    "setrate",
     "transfers",
     "cancel",
 ];

@@ -29,7 +29,8 @@ impl Style {
             Event::TransferWaiting(t) => {
                 let detail = t.detail.as_deref().unwrap_or("waiting");
                 let here = size(t.bytes.unwrap_or(0));
-                line(Hue::Warn, format!("{} has stopped at {here}: {}", self.transfer(t), shown(detail)))
+                let next = t.estimate.map(|seconds| format!(" (next attempt in {seconds} s)")).unwrap_or_default();
+                line(Hue::Warn, format!("{} has stopped at {here}: {}{next}", self.transfer(t), shown(detail)))
             }
             Event::SourceAdded(t) => line(Hue::Dim, format!("{} comes too", self.transfer(t))),
             Event::SourceLost(t) => {
