@@ -110,7 +110,10 @@ impl Bbr {
             self.bounds.empty_rounds += u32::from(!queued);
         }
         match self.phases.phase() {
-            Phase::Startup => self.phases.check_plateau(&self.path, queued, lossy),
+            Phase::Startup => {
+                let queued = queued || ack.rtt.is_some_and(|rtt| self.path.is_queued(rtt));
+                self.phases.check_plateau(&self.path, queued, lossy);
+            }
             Phase::Drain | Phase::Up | Phase::ProbeRtt => {}
             // Loss with a queue is congestion. Loss without one may be a short buffer's: once is chance.
             Phase::Down | Phase::Cruise | Phase::Refill if lossy && (queued || self.bounds.lossy_rounds > 1) => {
@@ -208,7 +211,7 @@ impl Bbr {
         if self.phases.is_full() {
             self.window = (self.window + ack.acked).min(most);
         } else if self.holds_back(ack) {
-            let careful = over(percent(self.rate(), CAREFUL_GAIN), ack.smoothed_rtt);
+            let careful = self.inflight(CAREFUL_GAIN) + self.path.burst_allowance();
             self.window = (self.window + ack.acked).min(careful.max(self.window));
         } else {
             // Small windows grow faster than they are acknowledged: the pacing rate is the brake.
