@@ -121,7 +121,7 @@ pub fn ask(case: Case, dir: &Path, transfer: [u8; 16]) -> Result<(), BenchError>
 impl End {
     fn new(case: &Case, share: Option<PathBuf>, dir: &Path) -> Result<Self, BenchError> {
         let config = FilesConfig {
-            share,
+            share: share.clone(),
             downloads: dir.join("downloads"),
             data: dir.to_owned(),
             udp: None,
@@ -129,7 +129,8 @@ impl End {
             congestion: case.congestion.into(),
             up: None,
             down: None,
-            inject: case.inject.clone(),
+            // Once each way.
+            inject: case.inject.clone().filter(|_| share.is_none()),
             max_datagram: case.datagram,
             offload: case.splits.into(),
             loopback: true,

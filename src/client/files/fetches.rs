@@ -166,7 +166,7 @@ impl Lane for Fetches {
     fn transmit(&mut self, now: Duration, wire: &mut Wire) -> bool {
         for supply in self.fetches.iter_mut().flat_map(Fetch::supplies) {
             // Asks and acks are few.
-            while !wire.is_blocked() && wire.send(|batch| supply.poll_transmit(now, batch)) > 0 {}
+            while !wire.is_blocked() && wire.send(now, |batch| supply.poll_transmit(now, batch)) > 0 {}
         }
         false
     }

@@ -8,6 +8,7 @@
 //!
 //! lane       a thread for one direction: datagrams in, every session speaks, wait
 //! wire       its UDP port: batches, and our address as the server sees it (reflexive)
+//! harm       a bad path on demand, for tests
 //! mailbox    how others speak to it
 //! tunnel     one session's sealed connection, and the hand-over of keys before it
 //! session    what sessions of both directions have in common (meter, rates)
@@ -39,6 +40,7 @@ mod downloads;
 mod engine;
 mod fetch;
 mod fetches;
+mod harm;
 mod hashing;
 mod lane;
 mod mailbox;

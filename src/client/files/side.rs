@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::downloads::Downloads;
 use super::engine::{Direction, Engine, Inputs, Internal, Settings};
 use super::fetches::{FetchLetter, Fetches, Parts};
+use super::harm::Harm;
 use super::hashing::{Hasher, Trees};
 use super::lane;
 use super::mailbox::mailbox;
@@ -22,6 +23,7 @@ use super::session::Terms;
 use super::shares::{ShareError, SharedFolder};
 use super::uploads::{UploadLetter, Uploads};
 use super::wire::{Seen, Wire};
+use crate::channel::impair::{Spec, SpecError};
 use crate::client::effects::{Congestion, FilesCommand, FilesEvent};
 use crate::net::udp::{BindError, BoundPort, Offload};
 use crate::wire::invite::Host;
@@ -73,6 +75,9 @@ pub enum StartError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The test tool's settings.
+    #[error("--inject: {0}")]
+    Inject(#[from] SpecError),
     /// No thread or no event loop could be had.
     #[error("the file side cannot start: {0}")]
     System(#[from] io::Error),
@@ -133,6 +138,7 @@ impl Drop for FilesHandle {
 
 /// Starts the file side.
 pub fn start(config: FilesConfig) -> Result<FilesHandle, StartError> {
+    let inject: Option<Spec> = config.inject.as_deref().map(str::parse).transpose()?;
     let ports = bind(&config)?;
     let local = [ports[0].local_addr(), ports[1].local_addr()];
     let trees = Arc::new(Trees::new(&config.data));
@@ -150,7 +156,7 @@ pub fn start(config: FilesConfig) -> Result<FilesHandle, StartError> {
     let (results, results_in) = mpsc::unbounded_channel();
     let (stop, stopped) = oneshot::channel();
     let (origin, parts) = (Instant::now(), Parts::default());
-    let (up, down, lanes) = start_lanes(&config, ports, &results, &parts, origin)?;
+    let (up, down, lanes) = start_lanes(&config, ports, inject, &results, &parts, origin)?;
     let engine = Engine {
         up,
         down,
@@ -200,6 +206,7 @@ type Lanes = (Direction<UploadLetter>, Direction<FetchLetter>, [JoinHandle<()>; 
 fn start_lanes(
     config: &FilesConfig,
     [up, down]: [Arc<BoundPort>; 2],
+    inject: Option<Spec>,
     results: &mpsc::UnboundedSender<Internal>,
     parts: &Parts,
     origin: Instant,
@@ -209,7 +216,7 @@ fn start_lanes(
     let (address, letters) = mailbox()?;
     let (uploads, wire) = (
         Uploads::new(results.clone(), terms, Bucket::new(config.up, now)),
-        Wire::new(Arc::clone(&up), seen[0].clone()),
+        Wire::new(Arc::clone(&up), seen[0].clone(), inject.as_ref().map(Harm::new)),
     );
     let sending =
         std::thread::Builder::new().name("uploads".into()).spawn(move || lane::run(uploads, wire, letters, origin))?;
@@ -217,7 +224,7 @@ fn start_lanes(
     let (address, letters) = mailbox()?;
     let bucket = Bucket::new(config.down, now);
     let fetches = Fetches::new(results.clone(), Arc::clone(parts), address.clone(), terms, bucket);
-    let wire = Wire::new(Arc::clone(&down), seen[1].clone());
+    let wire = Wire::new(Arc::clone(&down), seen[1].clone(), inject.as_ref().map(Harm::new));
     let receiving = std::thread::Builder::new()
         .name("downloads".into())
         .spawn(move || lane::run(fetches, wire, letters, origin))?;

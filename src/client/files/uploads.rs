@@ -111,7 +111,7 @@ impl Lane for Uploads {
                     more = true;
                     break;
                 }
-                let bytes = wire.send(|batch| upload.poll_transmit(now, batch));
+                let bytes = wire.send(now, |batch| upload.poll_transmit(now, batch));
                 if bytes == 0 {
                     break;
                 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::harm::Harm;
 use super::reflexive::Reflexive;
 use crate::channel::Batch;
 use crate::net::received::Received;
@@ -27,6 +28,8 @@ pub(super) struct Wire {
     reflexive: Reflexive,
     // Our addresses as the server sees them, for who makes candidates of them.
     seen: Seen,
+    // A test tool.
+    harm: Option<Box<Harm>>,
 }
 
 /// Our addresses as the server sees them.
@@ -44,7 +47,7 @@ pub(super) struct Incoming<'d> {
 }
 
 impl Wire {
-    pub(super) fn new(port: Arc<BoundPort>, seen: Seen) -> Self {
+    pub(super) fn new(port: Arc<BoundPort>, seen: Seen, harm: Option<Harm>) -> Self {
         Self {
             port,
             received: Received::new(RECEIVE_BUFFERS),
@@ -52,6 +55,7 @@ impl Wire {
             blocked: None,
             reflexive: Reflexive::default(),
             seen,
+            harm: harm.map(Box::new),
         }
     }
 
@@ -62,15 +66,25 @@ impl Wire {
 
     /// Hands over what has come; returns whether there was anything.
     pub(super) fn receive(&mut self, now: Duration, mut take: impl FnMut(Incoming<'_>)) -> bool {
+        let mut any = false;
+        while let Some((from, mut bytes)) = self.harm.as_mut().and_then(|harm| harm.came(now)) {
+            any = true;
+            if let Some(id) = connection_id(&bytes) {
+                take(Incoming { id, from, bytes: &mut bytes, ce: false });
+            }
+        }
         // An error concerns a datagram that we sent earlier.
         if !self.port.recv_batch(&mut self.received).unwrap_or(true) {
-            return false;
+            return any;
         }
         for mut batch in self.received.batches() {
             let (from, ce) = (batch.from, batch.ce);
             for bytes in batch.datagrams() {
                 if let Some(id) = connection_id(bytes) {
-                    take(Incoming { id, from, bytes, ce });
+                    match &mut self.harm {
+                        Some(harm) => harm.comes(now, from, bytes),
+                        None => take(Incoming { id, from, bytes, ce }),
+                    }
                 } else {
                     self.reflexive.on_datagram(now, from, bytes);
                     let seen = self.reflexive.candidates(true).collect();
@@ -83,9 +97,12 @@ impl Wire {
 
     /// Lets `fill` fill the batch, and sends it to where that says. Returns the bytes that were filled in, 0 if there was nothing to
     /// send; must not be called while [`Self::is_blocked`].
-    pub(super) fn send(&mut self, fill: impl FnOnce(&mut Batch) -> Option<SocketAddr>) -> usize {
+    pub(super) fn send(&mut self, now: Duration, fill: impl FnOnce(&mut Batch) -> Option<SocketAddr>) -> usize {
         let Some(to) = fill(&mut self.batch) else { return 0 };
-        self.send_from(0, to);
+        match &mut self.harm {
+            Some(harm) => self.batch.datagrams().for_each(|datagram| harm.leaves(now, to, datagram)),
+            None => self.send_from(0, to),
+        }
         self.batch.bytes().len()
     }
 
@@ -99,6 +116,10 @@ impl Wire {
         if let Some((taken, to)) = self.blocked.take() {
             self.send_from(taken, to);
         }
+        while let Some((to, datagram)) = self.harm.as_mut().and_then(|harm| harm.left(now)) {
+            // What the system has no room for is lost on the bad path.
+            self.port.send_batch(&datagram, datagram.len(), to);
+        }
         while let Some((server, question)) = self.reflexive.poll(now) {
             // A question that is lost is asked again.
             self.port.send_batch(&question, question.len(), server);
@@ -107,7 +128,8 @@ impl Wire {
 
     /// When [`Self::retry`] wants to be called.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.reflexive.deadline()
+        let harm = self.harm.as_ref().and_then(|harm| harm.next_at());
+        self.reflexive.deadline().into_iter().chain(harm).min()
     }
 
     /// Waits until something has come, the bell rings, there is room again where there was none, or `timeout` is over.
