@@ -36,6 +36,8 @@ pub enum Command {
     Fetch(Box<super::fetch::FetchArgs>),
     /// See it all at work on this machine
     Demo(super::demo::DemoArgs),
+    /// Measure how fast files move on this machine
+    Bench(super::bench::Args),
     /// Make certificates for servers
     Cert(super::cert::CertArgs),
     /// Show, export or import your identity

@@ -1,6 +1,7 @@
 //! The command line: arguments, settings, one file a command, and how an error becomes a cause, a hint and an exit code.
 
 pub mod args;
+pub mod bench;
 pub mod cert;
 pub mod client;
 pub mod completions;
@@ -49,6 +50,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Report> {
         Command::Client(args) => client::run(*args),
         Command::Fetch(args) => fetch::run(*args),
         Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(args),
         Command::Cert(args) => cert::run(args),
         Command::Id(args) => id::run(args),
         Command::Completions(args) => completions::run(&args),

@@ -6,6 +6,8 @@ use crate::client::core::FileRules;
 use crate::client::effects::Congestion;
 use crate::client::files::FilesConfig;
 use crate::crypto::agreement::Mode;
+use crate::net::udp::Offload;
+use crate::wire::packet::MAX_DATAGRAM;
 use crate::wire::payload::Arq;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,7 +15,7 @@ use std::path::PathBuf;
 /// How files travel.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Tuning {
-    /// UDP port for files; any port on all addresses where none is given
+    /// UDP port for files that leave; those that come use the next one. Any ports on all addresses where none is given
     #[arg(long, value_name = "ADDR:PORT", env = "SECCHAT_UDP", help_heading = "Files")]
     pub udp: Option<SocketAddr>,
     /// A fixed number of segments under way at once; without it the window follows the line
@@ -55,6 +57,8 @@ impl Tuning {
             up: self.up,
             down: self.down,
             inject: self.inject.clone(),
+            max_datagram: MAX_DATAGRAM,
+            offload: Offload::default(),
             loopback,
         }
     }

@@ -1,5 +1,8 @@
 //! Well-formed and malformed input for each fuzz target, made by the code itself.
 
+#[path = "seeds/transfer.rs"]
+mod transfer;
+
 use secchat::crypto::identity::{Fingerprint, Identity};
 use secchat::crypto::keyfile;
 use secchat::crypto::rsa_split::PublicPart;
@@ -42,6 +45,10 @@ pub fn all() -> Vec<Seed> {
     add("channel_receiver", scripts(&[asks_for_path(), segment(0), segment(1), segment(7), written(&end)]));
     add("room", rooms());
     add("command", commands());
+    add("asks", transfer::asks());
+    add("answers", transfer::answers());
+    add("manifest", transfer::manifests());
+    add("partial", transfer::partials());
     all
 }
 

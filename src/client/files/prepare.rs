@@ -1,23 +1,25 @@
 //! What the engine does on each command: from a request to a running channel.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::downloads::{Downloads, Expected};
-use super::engine::{Engine, Internal};
-use super::run::{Run, Side, Terms};
-use super::shares::{OpenShare, SharedFolder};
-use super::upload::FileSource;
-use super::writer::Writer;
-use crate::channel::MAX_WINDOW;
-use crate::client::effects::{ChannelStart, FilesCommand, FilesEvent, OfferRefusal, ShareCommand, UploadReady, Wanted};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::content::Content;
+use super::downloads::Downloads;
+use super::engine::{CancelOnDrop, Engine, Internal};
+use super::fetches::{FetchLetter, Parts};
+use super::hashing::{HashError, Trees};
+use super::shares::SharedFolder;
+use super::uploads::UploadLetter;
+use super::writer::Expected;
+use crate::client::effects::{ChannelStart, FilesCommand, FilesEvent, ShareCommand, UploadReady, Wanted};
 use crate::transfer::name::SafeName;
 use crate::transfer::search::Pattern;
 use crate::wire::id::{SearchId, TransferId};
 use crate::wire::name::FullName;
-use crate::wire::packet::BASE_DATAGRAM;
 use crate::wire::payload::{FileKind, FileRefusal};
 
 /// A transfer whose channel does not run yet.
@@ -32,45 +34,34 @@ enum Kind {
     /// Being opened and hashed.
     Opening { _cancel: CancelOnDrop },
     /// Ready to be sent, under this connection id.
-    Upload([u8; 8], OpenShare),
+    Upload([u8; 8], Arc<Content>),
     /// Ready to be received, under this connection id.
     Download([u8; 8]),
-}
-
-/// A file to send: opened, with its root; or why not.
-pub(super) type Preparing = Result<(OpenShare, [u8; 32]), FileRefusal>;
-
-/// Ends a hash that nobody waits for any more.
-#[derive(Debug)]
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 impl Engine {
     pub(super) fn on_command(&mut self, command: FilesCommand) {
         match command {
             FilesCommand::Search { search, asker, pattern } => self.search(search, asker, &pattern),
-            FilesCommand::Measure { transfer, wanted } => self.measure(transfer, &wanted),
+            FilesCommand::Measure { transfer, wanted } => self.measure(transfer, wanted),
             FilesCommand::PrepareUpload { transfer, wanted, .. } => self.prepare_upload(transfer, wanted),
             FilesCommand::PrepareDownload { transfer } => self.prepare_download(transfer),
-            FilesCommand::StartUpload(start) => self.start_upload(&start),
+            FilesCommand::StartUpload(start) => self.start_upload(start),
             FilesCommand::StartDownload { channel, download, file, into } => {
-                self.start_download(&channel, download, &file, into.as_deref());
+                self.start_download(channel, download, &file, into.as_deref());
             }
-            FilesCommand::PrepareOffer { offer, .. } => {
-                let result = Err(OfferRefusal::Unfit);
-                self.outbox.push_back(FilesEvent::OfferReady { offer, result });
+            FilesCommand::PrepareOffer { offer, path } => self.prepare_offer(offer, path),
+            FilesCommand::Drop { transfer, reason } => {
+                self.prepared.remove(&transfer);
+                self.down.address.send(FetchLetter::Drop(transfer, reason));
             }
-            FilesCommand::Drop { transfer, reason } | FilesCommand::Cancel { transfer, reason, .. } => {
-                self.cancel(transfer, &reason);
-            }
+            FilesCommand::Cancel { transfer, reason, keep } => self.cancel(transfer, reason, keep),
             FilesCommand::Share(command) => self.share(command),
-            FilesCommand::Window(segments) => self.window = segments,
-            FilesCommand::Rates { .. } => {}
+            FilesCommand::Window(segments) => self.settings.window = segments,
+            FilesCommand::Rates { up, down } => {
+                self.up.address.send(UploadLetter::Rate(up));
+                self.down.address.send(FetchLetter::Rate(down));
+            }
         }
     }
 
@@ -85,7 +76,7 @@ impl Engine {
         let (folder, results) = (Arc::clone(&self.folder), self.results.clone());
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            let found = tokio::task::spawn_blocking(move || folder.search(&pattern, 0)).await;
+            let found = tokio::task::spawn_blocking(move || folder.search(&pattern)).await;
             if let Ok((rows, more)) = found
                 && !rows.is_empty()
             {
@@ -109,55 +100,65 @@ impl Engine {
         });
     }
 
-    fn measure(&mut self, transfer: TransferId, wanted: &Wanted) {
-        let found = if fits(wanted) { self.folder.open_shared(&wanted.file) } else { Err(FileRefusal::NotShared) };
-        let result = found.map(|open| open.stamp.size);
-        self.outbox.push_back(FilesEvent::Measured { transfer, result });
+    fn measure(&mut self, transfer: TransferId, wanted: Wanted) {
+        if let Some(offer) = &wanted.offer {
+            let result = self.offered(offer, &wanted).map(|content| content.total);
+            return self.outbox.push_back(FilesEvent::Measured { transfer, result });
+        }
+        let (folder, parts, results) = (Arc::clone(&self.folder), Arc::clone(&self.parts), self.results.clone());
+        tokio::task::spawn_blocking(move || {
+            let result = match wanted.kind {
+                FileKind::File => folder.open_shared(&wanted.file).map(|open| open.stamp.size),
+                FileKind::Folder => folder.measure_folder(&wanted.file),
+            };
+            let result = result.or_else(|refusal| part_of(&parts, &wanted).map(|part| part.total).ok_or(refusal));
+            let _ = results.send(Internal::Event(FilesEvent::Measured { transfer, result }));
+        });
     }
 
     fn prepare_upload(&mut self, transfer: TransferId, wanted: Wanted) {
-        if !fits(&wanted) || self.prepared.contains_key(&transfer) {
-            self.outbox.push_back(FilesEvent::UploadReady { transfer, result: Err(FileRefusal::BadRequest) });
-            return;
+        if self.prepared.contains_key(&transfer) {
+            let result = Err(FileRefusal::BadRequest);
+            return self.outbox.push_back(FilesEvent::UploadReady { transfer, result });
         }
-        let Wanted { file, root, .. } = wanted;
-        let (folder, results) = (Arc::clone(&self.folder), self.results.clone());
         let cancel = Arc::new(AtomicBool::new(false));
         let cancelled = Arc::clone(&cancel);
-        tokio::task::spawn_blocking(move || {
-            let preparing = open_and_hash(&folder, &file, root, &cancelled);
-            let _ = results.send(Internal::Prepared(transfer, preparing));
-        });
         let until = self.now() + HASH_DEADLINE;
         self.prepared.insert(transfer, Prepared { kind: Kind::Opening { _cancel: CancelOnDrop(cancel) }, until });
+        if let Some(offer) = &wanted.offer {
+            let result = self.offered(offer, &wanted);
+            return self.on_prepared(transfer, result);
+        }
+        let (folder, trees, parts) = (Arc::clone(&self.folder), Arc::clone(&self.trees), Arc::clone(&self.parts));
+        let results = self.results.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut watch = Watching::new(transfer, &results, &cancelled);
+            let opened = open(&folder, &trees, &wanted, &mut watch);
+            let content = opened.or_else(|refusal| part_of(&parts, &wanted).ok_or(refusal));
+            let _ = results.send(Internal::Prepared(transfer, content.map(Arc::new)));
+        });
     }
 
-    pub(super) fn on_prepared(&mut self, transfer: TransferId, preparing: Preparing) {
+    pub(super) fn on_prepared(&mut self, transfer: TransferId, result: Result<Arc<Content>, FileRefusal>) {
         if !matches!(self.prepared.get(&transfer), Some(Prepared { kind: Kind::Opening { .. }, .. })) {
             return;
         }
         self.prepared.remove(&transfer);
-        let result = preparing.and_then(|(open, root)| {
+        let result = result.and_then(|content| {
             let connection = random().ok_or(FileRefusal::Unreadable)?;
-            Ok((connection, open, root))
+            let until = self.now() + START_DEADLINE;
+            let ready = UploadReady {
+                root: content.root,
+                size: content.size,
+                partial: content.is_part(),
+                connection,
+                candidates: self.up.candidates(self.loopback),
+                window: self.settings.window,
+                max_datagram: self.settings.max_datagram,
+            };
+            self.prepared.insert(transfer, Prepared { kind: Kind::Upload(connection, content), until });
+            Ok(ready)
         });
-        let result = match result {
-            Ok((connection, open, root)) => {
-                let size = open.stamp.size;
-                let until = self.now() + START_DEADLINE;
-                self.prepared.insert(transfer, Prepared { kind: Kind::Upload(connection, open), until });
-                Ok(UploadReady {
-                    root,
-                    size,
-                    partial: false,
-                    connection,
-                    candidates: self.candidates(),
-                    window: self.window,
-                    max_datagram: BASE_DATAGRAM,
-                })
-            }
-            Err(refusal) => Err(refusal),
-        };
         self.outbox.push_back(FilesEvent::UploadReady { transfer, result });
     }
 
@@ -168,23 +169,24 @@ impl Engine {
         };
         let until = self.now() + ANSWER_DEADLINE;
         self.prepared.insert(transfer, Prepared { kind: Kind::Download(connection), until });
-        let (candidates, window, max_datagram) = (self.candidates(), self.window, BASE_DATAGRAM);
+        let candidates = self.down.candidates(self.loopback);
+        let (window, max_datagram) = (self.settings.window, self.settings.max_datagram);
         self.outbox.push_back(FilesEvent::DownloadReady { transfer, connection, candidates, window, max_datagram });
     }
 
-    fn start_upload(&mut self, start: &ChannelStart) {
+    fn start_upload(&mut self, start: Box<ChannelStart>) {
         match self.prepared.remove(&start.transfer) {
-            Some(Prepared { kind: Kind::Upload(connection, open), .. }) if connection == start.our_connection => {
-                self.start(start, start.transfer, Side::Up(FileSource::new(open)));
+            Some(Prepared { kind: Kind::Upload(connection, content), .. }) if connection == start.our_connection => {
+                self.up.address.send(UploadLetter::Start(start, content));
             }
             _ => self.fail(start.transfer, "timeout", "the file was not waiting any more"),
         }
     }
 
-    fn start_download(&mut self, start: &ChannelStart, download: TransferId, file: &str, into: Option<&Path>) {
-        match self.prepared.remove(&start.transfer) {
-            Some(Prepared { kind: Kind::Download(connection), .. }) if connection == start.our_connection => {}
-            _ => return self.fail(download, "timeout", "the answer came too late"),
+    fn start_download(&mut self, channel: Box<ChannelStart>, download: TransferId, file: &str, into: Option<&Path>) {
+        match self.prepared.remove(&channel.transfer) {
+            Some(Prepared { kind: Kind::Download(connection), .. }) if connection == channel.our_connection => {}
+            _ => return self.fail(channel.transfer, "timeout", "the answer came too late"),
         }
         let (Ok(name), Some(tag)) = (SafeName::new(file), random()) else {
             return self.fail(download, "disk", "no file can have this name");
@@ -194,44 +196,17 @@ impl Engine {
             Some(Ok(downloads)) => downloads,
             Some(Err(error)) => return self.fail(download, "disk", &error.to_string()),
         };
-        let expected = Expected { name, size: start.size, root: start.root };
-        let (results, connection) = (self.results.clone(), start.our_connection);
-        let done = move |result| {
-            let _ = results.send(Internal::Written(connection, result));
-        };
-        match Writer::start(downloads, expected, tag, done) {
-            Ok(writer) => self.start(start, download, Side::Down(Some(writer))),
-            Err(error) => self.fail(download, "disk", &error.to_string()),
-        }
+        let expected = Expected { name, kind: channel.kind, size: channel.size, root: channel.root, tag };
+        self.down.address.send(FetchLetter::Start { channel, download, expected, downloads });
     }
 
-    fn start(&mut self, start: &ChannelStart, subject: TransferId, side: Side) {
-        let now = self.now();
-        let run = random().ok_or("the system gives no random numbers".to_owned()).and_then(|entropy| {
-            let terms = Terms {
-                window: start.window.unwrap_or(WINDOW).clamp(1, MAX_WINDOW),
-                subject,
-                loopback: self.loopback,
-                entropy,
-            };
-            Run::new(now, start, side, terms).map_err(|error| error.to_string())
-        });
-        match run {
-            Ok(run) => {
-                self.runs.insert(start.our_connection, run);
-            }
-            Err(error) => self.fail(subject, "protocol", &error),
-        }
-    }
-
-    fn cancel(&mut self, transfer: TransferId, reason: &str) {
-        let now = self.now();
+    fn cancel(&mut self, transfer: TransferId, reason: String, keep: bool) {
+        self.offers.remove(&transfer);
         if self.prepared.remove(&transfer).is_some() {
-            self.fail(transfer, "cancelled", reason);
+            self.fail(transfer, "cancelled", &reason);
         }
-        for run in self.runs.values_mut().filter(|run| run.is_of(transfer)) {
-            self.outbox.extend(run.cancel(now, reason));
-        }
+        self.up.address.send(UploadLetter::Cancel(transfer, reason.clone()));
+        self.down.address.send(FetchLetter::Cancel { download: transfer, reason, keep });
     }
 
     /// Gives up what nobody came back for.
@@ -242,22 +217,63 @@ impl Engine {
             self.fail(transfer, "timeout", "the other side did not come back");
         }
     }
+}
 
-    fn fail(&mut self, transfer: TransferId, reason: &str, detail: &str) {
-        let (reason, detail) = (reason.to_owned(), detail.to_owned());
-        self.outbox.push_back(FilesEvent::Failed { transfer, reason, detail });
+/// Opens and hashes what is shared.
+fn open(
+    folder: &SharedFolder,
+    trees: &Arc<Trees>,
+    wanted: &Wanted,
+    watch: &mut Watching<'_>,
+) -> Result<Content, FileRefusal> {
+    let content = match wanted.kind {
+        FileKind::File => {
+            let open = folder.open_shared(&wanted.file)?;
+            let total = open.stamp.size;
+            Content::of_file(open.file, open.stamp, trees, &mut |bytes| watch.read(bytes, total))
+        }
+        FileKind::Folder => {
+            let dir = folder.open_shared_folder(&wanted.file)?;
+            Content::of_folder(dir, trees, &mut |bytes, total| watch.read(bytes, total)).map(|(content, _)| content)
+        }
+    };
+    let content = content.map_err(|error| match error {
+        HashError::Changed => FileRefusal::Changed,
+        _ => FileRefusal::Unreadable,
+    })?;
+    if wanted.root.is_some_and(|root| root != content.root) { Err(FileRefusal::Changed) } else { Ok(content) }
+}
+
+/// What we have ourselves so far of what is asked for by its root.
+fn part_of(parts: &Parts, wanted: &Wanted) -> Option<Content> {
+    let parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
+    parts.get(&wanted.root?).filter(|_| wanted.kind == FileKind::File).cloned().map(Content::of_part)
+}
+
+/// Tells the core how far a hash is, ten times a second, and notices when nobody wants it any more.
+pub(super) struct Watching<'w> {
+    transfer: TransferId,
+    results: &'w UnboundedSender<Internal>,
+    cancelled: &'w AtomicBool,
+    bytes: u64,
+    told: Instant,
+}
+
+impl<'w> Watching<'w> {
+    pub(super) fn new(transfer: TransferId, results: &'w UnboundedSender<Internal>, cancelled: &'w AtomicBool) -> Self {
+        Self { transfer, results, cancelled, bytes: 0, told: Instant::now() }
     }
-}
 
-/// Whether it is a shared file that is asked for.
-fn fits(wanted: &Wanted) -> bool {
-    wanted.kind == FileKind::File && wanted.offer.is_none()
-}
-
-fn open_and_hash(folder: &SharedFolder, file: &str, wanted: Option<[u8; 32]>, cancel: &AtomicBool) -> Preparing {
-    let open = folder.open_shared(file)?;
-    let root = folder.root(file, &open, cancel)?;
-    if wanted.is_some_and(|wanted| wanted != root) { Err(FileRefusal::Changed) } else { Ok((open, root)) }
+    /// More was read; whether to go on.
+    pub(super) fn read(&mut self, bytes: u64, total: u64) -> bool {
+        self.bytes += bytes;
+        if self.told.elapsed() >= PROGRESS_INTERVAL {
+            self.told = Instant::now();
+            let (transfer, bytes) = (self.transfer, self.bytes);
+            let _ = self.results.send(Internal::Event(FilesEvent::Hashing { transfer, bytes, total }));
+        }
+        !self.cancelled.load(Ordering::Relaxed)
+    }
 }
 
 /// `None` when the system cannot.
@@ -266,8 +282,7 @@ fn random<const N: usize>() -> Option<[u8; N]> {
     getrandom::fill(&mut bytes).is_ok().then_some(bytes)
 }
 
-/// Segments under way where no window is set.
-const WINDOW: u32 = 16;
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// Answers to a search come within this time.
 const SEARCH_DELAY: Duration = Duration::from_millis(400);
 /// Opening and hashing a file that is asked for; some 100 GB on a slow disk.

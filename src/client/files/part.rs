@@ -1,0 +1,45 @@
+//! The part of a file that is here while it comes, as others may have it from us.
+
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::transfer::ranges::RangeSet;
+use crate::transfer::tree::Root;
+
+/// An unfinished file on disk: written by its download, read by uploads.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) root: Root,
+    /// Bytes of the whole file.
+    pub(super) size: u64,
+    pub(super) data: Arc<File>,
+    /// Parents by place, as far as they are known.
+    pub(super) tree: Arc<File>,
+    // Groups that were checked and written, and whose parents were.
+    have: Mutex<RangeSet>,
+}
+
+impl Part {
+    pub(super) fn new(root: Root, size: u64, data: Arc<File>, tree: Arc<File>, have: RangeSet) -> Self {
+        Self { root, size, data, tree, have: Mutex::new(have) }
+    }
+
+    /// The groups that are here.
+    pub(super) fn have(&self) -> RangeSet {
+        self.lock().clone()
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.lock().count()
+    }
+
+    /// More has been written.
+    pub(super) fn add(&self, groups: std::ops::Range<u64>) {
+        self.lock().insert(groups);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, RangeSet> {
+        self.have.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
