@@ -2,6 +2,7 @@
 
 mod folders;
 mod hostile;
+mod killed;
 mod moves;
 mod place;
 mod several;
