@@ -125,8 +125,8 @@ Processes of their own move a file over real sockets on loopback, sealed, and ch
 the chat is left out. In the same run the ceiling is measured: the same sockets and the same sealing from file to file, without \
 acks, repeats or checks. Only the ratio of the two says something about secchat; the figures themselves are the machine's.
 
-Without options there is a row each for datagrams of 1,452 bytes, for the largest, and for a system that takes batches apart \
-in software; and one for Go-Back-N with a window of 16 segments.";
+Without options there is a row each for datagrams of 1,452 bytes, for the largest, and for a receiver to which the system hands \
+each datagram by itself, having split the batches in software; and one for Go-Back-N with a window of 16 segments.";
 
 const EXAMPLES: &str = "\
 Columns:
@@ -141,6 +141,8 @@ Examples:
   secchat bench transfer --sweep window --arq go-back-n,selective-repeat --inject loss=0.1%
   secchat bench transfer --sweep loss --points 0,1,5,20 --inject delay=10ms,rate=200mbit --size 64M
   secchat bench transfer --sweep uploads --slots 4 --arq go-back-n,selective-repeat --output uploads
+  unshare -Urn sh -c 'ip link set lo up; ethtool -K lo tx-udp-segmentation off; secchat bench transfer --datagram 1452'
+                     a loopback of its own that splits in software when it sends, too
 
 A sweep writes NAME.csv, a line for each point, and NAME.svg, a plot; NAME is bench-WHAT where --output does not say. Values that \
 a sweep varies win over the same in other options.";

@@ -38,7 +38,7 @@ pub struct Case {
 pub enum Splits {
     /// Nobody on loopback: batches are joined again before we see them (GSO and GRO)
     Late,
-    /// The system's software, one datagram after the other (GSO without GRO)
+    /// The system's software, before it hands them to the receiver one by one (GSO without GRO)
     Software,
     /// We, before the system sees them: one call for each datagram
     Ours,
