@@ -64,7 +64,7 @@ impl World {
         let mut datagram = [&header.encode()[..], frames].concat();
         SealKey::new([2; 32], [2; 12]).seal_datagram(self.number, HEADER_LEN, &mut datagram).unwrap();
         self.number += 1;
-        connection.handle_datagram(self.now, peer(), &mut datagram, self.number % 7 == 0, &mut self.sink);
+        connection.handle_datagram(self.now, peer(), &mut datagram, self.number.is_multiple_of(7), &mut self.sink);
         connection.end_of_batch(self.now);
     }
 

@@ -73,7 +73,7 @@ fn running_out_of_packet_numbers_ends_the_connection_and_repeats_no_nonce() {
 
 #[test]
 fn a_source_that_cannot_be_read_ends_both_ends() {
-    let (mut holder, mut asker) = ends(&Config::default(), 100_000);
+    let (mut holder, mut asker) = ends(&Config { window: Some(64), ..Config::default() }, 100_000);
     settle(&mut holder, &mut asker, &[0; 50_000], &mut Vec::new());
     assert_eq!(events(&mut holder).last(), Some(&Event::Failed(Failure::Source)));
     let told = events(&mut asker);

@@ -228,7 +228,7 @@ impl Connection {
     fn asks_midway(&self, number: u64) -> bool {
         self.config.window.is_some_and(|window| {
             let stretch = u64::from(window / 4);
-            window <= SMALL_WINDOW && stretch > 0 && (number + 1) % stretch == 0
+            window <= SMALL_WINDOW && stretch > 0 && (number + 1).is_multiple_of(stretch)
         })
     }
 }

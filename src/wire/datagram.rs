@@ -178,7 +178,8 @@ impl Frame<'_> {
 
 /// What stands before a segment's bytes, which are read from the file straight into the datagram.
 pub fn segment_head(number: u64, fin: bool, ask: bool) -> [u8; SEGMENT_OVERHEAD] {
-    let mut head = [SEGMENT | u8::from(fin) * FIN | u8::from(ask) * ASK; SEGMENT_OVERHEAD];
+    let flags = if fin { FIN } else { 0 } | if ask { ASK } else { 0 };
+    let mut head = [SEGMENT | flags; SEGMENT_OVERHEAD];
     head[1..].copy_from_slice(&number.to_be_bytes());
     head
 }

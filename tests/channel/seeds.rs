@@ -58,7 +58,7 @@ fn through_an_outage(seed: u64, config: Config, len: usize) {
 /// Small and large fixed windows, and each controller.
 fn config(arq: Arq, seed: u64) -> Config {
     let congestion = [CongestionKind::Bbr, CongestionKind::Cubic, CongestionKind::None][seed as usize % 3];
-    let window = (seed % 2 == 0).then_some(4 + (seed % 29) as u32);
+    let window = seed.is_multiple_of(2).then_some(4 + (seed % 29) as u32);
     Config { arq, congestion, window, receive_bytes: 4_000 << (seed % 9), linger: MINUTE, ..Config::default() }
 }
 

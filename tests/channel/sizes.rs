@@ -72,7 +72,7 @@ fn a_path_that_shrinks_is_named_within_seconds() {
 #[test]
 fn silence_is_no_smaller_path() {
     for seed in 0..20 {
-        let link = Link::bad().with_outage(Duration::from_millis(700), Duration::from_secs(20));
+        let link = Link { loss: 100, ..Link::clean() }.with_outage(Duration::from_millis(700), Duration::from_secs(20));
         let mut sim = Sim::new(seed, link, Config { window: Some(8), ..Config::default() }, 2_000_000);
         sim.run(HOUR);
         assert!(sim.is_whole() && sim.finished(ASKER), "{seed}: {:?}", sim.events);

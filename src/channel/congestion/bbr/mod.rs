@@ -174,7 +174,7 @@ impl Bbr {
     }
 
     fn set_pacing(&mut self, ack: &AckSample) {
-        if self.path.max_rate() == 0 {
+        if self.path.min_rtt().is_none() {
             return;
         }
         let mut gain = self.phases.pacing_gain();
@@ -207,7 +207,11 @@ impl Bbr {
     }
 
     fn set_window(&mut self, ack: &AckSample) {
-        let most = self.inflight(self.phases.window_gain()) + self.path.burst_allowance();
+        let mut gain = self.phases.window_gain();
+        if self.competing > 0 && self.phases.phase() != Phase::Up {
+            gain = COMPETING_GAIN;
+        }
+        let most = self.inflight(gain) + self.path.burst_allowance();
         if self.phases.is_full() {
             self.window = (self.window + ack.acked).min(most);
         } else if self.holds_back(ack) {
@@ -359,6 +363,8 @@ const GIVE_WAY_LEAST: u64 = 50;
 /// Datagrams for each round trip that are taken back in a round.
 const STEP_PACKETS: u64 = 4;
 const COMPETING_CYCLES: u32 = 6;
+/// Hundredths of what fills the path, beside others that fill the queue: with twice that they would starve.
+const COMPETING_GAIN: u64 = 150;
 /// Hundredths of what fills the path that are left in a cycle that drains deeply, hundredths of the rate meanwhile, and
 /// how many cycles go by between two.
 const DEEP: u64 = 75;

@@ -85,8 +85,8 @@ impl Sim {
             drops: vec![Vec::new(); flows.len()],
             flows,
         };
-        for flow in 0..plans.len() {
-            sim.at(plans[flow].starts_at, Event::Wake { flow });
+        for (flow, plan) in plans.iter().enumerate() {
+            sim.at(plan.starts_at, Event::Wake { flow });
         }
         sim
     }
