@@ -202,6 +202,14 @@ impl Download {
         self.starving.is_some()
     }
 
+    /// A lost holder may be there again.
+    pub fn is_back(&mut self, peer: &FullName) -> bool {
+        let lost = |holder: &&mut Holder| holder.peer == *peer && matches!(holder.state, Asked::Lost(_));
+        let Some(holder) = self.holders.iter_mut().find(lost) else { return false };
+        holder.state = Asked::Lost(Duration::ZERO);
+        true
+    }
+
     /// Nobody delivers from now on, if it was not so before. Gives what the user is told.
     pub fn starve(&mut self, now: Duration, id: &TransferId) -> event::Transfer {
         let fresh = Starving { since: now, search_at: now + SEARCH_AGAIN, searches: 0 };

@@ -179,6 +179,16 @@ impl Core {
         }
     }
 
+    /// Somebody is back: whatever was lost with them is asked for at once.
+    pub(super) fn resume_downloads_from(&mut self, peer: &FullName) {
+        let ids: Vec<TransferId> = self.transfers.downloads.keys().copied().collect();
+        for id in ids {
+            if self.transfers.downloads.get_mut(&id).is_some_and(|download| download.is_back(peer)) {
+                self.advance(&id);
+            }
+        }
+    }
+
     fn search_anew(&mut self, id: &TransferId) {
         let Some(download) = self.transfers.downloads.get(id) else { return };
         let Some(room) = download.room else { return };

@@ -232,6 +232,9 @@ impl Core {
             self.meet(&change.committer.name, &change.committer.key);
             if change.replaced.is_none() {
                 self.tell(None, Event::MemberJoined { room, name: change.committer.name.to_string() });
+                self.resume_downloads_from(&change.committer.name);
+            } else {
+                self.peer_restarted(&change.committer.name);
             }
         }
     }

@@ -25,6 +25,8 @@ pub(super) struct Transfers {
     pub queue: Queue<FullName>,
     pub offers: Offers,
     shares: VecDeque<(u64, &'static str)>,
+    /// Who was seen to restart a moment ago.
+    restarts: Vec<(FullName, Duration)>,
 }
 
 /// A session of a download with one holder.
@@ -77,6 +79,7 @@ impl Transfers {
             queue: Queue::new(slots),
             offers: Offers::new(),
             shares: VecDeque::new(),
+            restarts: Vec::new(),
         }
     }
 
@@ -214,6 +217,40 @@ impl Core {
         }
     }
 
+    /// Somebody's process has started anew, as far as one can tell: what ran with the old one has ended, and what was lost is asked for again.
+    pub(super) fn peer_restarted(&mut self, peer: &FullName) {
+        let now = self.now;
+        let seen = &mut self.transfers.restarts;
+        seen.retain(|(_, at)| now < *at + SETTLING);
+        if seen.iter().any(|(name, _)| name == peer) {
+            return;
+        }
+        seen.push((peer.clone(), now));
+        let of_old = |source: &Source| match &source.stage {
+            Stage::Running => true,
+            Stage::Asked(asked) => asked.queued,
+            Stage::Preparing | Stage::MakingKey(_) => false,
+        };
+        let theirs = self.transfers.sources.iter().filter(|(_, source)| source.peer == *peer && of_old(source));
+        for id in theirs.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.tell_files(FilesCommand::Drop { transfer: id, reason: "the client has started anew".into() });
+            self.source_ended(
+                &id,
+                Problem::new("peer_closed", FAILED, format!("{peer} has started anew")),
+                Again::Soon,
+            );
+        }
+        let uploads = self.transfers.uploads.iter().filter(|(_, upload)| upload.peer == *peer);
+        for id in uploads.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.cancel_files(id, false);
+            let Some(upload) = self.forget_upload(&id) else { continue };
+            let reason = Some("peer_closed".to_owned());
+            let told = event::Transfer { reason, bytes: Some(upload.bytes), ..upload.told(&id) };
+            self.tell(self.upload_ticket(&upload), Event::TransferFailed(told));
+        }
+        self.resume_downloads_from(peer);
+    }
+
     pub(super) fn cancel_files(&mut self, transfer: TransferId, keep: bool) {
         self.tell_files(FilesCommand::Cancel { transfer, reason: "cancelled".into(), keep });
     }
@@ -300,3 +337,5 @@ pub(super) fn shown_name(file: &str, kind: FileKind) -> String {
 
 /// From the wish for a file to an answer of any kind.
 pub(super) const AGREEMENT_DEADLINE: Duration = Duration::from_secs(60);
+/// Whoever restarts enters one room after the other: that is one restart.
+const SETTLING: Duration = Duration::from_secs(10);

@@ -183,6 +183,24 @@ fn a_holder_that_restarts_is_found_again() {
 }
 
 #[test]
+fn a_holder_that_is_seen_to_restart_is_asked_again_at_once_and_its_uploads_end() {
+    let (mut world, _) = asking(2);
+    progress(&mut world, 5);
+    world.pass(Duration::from_secs(20));
+    let bob = with(&world, "bob");
+    world.clear();
+    world.restart_client(1);
+    world.enter(1);
+    assert_eq!(with(&world, "bob").len(), 2, "no timeout had to pass");
+    assert!(world.clients[0].ended.contains(&(bob[0], true)));
+    // In the other direction: carol no longer sends to what alice was.
+    let carol = with(&world, "carol")[0];
+    world.restart_client(0);
+    world.enter(0);
+    assert!(world.clients[2].ended.iter().any(|(id, _)| *id == carol));
+}
+
+#[test]
 fn when_nobody_comes_back_it_says_so_and_keeps_what_has_come() {
     let (mut world, number) = asking(1);
     progress(&mut world, 1 << 20);
