@@ -6,11 +6,7 @@ use secchat::client::effects::{FilesCommand, FilesEvent, ShareCommand};
 use secchat::client::files::start;
 use secchat::wire::id::Id;
 
-use crate::place::{Place, begin, config, ends, id, person};
-
-fn bytes(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * 31 + at / 251) as u8).collect()
-}
+use crate::place::{Place, begin, bytes, config, ends, id, person};
 
 /// Moves one file and compares; returns the route.
 async fn moves(holder: &mut Place, asker: &mut Place, name: &str, content: &[u8]) -> String {

@@ -58,9 +58,14 @@ impl Place {
 
     /// The next event that is not progress.
     pub async fn next(&mut self) -> FilesEvent {
-        if let Some(event) = self.kept.pop_front() {
-            return event;
+        match self.kept.pop_front() {
+            Some(event) => event,
+            None => self.fresh().await,
         }
+    }
+
+    /// The same, without those that were put aside.
+    pub async fn fresh(&mut self) -> FilesEvent {
         let next = async {
             loop {
                 match self.files.next().await.unwrap() {
@@ -110,6 +115,11 @@ pub fn config(dir: &Path, udp: Option<&str>) -> FilesConfig {
     }
 }
 
+/// Content that tells places apart.
+pub fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 31 + at / 251) as u8).collect()
+}
+
 pub fn person(name: &str) -> FullName {
     FullName::new(Name::parse(name).unwrap(), Name::parse("s1").unwrap())
 }
@@ -152,7 +162,7 @@ impl<'p> Plan<'p> {
         asker.command(FilesCommand::PrepareDownload { transfer }).await;
         let (connection, candidates) = loop {
             // Events of other sources may come between.
-            match asker.next().await {
+            match asker.fresh().await {
                 FilesEvent::DownloadReady { transfer: of, connection, candidates, .. } if of == transfer => {
                     break (connection, candidates);
                 }

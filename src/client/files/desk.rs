@@ -34,8 +34,8 @@ pub(super) struct Desk<'t> {
     pub(super) tell: &'t dyn Fn(Report),
 }
 
-/// The streams of all sources.
-type Sources = HashMap<TransferId, Assembler>;
+/// The streams of all sources; none of one of which nothing more counts.
+type Sources = HashMap<TransferId, Option<Assembler>>;
 
 /// Where what is proven goes.
 enum Target {
@@ -65,10 +65,10 @@ impl Desk<'_> {
     }
 
     fn open(&self, place: Workplace, sources: &mut Sources) -> Result<Option<Store>, DownloadError> {
-        let Expected { kind, size, root, .. } = &self.expected;
+        let Expected { name, kind, size, root, .. } = &self.expected;
         if *kind == FileKind::File {
             let geometry = Geometry::new(*size).map_err(io::Error::other)?;
-            return Store::file(place, Space::file(geometry, *root), *root).map(Some);
+            return Store::file(place, name, Space::file(geometry, *root), *root).map(Some);
         }
         let kept = self.kept_manifest(&place);
         let fetched = match kept {
@@ -76,7 +76,7 @@ impl Desk<'_> {
             None => self.fetch_manifest(sources)?,
         };
         match fetched {
-            Some((manifest, bytes)) => Store::folder(place, &manifest, &bytes, *root).map(Some),
+            Some((manifest, bytes)) => Store::folder(place, name, &manifest, &bytes, *root).map(Some),
             None => {
                 place.remove()?;
                 Ok(None)
@@ -131,6 +131,7 @@ impl Desk<'_> {
             }
             if flushed.elapsed() >= FLUSH_EVERY {
                 self.flush(sources, &mut target)?;
+                target.save()?;
                 flushed = Instant::now();
             }
         }
@@ -142,7 +143,7 @@ impl Desk<'_> {
     fn take(&self, work: Work, sources: &mut Sources, target: &mut Target) -> Result<(), DownloadError> {
         match work {
             Work::Asked(source, wanted) => {
-                let assembler = sources.entry(source).or_default();
+                let Some(assembler) = stream_of(sources, source) else { return Ok(()) };
                 for wanted in wanted {
                     // The near end keeps below its caps.
                     let _ = assembler.want(wanted);
@@ -164,7 +165,7 @@ impl Desk<'_> {
                 result
             }
             Work::Gone(source) => {
-                sources.remove(&source);
+                sources.insert(source, None);
                 if let Target::Manifest(collected) = target {
                     collected.remove(&source);
                 }
@@ -189,18 +190,22 @@ impl Desk<'_> {
         target: &mut Target,
         push: impl FnOnce(&mut Assembler, &mut Taking<'_>) -> Result<(), Lie>,
     ) -> Result<(), DownloadError> {
-        let Some(assembler) = sources.get_mut(&source) else { return Ok(()) };
+        let Some(assembler) = stream_of(sources, source) else { return Ok(()) };
         let mut taking = Taking { source, target, tell: self.tell, failed: None };
         let pushed = push(assembler, &mut taking);
         if let Some(failed) = taking.failed {
             return Err(failed);
         }
         if let Err(lie) = pushed {
-            sources.remove(&source);
+            sources.insert(source, None);
             (self.tell)(Report::Lied(source, lie));
         }
         Ok(())
     }
+}
+
+fn stream_of(sources: &mut Sources, source: TransferId) -> Option<&mut Assembler> {
+    sources.entry(source).or_insert_with(|| Some(Assembler::new())).as_mut()
 }
 
 impl Target {
@@ -213,6 +218,10 @@ impl Target {
 
     fn remove(self) -> io::Result<()> {
         if let Self::Store(store, _) = self { store.remove() } else { Ok(()) }
+    }
+
+    fn save(&mut self) -> io::Result<()> {
+        if let Self::Store(store, _) = self { store.save() } else { Ok(()) }
     }
 
     /// Stays for another time, if there is anything.

@@ -1,6 +1,6 @@
 //! BLAKE3 trees of files: streamed, remembered for as long as the file looks the same, made in the background.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -55,12 +55,16 @@ pub(super) struct Trees {
     disk: Outboards,
     // At most ROOTS_MAX.
     roots: Mutex<HashMap<Stamp, Root>>,
+    // What is being hashed now: whoever wants the same waits for it.
+    making: Mutex<HashSet<Stamp>>,
+    made: Condvar,
 }
 
 impl Trees {
     /// Kept in `data`.
     pub(super) fn new(data: &Path) -> Self {
-        Self { disk: Outboards::new(data, OUTBOARDS_MAX), roots: Mutex::default() }
+        let disk = Outboards::new(data, OUTBOARDS_MAX);
+        Self { disk, roots: Mutex::default(), making: Mutex::default(), made: Condvar::new() }
     }
 
     /// The root of a file that looks like this, if it is in memory.
@@ -84,12 +88,27 @@ impl Trees {
 
     /// The tree of an opened file that looks like `stamp`: remembered, or made now.
     pub(super) fn of(&self, file: &File, stamp: Stamp, watch: Watch<'_>) -> Result<Tree, HashError> {
-        if let Some(tree) = self.known(stamp) {
-            return Ok(tree);
+        loop {
+            if let Some(tree) = self.known(stamp) {
+                return Ok(tree);
+            }
+            let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+            if making.insert(stamp) {
+                break;
+            }
+            // Somebody reads it already; if that is given up, it is up to us.
+            drop(self.made.wait_timeout(making, LOOK_AGAIN).unwrap_or_else(PoisonError::into_inner));
+            if !watch(0) {
+                return Err(HashError::Cancelled);
+            }
         }
-        let tree = make(file, stamp, watch)?;
-        self.keep(stamp, &tree);
-        Ok(tree)
+        let made = make(file, stamp, watch);
+        if let Ok(tree) = &made {
+            self.keep(stamp, tree);
+        }
+        self.making.lock().unwrap_or_else(PoisonError::into_inner).remove(&stamp);
+        self.made.notify_all();
+        made
     }
 
     /// Keeps a tree that was made elsewhere.
@@ -211,6 +230,8 @@ fn hash_until_stopped(folder: &SharedFolder, woken: &Receiver<()>, stop: &Atomic
 
 /// Whole groups, so that none is hashed in two parts.
 const READ_SIZE: usize = 1 << 20;
+/// How often who waits for another's hash looks whether it is still wanted.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Roots that are held in memory; some 8 MB.
 const ROOTS_MAX: usize = 100_000;
 /// How long a changed file may wait for its new hash, unless somebody asks for it first.

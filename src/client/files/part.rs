@@ -29,11 +29,6 @@ impl Part {
         self.lock().clone()
     }
 
-    /// How many there are.
-    pub(super) fn count(&self) -> u64 {
-        self.lock().count()
-    }
-
     /// More has been written.
     pub(super) fn add(&self, groups: std::ops::Range<u64>) {
         self.lock().insert(groups);

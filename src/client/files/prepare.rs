@@ -111,7 +111,8 @@ impl Engine {
                 FileKind::File => folder.open_shared(&wanted.file).map(|open| open.stamp.size),
                 FileKind::Folder => folder.measure_folder(&wanted.file),
             };
-            let result = result.or_else(|refusal| part_of(&parts, &wanted).map(|part| part.total).ok_or(refusal));
+            let part = |refusal| part_of(&folder, &parts, &wanted).map(|part| part.total).ok_or(refusal);
+            let result = result.or_else(part);
             let _ = results.send(Internal::Event(FilesEvent::Measured { transfer, result }));
         });
     }
@@ -134,7 +135,7 @@ impl Engine {
         tokio::task::spawn_blocking(move || {
             let mut watch = Watching::new(transfer, &results, &cancelled);
             let opened = open(&folder, &trees, &wanted, &mut watch);
-            let content = opened.or_else(|refusal| part_of(&parts, &wanted).ok_or(refusal));
+            let content = opened.or_else(|refusal| part_of(&folder, &parts, &wanted).ok_or(refusal));
             let _ = results.send(Internal::Prepared(transfer, content.map(Arc::new)));
         });
     }
@@ -244,8 +245,11 @@ fn open(
     if wanted.root.is_some_and(|root| root != content.root) { Err(FileRefusal::Changed) } else { Ok(content) }
 }
 
-/// What we have ourselves so far of what is asked for by its root.
-fn part_of(parts: &Parts, wanted: &Wanted) -> Option<Content> {
+/// What we have ourselves so far of what is asked for by its root: given where everything is shared that is not held back.
+fn part_of(folder: &SharedFolder, parts: &Parts, wanted: &Wanted) -> Option<Content> {
+    if !folder.shares_all() {
+        return None;
+    }
     let parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
     parts.get(&wanted.root?).filter(|_| wanted.kind == FileKind::File).cloned().map(Content::of_part)
 }

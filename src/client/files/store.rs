@@ -11,7 +11,7 @@
 //! ```
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -22,8 +22,10 @@ use rustix::fs::OFlags;
 
 use super::downloads::{DownloadError, Workplace};
 use super::part::Part;
+use crate::limits::PARTIAL_MAX;
 use crate::transfer::manifest::Manifest;
 use crate::transfer::name::SafeName;
+use crate::transfer::partial::Partial;
 use crate::transfer::ranges::RangeSet;
 use crate::transfer::space::{Space, Span};
 use crate::transfer::tree::{GROUP, PAIR, Pair, PairSource, RUN_GROUPS, Root, check};
@@ -39,7 +41,7 @@ pub(super) struct Store {
     // Of each item, the place of its first parent; by item, counted from the first.
     pairs: Vec<u64>,
     first_item: u32,
-    have: RangeSet,
+    have: Partial,
     // Groups that were written since the state was.
     unsaved: u64,
 }
@@ -52,15 +54,16 @@ enum Files {
 
 impl Store {
     /// The place of a single file. `free` bytes are asked for at once.
-    pub(super) fn file(place: Workplace, space: Space, root: Root) -> Result<Self, DownloadError> {
+    pub(super) fn file(place: Workplace, name: &SafeName, space: Space, root: Root) -> Result<Self, DownloadError> {
         let data = place.file("data")?.into_std();
         data.set_len(space.size())?;
-        Self::new(place, space, root, Files::One(Arc::new(data)))
+        Self::new(place, name, space, root, Files::One(Arc::new(data)))
     }
 
     /// The place of a folder.
     pub(super) fn folder(
         place: Workplace,
+        name: &SafeName,
         manifest: &Manifest,
         bytes: &[u8],
         root: Root,
@@ -77,10 +80,10 @@ impl Store {
             made = folder;
         }
         let paths = manifest.entries().iter().map(|entry| entry.path().to_owned()).collect();
-        Self::new(place, space, root, Files::Folder { dir, paths, open: Vec::new() })
+        Self::new(place, name, space, root, Files::Folder { dir, paths, open: Vec::new() })
     }
 
-    fn new(place: Workplace, space: Space, root: Root, files: Files) -> Result<Self, DownloadError> {
+    fn new(place: Workplace, name: &SafeName, space: Space, root: Root, files: Files) -> Result<Self, DownloadError> {
         let tree = Arc::new(place.file("tree")?.into_std());
         let first_item = u32::from(matches!(files, Files::Folder { .. }));
         let mut pairs = Vec::new();
@@ -90,7 +93,7 @@ impl Store {
             pairs.push(next);
             next += span.geometry.outboard_size() / PAIR as u64;
         }
-        let have = RangeSet::new();
+        let have = Partial::new(name.as_str(), root, space.size(), space.groups());
         let store = Self { place, root, space, files, tree, pairs, first_item, have, unsaved: 0 };
         let (needed, free) = (store.space.size(), store.place.free()?);
         if needed.saturating_sub(store.allocated()) > free {
@@ -106,14 +109,14 @@ impl Store {
 
     /// The groups that are there.
     pub(super) fn have(&self) -> &RangeSet {
-        &self.have
+        self.have.verified()
     }
 
     /// What others may have of it, if it is a single file.
     pub(super) fn part(&self) -> Option<Arc<Part>> {
         let Files::One(data) = &self.files else { return None };
         let (data, tree) = (Arc::clone(data), Arc::clone(&self.tree));
-        Some(Arc::new(Part::new(self.root, self.space.size(), data, tree, self.have.clone())))
+        Some(Arc::new(Part::new(self.root, self.space.size(), data, tree, self.have.verified().clone())))
     }
 
     /// Takes over what was left from before, as far as it is what it should be. `watch` is told bytes that were read
@@ -147,7 +150,7 @@ impl Store {
         let sound = self.read(span.item, bytes.start, buffer).is_ok() && self.fits(span, groups.clone(), buffer);
         let base = self.space.base(span.item).unwrap_or(0);
         if sound {
-            self.have.insert(base + groups.start..base + groups.end);
+            self.have.mark(base + groups.start..base + groups.end);
         } else if groups.end - groups.start > 1 {
             for group in groups {
                 self.believe(span, group..group + 1, buffer);
@@ -175,16 +178,13 @@ impl Store {
         self.write_at(item, offset, bytes, whole)?;
         let base = self.space.base(item).unwrap_or(0);
         let groups = base + groups.start..base + groups.end;
-        self.unsaved += self.have.insert(groups.clone());
-        if self.unsaved >= SAVE_EVERY {
-            self.save()?;
-        }
+        self.unsaved += self.have.mark(groups.clone());
         Ok(groups)
     }
 
     /// Whether everything is there.
     pub(super) fn is_whole(&self) -> bool {
-        self.have.contains(&(0..self.space.groups()))
+        self.have.is_complete()
     }
 
     /// Keeps what is there on disk, and gives it its name; returns its path.
@@ -204,16 +204,12 @@ impl Store {
         self.place.settle(from, name)
     }
 
-    /// Writes down which groups are there.
+    /// Writes down which groups are there, unless that stands there already.
     pub(super) fn save(&mut self) -> io::Result<()> {
-        let mut bits = Vec::new();
-        for range in self.have.iter() {
-            bits.extend_from_slice(&range.start.to_be_bytes());
-            bits.extend_from_slice(&range.end.to_be_bytes());
+        if self.unsaved > 0 {
+            write_beside(&self.place, "state", &[&self.have.encode()])?;
+            self.unsaved = 0;
         }
-        let sum = blake3::keyed_hash(&self.root, &bits);
-        write_beside(&self.place, "state", &[MAGIC, sum.as_bytes(), &bits])?;
-        self.unsaved = 0;
         Ok(())
     }
 
@@ -224,20 +220,11 @@ impl Store {
 
     /// What the state says is there.
     fn claimed(&self) -> Option<RangeSet> {
-        let bytes = self.place.dir.read("state").ok()?;
-        let (sum, bits) = bytes.strip_prefix(MAGIC)?.split_first_chunk::<32>()?;
-        if blake3::keyed_hash(&self.root, bits) != *sum {
-            return None;
-        }
-        let mut claimed = RangeSet::new();
-        for range in bits.chunks_exact(16) {
-            let (start, end) = range.split_at(8);
-            let (start, end) = (u64::from_be_bytes(start.try_into().ok()?), u64::from_be_bytes(end.try_into().ok()?));
-            if start < end && end <= self.space.groups() {
-                claimed.insert(start..end);
-            }
-        }
-        Some(claimed)
+        let mut bytes = Vec::new();
+        self.place.dir.open("state").ok()?.take(PARTIAL_MAX as u64 + 1).read_to_end(&mut bytes).ok()?;
+        let partial = Partial::decode(&bytes).ok()?;
+        let ours = partial.is_of(&self.root, self.space.size(), self.space.groups());
+        ours.then(|| partial.verified().clone())
     }
 
     fn first_pair(&self, item: u32) -> Option<u64> {
@@ -343,9 +330,5 @@ fn write_beside(place: &Workplace, name: &str, parts: &[&[u8]]) -> io::Result<()
     place.dir.rename(&beside, &place.dir, name)
 }
 
-/// Version of the state.
-const MAGIC: &[u8] = b"secchat state 1\n";
-/// Groups that may be written before the state is: 32 MiB are lost at most.
-const SAVE_EVERY: u64 = 512;
 /// Large files of a folder that are open at once.
 const OPEN_MAX: usize = 16;

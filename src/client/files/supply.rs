@@ -31,8 +31,6 @@ pub(super) struct Supply {
     sent: u64,
     // Bytes of its stream that were not handed over yet.
     chunk: Vec<u8>,
-    // Bytes of its stream that came.
-    received: u64,
     paused: bool,
     announced: bool,
     over: bool,
@@ -63,7 +61,6 @@ impl Supply {
             asks: Outbox::default(),
             sent: 0,
             chunk: Vec::new(),
-            received: 0,
             paused: false,
             announced: false,
             over: false,
@@ -82,11 +79,6 @@ impl Supply {
     /// It delivers, or may yet.
     pub(super) fn is_live(&self) -> bool {
         !self.over
-    }
-
-    /// Bytes of its stream that came.
-    pub(super) fn received(&self) -> u64 {
-        self.received
     }
 
     /// The round trip, once it is known.
@@ -111,8 +103,7 @@ impl Supply {
             self.heard_from = Some(from);
         }
         let taking = (!self.over).then_some(writer);
-        let (transfer, received) = (self.transfer, &mut self.received);
-        let mut sink = Taking { transfer, chunk: &mut self.chunk, received, writer: taking };
+        let mut sink = Taking { transfer: self.transfer, chunk: &mut self.chunk, writer: taking };
         self.tunnel.handle_datagram(now, &id, from, bytes, ce, &mut sink);
     }
 
@@ -222,7 +213,6 @@ fn lost(failure: Failure) -> LostReason {
 struct Taking<'t> {
     transfer: TransferId,
     chunk: &'t mut Vec<u8>,
-    received: &'t mut u64,
     // None when nothing of it counts any more.
     writer: Option<&'t Writer>,
 }
@@ -230,7 +220,6 @@ struct Taking<'t> {
 impl StreamSink for Taking<'_> {
     fn deliver(&mut self, _offset: u64, bytes: &[u8]) {
         let Some(writer) = self.writer else { return };
-        *self.received += bytes.len() as u64;
         self.chunk.extend_from_slice(bytes);
         if self.chunk.len() >= CHUNK {
             writer.take(self.transfer, self.chunk);

@@ -84,7 +84,8 @@ impl Upload {
     /// When [`Self::on_time`] and [`Self::poll_transmit`] want to be called.
     pub(super) fn deadline(&self) -> Option<Duration> {
         let ended = self.ended.is_some().then_some(Duration::ZERO);
-        self.tunnel.poll_timeout().into_iter().chain(ended).min()
+        let told = self.told.as_ref().filter(|_| !self.over && !self.knows_all()).map(|(_, at)| *at + TELL_INTERVAL);
+        self.tunnel.poll_timeout().into_iter().chain(ended).chain(told).min()
     }
 
     pub(super) fn on_datagram(&mut self, now: Duration, datagram: Incoming<'_>) {
@@ -158,15 +159,21 @@ impl Upload {
         let Body::Part(part) = &self.content.body else { return };
         let due = match &self.told {
             None => true,
-            Some((told, at)) => {
-                now.saturating_sub(*at) >= TELL_INTERVAL && part.count() > told.count() + told.count() / 8
-            }
+            Some((_, at)) => now.saturating_sub(*at) >= TELL_INTERVAL && !self.knows_all(),
         };
         if due {
             let have = part.have();
-            self.answers.announce(&have);
+            if self.told.as_ref().is_none_or(|(told, _)| *told != have) {
+                self.answers.announce(&have);
+            }
             self.told = Some((have, now));
         }
+    }
+
+    /// The peer was told that everything is here.
+    fn knows_all(&self) -> bool {
+        let groups = self.content.geometry(0).map_or(0, |geometry| geometry.groups());
+        self.told.as_ref().is_some_and(|(told, _)| told.contains(&(0..groups)))
     }
 
     fn on_news(&mut self, now: Duration, news: News) -> Option<FilesEvent> {
