@@ -34,13 +34,17 @@ pub struct FetchArgs {
     /// Directory to put it in
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub output: PathBuf,
+    /// Options on how files travel that were typed.
+    #[arg(skip)]
+    pub typed: Vec<String>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   secchat fetch --server chat.example.org --name bot --room lab --password-file lab.txt data.tar
   secchat fetch --invite-file invite.txt --name bot --from alice --output /srv/in 'report 7.pdf'
-Where a client runs on the same data directory, it fetches the file, under its own name and for a room that it is in; Ctrl-C cancels that.
+Where a client runs on the same data directory, it fetches the file, under its own name, for a room that it is in and with its own settings: options on how
+files travel are refused then. Ctrl-C cancels that.
 A folder is named with a slash behind it. What has come of a fetch that broke off is kept: the same command again goes on from there.
 Exit codes: 0 the file is there, 3 no server, 4 refused, 5 nobody has it, 6 holders are busy (with --no-wait), 7 its hash was wrong.";
 
@@ -49,7 +53,7 @@ pub fn run(args: FetchArgs) -> Result<ExitCode, Report> {
     let data = &data_dir(&args.reach)?;
     let invite = read_invite(&args.reach)?;
     if let Some(request) = request(&args, invite.as_ref())?
-        && let Some(ended) = to_running_client(data, &request, &mut Progress::new())
+        && let Some(ended) = to_running_client(data, &request, &args.typed, &mut Progress::new())
     {
         return ended;
     }

@@ -33,7 +33,13 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Ok(command) => command,
         Err(error) => return Report::from(error).print(),
     };
-    let parsed = command.try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = command.try_get_matches_from(arguments).and_then(|matches| {
+        let mut cli = Cli::from_arg_matches(&matches)?;
+        if let (Command::Fetch(args), Some((_, of_fetch))) = (&mut cli.command, matches.subcommand()) {
+            args.typed = tuning::typed(of_fetch);
+        }
+        Ok(cli)
+    });
     match parsed {
         Ok(cli) => dispatch(cli.command).unwrap_or_else(|report| report.print()),
         Err(error) => {

@@ -176,7 +176,6 @@ impl From<files::StartError> for Report {
             files::StartError::Port(_) => "choose another port with --udp",
             files::StartError::Share(_) => "name a folder that is there with --share",
             files::StartError::Downloads { .. } => "name a folder that you can write with --downloads",
-            files::StartError::Inject(_) => "write it like loss=1%,delay=25ms,seed=7",
             files::StartError::System(_) => return Self::new(ExitCode::Failed, error),
         };
         Self::new(ExitCode::Failed, error).hint(hint)

@@ -1,6 +1,7 @@
 //! How files travel: the options that `client` and `fetch` share.
 
 use crate::channel::MAX_WINDOW;
+use crate::channel::impair::Spec;
 use crate::client::commands::rate;
 use crate::client::core::FileRules;
 use crate::client::effects::Congestion;
@@ -9,6 +10,8 @@ use crate::crypto::agreement::Mode;
 use crate::net::udp::Offload;
 use crate::wire::packet::MAX_DATAGRAM;
 use crate::wire::payload::Arq;
+use clap::ArgMatches;
+use clap::parser::ValueSource;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -39,9 +42,10 @@ pub struct Tuning {
     /// Do not stand in line where all upload slots are taken: hear `busy`
     #[arg(long, help_heading = "Files")]
     pub no_wait: bool,
-    /// A test tool: harm our own datagrams, like loss=1%,dup=…,reorder=…,corrupt=…,delay=…,rate=…,seed=N
-    #[arg(long, value_name = "SPEC", help_heading = "Test tools")]
-    pub inject: Option<String>,
+    /// A test tool: harm our own datagrams, each way: loss=1%, burst=2%/8, dup=1%, reorder=25%/5ms, corrupt=1%, delay=25ms/5ms,
+    /// rate=200mbit, queue=50ms, seed=1; several with commas
+    #[arg(long, value_name = "LIST", value_parser = inject, help_heading = "Test tools")]
+    pub inject: Option<Spec>,
 }
 
 impl Tuning {
@@ -56,7 +60,7 @@ impl Tuning {
             congestion: self.congestion.unwrap_or_default(),
             up: self.up,
             down: self.down,
-            inject: self.inject.clone(),
+            inject: self.inject,
             max_datagram: MAX_DATAGRAM,
             offload: Offload::default(),
             loopback,
@@ -84,6 +88,14 @@ impl Tuning {
     }
 }
 
+/// Those of these options that were typed on the command line and that only the client that transfers can have: not what the
+/// environment or the settings file says, which is meant for every command.
+pub fn typed(matches: &ArgMatches) -> Vec<String> {
+    const OWN: [&str; 8] = ["udp", "window", "up", "down", "arq", "congestion", "key_agreement", "inject"];
+    let typed = OWN.into_iter().filter(|id| matches.value_source(id) == Some(ValueSource::CommandLine));
+    typed.map(|id| format!("--{}", id.replace('_', "-"))).collect()
+}
+
 fn window(text: &str) -> Result<u32, String> {
     let window = text.parse().ok().filter(|window| (1..=MAX_WINDOW).contains(window));
     window.ok_or_else(|| format!("a window has 1 to {MAX_WINDOW} segments"))
@@ -101,6 +113,11 @@ fn congestion(text: &str) -> Result<Congestion, String> {
         "none" => Ok(Congestion::None),
         _ => Err("bbr, cubic or none".to_owned()),
     }
+}
+
+/// What `--inject` says.
+pub fn inject(text: &str) -> Result<Spec, String> {
+    text.parse::<Spec>().map_err(|e| format!("{e} (for example loss=1%,delay=25ms)"))
 }
 
 fn mode(text: &str) -> Result<Mode, String> {

@@ -1,7 +1,7 @@
 //! The options of `secchat bench`, and the help that teaches them.
 
 use super::case::{Arq, COMMON_DATAGRAM, Case, Congestion, Splits};
-use crate::cli::values;
+use crate::cli::{tuning, values};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -68,7 +68,7 @@ pub struct TransferArgs {
     pub splits: Option<Splits>,
     /// Worsen the path, each way: loss=1%, burst=2%/8, dup=1%, reorder=25%/5ms, corrupt=1%, delay=25ms/5ms, rate=200mbit,
     /// queue=50ms, seed=1; several with commas
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", value_parser = inject)]
     pub inject: Option<String>,
     /// Pairs of processes at once, each with a file of its own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
@@ -111,6 +111,10 @@ impl TransferArgs {
             slots: self.slots,
         }
     }
+}
+
+fn inject(text: &str) -> Result<String, String> {
+    tuning::inject(text).map(|_| text.to_owned())
 }
 
 fn size(text: &str) -> Result<u64, String> {

@@ -3,6 +3,7 @@
 use super::case::{BenchError, Case, Spent};
 use super::child::{Told, tell};
 use super::usage::{cpu_seconds, peak_memory};
+use crate::cli::tuning::inject;
 use crate::client::effects::{ChannelStart, FilesCommand, FilesEvent, ShareCommand, UploadReady, Wanted};
 use crate::client::files::{FilesConfig, FilesHandle, start};
 use crate::wire::id::{Id, TransferId};
@@ -120,6 +121,8 @@ pub fn ask(case: Case, dir: &Path, transfer: [u8; 16]) -> Result<(), BenchError>
 
 impl End {
     fn new(case: &Case, share: Option<PathBuf>, dir: &Path) -> Result<Self, BenchError> {
+        // Once each way.
+        let inject = case.inject.as_deref().filter(|_| share.is_none()).map(inject);
         let config = FilesConfig {
             share: share.clone(),
             downloads: dir.join("downloads"),
@@ -129,8 +132,7 @@ impl End {
             congestion: case.congestion.into(),
             up: None,
             down: None,
-            // Once each way.
-            inject: case.inject.clone().filter(|_| share.is_none()),
+            inject: inject.transpose().map_err(BenchError::Wrong)?,
             max_datagram: case.datagram,
             offload: case.splits.into(),
             loopback: true,

@@ -23,7 +23,7 @@ use super::session::Terms;
 use super::shares::{ShareError, SharedFolder};
 use super::uploads::{UploadLetter, Uploads};
 use super::wire::{Seen, Wire};
-use crate::channel::impair::{Spec, SpecError};
+use crate::channel::impair::Spec;
 use crate::client::effects::{Congestion, FilesCommand, FilesEvent};
 use crate::net::udp::{BindError, BoundPort, Offload};
 use crate::wire::invite::Host;
@@ -49,7 +49,7 @@ pub struct FilesConfig {
     /// Limit of all downloads together, file bytes a second.
     pub down: Option<u64>,
     /// A test tool: what is done to our datagrams, as `--inject` has it.
-    pub inject: Option<String>,
+    pub inject: Option<Spec>,
     /// Bytes of the largest datagram, 1,200 to 65,507; the path decides below that.
     pub max_datagram: usize,
     /// What the system is asked to do for us: all, except for measurements.
@@ -75,9 +75,6 @@ pub enum StartError {
         /// The system's answer.
         source: io::Error,
     },
-    /// The test tool's settings.
-    #[error("--inject: {0}")]
-    Inject(#[from] SpecError),
     /// No thread or no event loop could be had.
     #[error("the file side cannot start: {0}")]
     System(#[from] io::Error),
@@ -138,7 +135,6 @@ impl Drop for FilesHandle {
 
 /// Starts the file side.
 pub fn start(config: FilesConfig) -> Result<FilesHandle, StartError> {
-    let inject: Option<Spec> = config.inject.as_deref().map(str::parse).transpose()?;
     let ports = bind(&config)?;
     let local = [ports[0].local_addr(), ports[1].local_addr()];
     let trees = Arc::new(Trees::new(&config.data));
@@ -156,7 +152,7 @@ pub fn start(config: FilesConfig) -> Result<FilesHandle, StartError> {
     let (results, results_in) = mpsc::unbounded_channel();
     let (stop, stopped) = oneshot::channel();
     let (origin, parts) = (Instant::now(), Parts::default());
-    let (up, down, lanes) = start_lanes(&config, ports, inject, &results, &parts, origin)?;
+    let (up, down, lanes) = start_lanes(&config, ports, &results, &parts, origin)?;
     let engine = Engine {
         up,
         down,
@@ -206,7 +202,6 @@ type Lanes = (Direction<UploadLetter>, Direction<FetchLetter>, [JoinHandle<()>; 
 fn start_lanes(
     config: &FilesConfig,
     [up, down]: [Arc<BoundPort>; 2],
-    inject: Option<Spec>,
     results: &mpsc::UnboundedSender<Internal>,
     parts: &Parts,
     origin: Instant,
@@ -216,7 +211,7 @@ fn start_lanes(
     let (address, letters) = mailbox()?;
     let (uploads, wire) = (
         Uploads::new(results.clone(), terms, Bucket::new(config.up, now)),
-        Wire::new(Arc::clone(&up), seen[0].clone(), inject.as_ref().map(Harm::new)),
+        Wire::new(Arc::clone(&up), seen[0].clone(), config.inject.as_ref().map(Harm::new)),
     );
     let sending =
         std::thread::Builder::new().name("uploads".into()).spawn(move || lane::run(uploads, wire, letters, origin))?;
@@ -224,7 +219,7 @@ fn start_lanes(
     let (address, letters) = mailbox()?;
     let bucket = Bucket::new(config.down, now);
     let fetches = Fetches::new(results.clone(), Arc::clone(parts), address.clone(), terms, bucket);
-    let wire = Wire::new(Arc::clone(&down), seen[1].clone(), inject.as_ref().map(Harm::new));
+    let wire = Wire::new(Arc::clone(&down), seen[1].clone(), config.inject.as_ref().map(Harm::new));
     let receiving = std::thread::Builder::new()
         .name("downloads".into())
         .spawn(move || lane::run(fetches, wire, letters, origin))?;
