@@ -326,27 +326,33 @@ mod tests {
     }
 
     #[test]
-    fn links_pipes_folders_hidden_files_and_paths_are_as_if_they_were_not_there() {
+    fn links_pipes_hidden_files_and_paths_are_as_if_they_were_not_there() {
         let place = Place::new(&[("plain", b"x"), (".hidden", b"x")]);
         let share = place.share.path();
         let outside = place.data.path().join("secret");
         fs::write(&outside, b"secret").unwrap();
         symlink(&outside, share.join("link")).unwrap();
         symlink("plain", share.join("inner-link")).unwrap();
+        symlink(place.data.path(), share.join("folder-link")).unwrap();
+        fs::create_dir(share.join(".hidden-folder")).unwrap();
         fs::create_dir(share.join("folder")).unwrap();
         fs::write(share.join("folder/deep"), b"x").unwrap();
         let pipe = share.join("pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let folder = place.open();
         folder.command(&ShareCommand::Global(true));
-        assert_eq!(found(&folder, "*"), [("plain".to_owned(), false)]);
+        assert_eq!(found(&folder, "*"), [("folder".to_owned(), false), ("plain".to_owned(), false)]);
         for name in ["link", "inner-link", "folder", "pipe", ".hidden", "folder/deep", "../secret", "nothing", "", "."]
         {
             assert_eq!(folder.open_shared(name).unwrap_err(), FileRefusal::NotShared, "{name}");
         }
-        assert!(folder.open_shared("plain").is_ok());
+        for name in ["folder-link", ".hidden-folder", "..", "../", ".", "", "folder/..", "folder/deep", "plain"] {
+            assert_eq!(folder.open_shared_folder(name).unwrap_err(), FileRefusal::NotShared, "{name}");
+        }
+        assert!(folder.open_shared("plain").is_ok() && folder.open_shared_folder("folder").is_ok());
         folder.command(&ShareCommand::Global(false));
         assert_eq!(folder.open_shared("plain").unwrap_err(), FileRefusal::NotShared);
+        assert_eq!(folder.open_shared_folder("folder").unwrap_err(), FileRefusal::NotShared);
     }
 
     #[test]

@@ -59,8 +59,11 @@ fn look_into(
     Ok(())
 }
 
-/// A directory directly in `dir`, not through a link.
+/// A directory directly in `dir`, not through a link, nor above it.
 pub(super) fn open_dir(dir: &Dir, name: &str) -> io::Result<Dir> {
+    if matches!(name, "" | "." | "..") || name.contains('/') {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(dir, name, flags, Mode::empty())?;
     Ok(Dir::from_std_file(opened.into()))
@@ -120,7 +123,8 @@ mod tests {
         assert!(walk(&dir, 1, &|_| true).unwrap().too_many);
         let names = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
         assert!(open_beneath(&dir, &names("summer/a")).is_ok());
-        for bad in ["link", "pipe", "summer/up/outside", "summer", "../outside", "nothing"] {
+        for bad in ["link", "pipe", "summer/up/outside", "summer", "../outside", "./summer/a", "summer/../b", "nothing"]
+        {
             assert!(open_beneath(&dir, &names(bad)).is_err(), "{bad}");
         }
     }
