@@ -14,13 +14,13 @@ pub(super) struct Bucket {
 
 impl Bucket {
     pub(super) fn new(rate: Option<u64>, now: Duration) -> Self {
-        Self { rate: rate.map(|rate| rate.max(1)), level: 0, filled: now }
+        Self { rate: rate.map(sensible), level: 0, filled: now }
     }
 
     /// Another rate from now on.
     pub(super) fn set_rate(&mut self, rate: Option<u64>, now: Duration) {
         self.fill(now);
-        self.rate = rate.map(|rate| rate.max(1));
+        self.rate = rate.map(sensible);
         self.level = self.level.min(self.most());
     }
 
@@ -59,8 +59,9 @@ impl Bucket {
         let passed = now.saturating_sub(self.filled);
         self.filled = self.filled.max(now);
         let Some(rate) = self.rate else { return };
-        let nanos = i128::try_from(passed.as_nanos()).unwrap_or(i128::from(u32::MAX));
-        let more = ((i128::from(rate) << SCALE) * nanos.min(i128::from(u64::MAX >> 1))) / NANOS;
+        // An hour makes good whatever one batch took too much at any rate worth setting.
+        let nanos = i128::try_from(passed.as_nanos()).unwrap_or(i128::MAX).min(LONGEST);
+        let more = ((i128::from(rate) << SCALE) * nanos) / NANOS;
         self.level = self.level.saturating_add(more).min(self.most());
     }
 
@@ -71,8 +72,15 @@ impl Bucket {
     }
 }
 
+/// At least a byte a second, and at most a terabyte, which no line has.
+fn sensible(rate: u64) -> u64 {
+    rate.clamp(1, 1 << 40)
+}
+
 const SCALE: u32 = 16;
 const NANOS: i128 = 1_000_000_000;
+/// Time that is made up for at once, nanoseconds.
+const LONGEST: i128 = 3_600 * NANOS;
 /// Time's worth of bytes that may leave at once after a pause.
 const BURST: Duration = Duration::from_millis(20);
 /// Bytes that may leave at once however low the rate is: one group of a file.
@@ -100,7 +108,7 @@ mod tests {
             for batch in [100, 1_200, 65_000] {
                 let sent = sent_in(rate, batch, 10_000);
                 assert!(
-                    sent >= rate * 10 - batch && sent <= rate * 10 + LEAST as u64 + batch,
+                    sent >= rate * 9_999 / 1_000 - batch && sent <= rate * 10 + LEAST as u64 + batch,
                     "{rate} {batch}: {sent}"
                 );
             }

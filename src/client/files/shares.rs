@@ -91,8 +91,9 @@ impl SharedFolder {
         Ok(Self { dir, data, switches: Mutex::new(switches), trees, folders })
     }
 
-    /// Shared files and folders that match. Hashes nothing.
-    pub(super) fn search(&self, pattern: &Pattern) -> (Vec<FileRow>, u64) {
+    /// Shared files and folders that match, and `parts` of others that are coming, where everything is shared. Hashes
+    /// nothing.
+    pub(super) fn search(&self, pattern: &Pattern, parts: Vec<SharedFile>) -> (Vec<FileRow>, u64) {
         let folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let shared = self.shared().into_iter().map(|Entry { name, kind, stamp }| {
             let (size, root) = match kind {
@@ -102,7 +103,7 @@ impl SharedFolder {
             SharedFile { name, size, root, kind, partial: false }
         });
         // The core knows how many slots are free.
-        find(pattern, shared, 0)
+        find(pattern, shared.chain(parts.into_iter().filter(|_| self.shares_all())), 0)
     }
 
     /// Whether everything in the folder is shared that is not held back.
@@ -291,7 +292,7 @@ mod tests {
     }
 
     fn found(folder: &SharedFolder, pattern: &str) -> Vec<(String, bool)> {
-        let (rows, _) = folder.search(&Pattern::parse(pattern).unwrap());
+        let (rows, _) = folder.search(&Pattern::parse(pattern).unwrap(), Vec::new());
         rows.into_iter().map(|row| (row.name, row.root.is_some())).collect()
     }
 
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn links_pipes_folders_hidden_files_and_paths_are_as_if_they_were_not_there() {
+    fn links_pipes_hidden_files_and_paths_are_as_if_they_were_not_there() {
         let place = Place::new(&[("plain", b"x"), (".hidden", b"x")]);
         let share = place.share.path();
         let outside = place.data.path().join("secret");
@@ -339,7 +340,12 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let folder = place.open();
         folder.command(&ShareCommand::Global(true));
-        assert_eq!(found(&folder, "*"), [("plain".to_owned(), false)]);
+        let (folders, plain) = (("folder".to_owned(), false), ("plain".to_owned(), false));
+        assert_eq!(found(&folder, "*"), [folders, plain]);
+        for name in ["link", "inner-link", "plain", "../plain", "/etc", "..", ".", ""] {
+            assert_eq!(folder.open_shared_folder(name).unwrap_err(), FileRefusal::NotShared, "{name}");
+        }
+        assert!(folder.open_shared_folder("folder/").is_ok());
         for name in ["link", "inner-link", "folder", "pipe", ".hidden", "folder/deep", "../secret", "nothing", "", "."]
         {
             assert_eq!(folder.open_shared(name).unwrap_err(), FileRefusal::NotShared, "{name}");

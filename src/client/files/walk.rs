@@ -61,6 +61,10 @@ fn look_into(
 
 /// A directory directly in `dir`, not through a link.
 pub(super) fn open_dir(dir: &Dir, name: &str) -> io::Result<Dir> {
+    // The system would follow these out of `dir`.
+    if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(dir, name, flags, Mode::empty())?;
     Ok(Dir::from_std_file(opened.into()))
