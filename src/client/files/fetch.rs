@@ -216,6 +216,8 @@ impl Fetch {
                 let bytes = have.iter().map(|range| space.bytes(&range)).sum();
                 let space = Arc::new(*space);
                 self.size = space.size();
+                // A manifest that was asked for has come.
+                self.supplies.iter_mut().for_each(|supply| supply.brought(u64::MAX));
                 let plan = Planner::new(Arc::clone(&space), have);
                 let mut running = Running { space, plan, waiting: VecDeque::new(), bytes, part };
                 self.supplies.iter().filter(|supply| supply.is_live()).for_each(|supply| running.add(now, supply));

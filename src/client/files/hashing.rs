@@ -257,11 +257,11 @@ mod tests {
         let bytes = vec![7; 3_000_000];
         let (file, stamp) = open(&dir, &bytes);
         let mut seen = 0;
-        let tree = Trees::new(data.path()).of(&file, stamp, &mut |bytes| {
+        let mut watch = |bytes| {
             seen += bytes;
             true
-        });
-        let tree = tree.unwrap();
+        };
+        let tree = Trees::new(data.path()).of(&file, stamp, &mut watch).unwrap();
         assert_eq!((tree.root, seen), (*blake3::hash(&bytes).as_bytes(), 3_000_000));
         let again = Trees::new(data.path());
         assert_eq!(again.root(stamp), None);

@@ -3,12 +3,15 @@
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::transfer::partial::Partial;
 use crate::transfer::ranges::RangeSet;
 use crate::transfer::tree::Root;
 
 /// An unfinished file on disk: written by its download, read by uploads.
 #[derive(Debug)]
 pub(super) struct Part {
+    /// What it will be called here.
+    pub(super) name: String,
     pub(super) root: Root,
     /// Bytes of the whole file.
     pub(super) size: u64,
@@ -20,8 +23,9 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub(super) fn new(root: Root, size: u64, data: Arc<File>, tree: Arc<File>, have: RangeSet) -> Self {
-        Self { root, size, data, tree, have: Mutex::new(have) }
+    pub(super) fn new(known: &Partial, data: Arc<File>, tree: Arc<File>) -> Self {
+        let (name, root, size) = (known.name().to_owned(), *known.root(), known.size());
+        Self { name, root, size, data, tree, have: Mutex::new(known.verified().clone()) }
     }
 
     /// The groups that are here.

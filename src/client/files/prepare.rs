@@ -12,12 +12,13 @@ use super::downloads::Downloads;
 use super::engine::{CancelOnDrop, Engine, Internal};
 use super::fetches::{FetchLetter, Parts};
 use super::hashing::{HashError, Trees};
+use super::part::Part;
 use super::shares::SharedFolder;
 use super::uploads::UploadLetter;
 use super::writer::Expected;
 use crate::client::effects::{ChannelStart, FilesCommand, FilesEvent, ShareCommand, UploadReady, Wanted};
 use crate::transfer::name::SafeName;
-use crate::transfer::search::Pattern;
+use crate::transfer::search::{Pattern, SharedFile};
 use crate::wire::id::{SearchId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::{FileKind, FileRefusal};
@@ -74,9 +75,10 @@ impl Engine {
         let delay =
             random::<2>().map_or(Duration::ZERO, |bytes| SEARCH_DELAY * u16::from_be_bytes(bytes).into() / 65_536);
         let (folder, results) = (Arc::clone(&self.folder), self.results.clone());
+        let parts = self.coming();
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            let found = tokio::task::spawn_blocking(move || folder.search(&pattern)).await;
+            let found = tokio::task::spawn_blocking(move || folder.search(&pattern, parts)).await;
             if let Ok((rows, more)) = found
                 && !rows.is_empty()
             {
@@ -84,6 +86,16 @@ impl Engine {
             }
             drop(permit);
         });
+    }
+
+    /// What is being fetched, as a search shows it.
+    fn coming(&self) -> Vec<SharedFile> {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = |part: &Arc<Part>| {
+            let (name, size, root) = (part.name.clone(), part.size, Some(part.root));
+            SharedFile { name, size, root, kind: FileKind::File, partial: true }
+        };
+        parts.values().map(shown).collect()
     }
 
     fn share(&mut self, command: ShareCommand) {

@@ -116,7 +116,7 @@ impl Store {
     pub(super) fn part(&self) -> Option<Arc<Part>> {
         let Files::One(data) = &self.files else { return None };
         let (data, tree) = (Arc::clone(data), Arc::clone(&self.tree));
-        Some(Arc::new(Part::new(self.root, self.space.size(), data, tree, self.have.verified().clone())))
+        Some(Arc::new(Part::new(&self.have, data, tree)))
     }
 
     /// Takes over what was left from before, as far as it is what it should be. `watch` is told bytes that were read
