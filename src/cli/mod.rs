@@ -21,11 +21,13 @@ pub mod server;
 pub mod tuning;
 pub mod values;
 
+use crate::wire::text::{harmless, shown};
 use args::{Cli, Command};
 use clap::{CommandFactory, FromArgMatches};
 use exit::ExitCode;
 use report::Report;
 use std::ffi::OsString;
+use std::io::Write;
 
 /// Parses, runs, reports; what `main` returns. `arguments` begins with the program's name.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
@@ -43,11 +45,21 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     match parsed {
         Ok(cli) => dispatch(cli.command).unwrap_or_else(|report| report.print()),
         Err(error) => {
+            let plain = error.to_string();
             // To a closed pipe there is nothing left to say.
-            let _ = error.print();
+            let _ = if plain.lines().flat_map(str::chars).all(harmless) {
+                error.print()
+            } else {
+                // An argument is repeated in it.
+                std::io::stderr().write_all(lines_shown(&plain).as_bytes())
+            };
             if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done }
         }
     }
+}
+
+fn lines_shown(text: &str) -> String {
+    text.lines().map(|line| shown(line) + "\n").collect()
 }
 
 fn dispatch(command: Command) -> Result<ExitCode, Report> {

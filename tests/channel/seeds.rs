@@ -25,7 +25,7 @@ fn a_thousand_seeds(config: impl Fn(u64) -> Config + Copy + Send + 'static) {
         .map(|worker| {
             std::thread::spawn(move || {
                 for seed in (worker..1000).step_by(2) {
-                    let len = 40_000 + (seed as usize * 7_919) % 60_000;
+                    let len = 20_000 + (seed as usize * 7_919) % 30_000;
                     let mut sim = Sim::new(seed, Link::bad(), config(seed), len);
                     assert_whole(&mut sim, &format!("seed {seed}"));
                     through_an_outage(seed, config(seed), len);

@@ -36,13 +36,19 @@ async fn until_bytes(asker: &mut Place, enough: u64) {
 
 #[tokio::test]
 async fn all_of_three_holders_bring_a_part() {
-    let content = bytes(96 << 20);
+    let content = bytes(48 << 20);
     let mut asker = Place::new(None);
     let mut holders: [Place; 3] = holders("film", &content).await;
+    // Slow until all have begun, so that none is too late.
+    asker.command(FilesCommand::Rates { up: None, down: Some(500_000) }).await;
     for (n, holder) in (1..).zip(&mut holders) {
         let download = id(99);
         Plan { download, ..Plan::new(id(n), "film") }.begin(holder, &mut asker, |_| {}).await;
     }
+    for holder in &mut holders {
+        while !matches!(holder.next().await, FilesEvent::Started { .. }) {}
+    }
+    asker.command(FilesCommand::Rates { up: None, down: Some(30_000_000) }).await;
     let events = until_end(&mut asker).await;
     assert!(matches!(events.last(), Some(FilesEvent::Done { .. })), "{events:?}");
     assert_eq!(blake3::hash(&fs::read(asker.downloads().join("film")).unwrap()), blake3::hash(&content));

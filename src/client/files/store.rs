@@ -332,3 +332,77 @@ fn write_beside(place: &Workplace, name: &str, parts: &[&[u8]]) -> io::Result<()
 
 /// Large files of a folder that are open at once.
 const OPEN_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::files::downloads::Downloads;
+    use crate::transfer::tree::{Geometry, PairSink, TreeHasher};
+    use std::convert::Infallible;
+    use std::fs;
+    use tempfile::TempDir;
+
+    #[derive(Default)]
+    struct Pairs(Vec<Pair>);
+
+    impl PairSink for Pairs {
+        type Error = Infallible;
+
+        fn put(&mut self, _slot: u64, pair: &Pair) -> Result<(), Infallible> {
+            self.0.push(*pair);
+            Ok(())
+        }
+    }
+
+    fn open(dir: &TempDir, geometry: Geometry, root: Root) -> Store {
+        let place = Downloads::open(dir.path()).unwrap().workplace(&root, [1; 8]).unwrap();
+        Store::file(place, &SafeName::new("film").unwrap(), Space::file(geometry, root), root).unwrap()
+    }
+
+    /// A download of 40 groups, all of which are there, let go of.
+    fn left(dir: &TempDir) -> (Geometry, Root, PathBuf) {
+        let bytes: Vec<u8> = (0..40 * GROUP - 7).map(|n| (n / 1_000) as u8).collect();
+        let geometry = Geometry::new(bytes.len() as u64).unwrap();
+        let (mut hasher, mut pairs) = (TreeHasher::new(geometry), Pairs::default());
+        hasher.push(&bytes, &mut pairs).unwrap();
+        let root = hasher.finish(&mut pairs).unwrap();
+        let mut store = open(dir, geometry, root);
+        for (slot, pair) in (0..).zip(&pairs.0) {
+            store.write_pair(0, slot, pair).unwrap();
+        }
+        store.write(0, 0..40, &bytes).unwrap();
+        store.save().unwrap();
+        assert!(store.is_whole());
+        drop(store);
+        let place = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+        (geometry, root, place)
+    }
+
+    /// The groups that are not believed.
+    fn missing(dir: &TempDir, geometry: Geometry, root: Root) -> Vec<u64> {
+        let mut store = open(dir, geometry, root);
+        store.resume(&mut |_, _| true).unwrap();
+        store.have().gaps(0..40).iter().flatten().collect()
+    }
+
+    fn damage(path: &std::path::Path, at: u64) {
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all_at(b"evil", at).unwrap();
+    }
+
+    #[test]
+    fn what_a_state_claims_and_the_disk_does_not_hold_is_fetched_again() {
+        let dir = TempDir::new().unwrap();
+        let (geometry, root, place) = left(&dir);
+        assert_eq!(missing(&dir, geometry, root), [0; 0]);
+        damage(&place.join("data"), 5 * GROUP + 100);
+        damage(&place.join("data"), 39 * GROUP);
+        assert_eq!(missing(&dir, geometry, root), [5, 39]);
+        // Parents that do not lead to the root prove nothing.
+        damage(&place.join("tree"), 10);
+        assert!(missing(&dir, geometry, root).contains(&0));
+        // A state of another file, or none at all, claims nothing.
+        damage(&place.join("state"), 20);
+        assert_eq!(missing(&dir, geometry, root).len(), 40);
+    }
+}
