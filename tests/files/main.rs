@@ -1,5 +1,6 @@
 //! Two file sides on one machine, over real UDP.
 
+mod crash;
 mod hostile;
 mod moves;
 mod place;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::downloads::{DownloadError, Downloads, Workplace};
@@ -120,7 +120,17 @@ impl Desk<'_> {
 
     fn write(&self, mut target: Target, sources: &mut Sources) -> Result<Option<PathBuf>, DownloadError> {
         let mut flushed = Instant::now();
-        while let Ok(work) = self.queue.recv() {
+        loop {
+            let work = match self.queue.recv_timeout(target.save_due().unwrap_or(Duration::MAX)) {
+                Ok(work) => work,
+                Err(RecvTimeoutError::Timeout) => {
+                    // Nothing comes: what came is not to wait for more.
+                    self.flush(sources, &mut target)?;
+                    target.save()?;
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             match work {
                 Work::Finish => return target.finish(&self.expected),
                 Work::Remove => {
@@ -213,6 +223,14 @@ impl Target {
 
     fn remove(self) -> io::Result<()> {
         if let Self::Store(store, _) = self { store.remove() } else { Ok(()) }
+    }
+
+    fn save_due(&self) -> Option<Duration> {
+        if let Self::Store(store, _) = self { store.save_due() } else { None }
+    }
+
+    fn save(&mut self) -> io::Result<()> {
+        if let Self::Store(store, _) = self { store.save() } else { Ok(()) }
     }
 
     /// Stays for another time, if there is anything.

@@ -16,6 +16,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use rustix::fs::OFlags;
@@ -42,6 +43,8 @@ pub(super) struct Store {
     have: RangeSet,
     // Groups that were written since the state was.
     unsaved: u64,
+    // When the first of them was.
+    dirty: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -91,7 +94,7 @@ impl Store {
             next += span.geometry.outboard_size() / PAIR as u64;
         }
         let have = RangeSet::new();
-        let store = Self { place, root, space, files, tree, pairs, first_item, have, unsaved: 0 };
+        let store = Self { place, root, space, files, tree, pairs, first_item, have, unsaved: 0, dirty: None };
         let (needed, free) = (store.space.size(), store.place.free()?);
         if needed.saturating_sub(store.allocated()) > free {
             return Err(DownloadError::Full { needed, free });
@@ -176,10 +179,16 @@ impl Store {
         let base = self.space.base(item).unwrap_or(0);
         let groups = base + groups.start..base + groups.end;
         self.unsaved += self.have.insert(groups.clone());
-        if self.unsaved >= SAVE_EVERY {
+        self.dirty.get_or_insert_with(Instant::now);
+        if self.unsaved >= SAVE_EVERY || self.save_due() == Some(Duration::ZERO) {
             self.save()?;
         }
         Ok(groups)
+    }
+
+    /// How long it may take until [`Self::save`] is called; `None` while all is saved.
+    pub(super) fn save_due(&self) -> Option<Duration> {
+        self.dirty.map(|since| SAVE_WITHIN.saturating_sub(since.elapsed()))
     }
 
     /// Whether everything is there.
@@ -213,7 +222,7 @@ impl Store {
         }
         let sum = blake3::keyed_hash(&self.root, &bits);
         write_beside(&self.place, "state", &[MAGIC, sum.as_bytes(), &bits])?;
-        self.unsaved = 0;
+        (self.unsaved, self.dirty) = (0, None);
         Ok(())
     }
 
@@ -347,5 +356,7 @@ fn write_beside(place: &Workplace, name: &str, parts: &[&[u8]]) -> io::Result<()
 const MAGIC: &[u8] = b"secchat state 1\n";
 /// Groups that may be written before the state is: 32 MiB are lost at most.
 const SAVE_EVERY: u64 = 512;
+/// And how long it may wait, which bounds the loss on a slow line.
+const SAVE_WITHIN: Duration = Duration::from_secs(1);
 /// Large files of a folder that are open at once.
 const OPEN_MAX: usize = 16;
