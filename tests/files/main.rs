@@ -1,5 +1,6 @@
 //! Two file sides on one machine, over real UDP.
 
+mod crash;
 mod folders;
 mod hostile;
 mod killed;
