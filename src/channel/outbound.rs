@@ -34,7 +34,7 @@ impl Connection {
         if let Some((to, token)) = self.paths.next_challenge(now, BASE_DATAGRAM) {
             return self.transmit_padded(now, &Frame::PathChallenge(token), batch).then_some(to);
         }
-        let to = self.paths.active()?;
+        let Some(to) = self.paths.active() else { return self.transmit_early(now, source, batch) };
         if self.transmit_ack(now, batch)
             || self.transmit_handshake(now, batch)
             || self.transmit_ping(now, batch)
@@ -44,6 +44,25 @@ impl Connection {
             return Some(to);
         }
         if self.is_over() { self.transmit_close(batch) } else { None }
+    }
+
+    /// The beginning of our stream, with the answer to the peer's challenge.
+    fn transmit_early(
+        &mut self,
+        now: Duration,
+        source: &mut dyn StreamSource,
+        batch: &mut Batch,
+    ) -> Option<SocketAddr> {
+        let to = self.paths.promising(BASE_DATAGRAM)?;
+        let max = batch.max();
+        batch.set_max(1);
+        let sent = self.transmit_segments(now, source, batch);
+        batch.set_max(max);
+        if !sent {
+            return if self.is_over() { self.transmit_close(batch) } else { None };
+        }
+        self.paths.spend(to, batch.bytes().len());
+        Some(to)
     }
 
     fn transmit_close(&mut self, batch: &mut Batch) -> Option<SocketAddr> {

@@ -85,6 +85,9 @@ impl Connection {
         let allowed = self.allowance(now, max, repeats)?;
         while let Some((number, segment)) = self.take_fitting(&plan, &allowed) {
             plan.push(Item { number, segment, repeat: true });
+            if self.asks_midway(number) {
+                return Some(plan);
+            }
         }
         let (mut number, mut offset) = (self.outgoing.next(), self.outgoing.next_offset());
         while room > 0 && !self.outgoing.has_repeat() {
@@ -94,7 +97,7 @@ impl Connection {
             }
             plan.push(Item { number, segment, repeat: false });
             (number, offset, room) = (number + 1, offset + u64::from(segment.len), room - 1);
-            if segment.fin {
+            if segment.fin || self.asks_midway(number - 1) {
                 break;
             }
         }
@@ -224,10 +227,11 @@ impl Connection {
         full || (!self.outgoing.has_repeat() && (self.new_room() == 0 || !self.outgoing.has_new()))
     }
 
-    /// A small fixed window asks for acks along the way too, so that it never runs dry.
+    /// A small fixed window asks for acks along the way too, at the end of a batch, so that both ends work at the same
+    /// time.
     fn asks_midway(&self, number: u64) -> bool {
         self.config.window.is_some_and(|window| {
-            let stretch = u64::from(window / 4);
+            let stretch = u64::from(window / 2);
             window <= SMALL_WINDOW && stretch > 0 && (number + 1).is_multiple_of(stretch)
         })
     }

@@ -15,14 +15,47 @@ pub struct Received {
     metas: Vec<RecvMeta>,
     // Buffers that the last call filled; at most metas.len().
     filled: usize,
+    // Buffers that a call may fill: the last one, and any.
+    offered: usize,
+    least: usize,
+    // The next call is to fill only one.
+    one: bool,
 }
 
 impl Received {
     /// `buffers` of 64 KiB, at least one and at most 32. Each takes one datagram of any size, or as many datagrams as the
-    /// system has joined.
+    /// system has joined. Where datagrams come one by one, more of them are taken: then little of each buffer is used.
     pub fn new(buffers: usize) -> Self {
-        let buffers = buffers.clamp(1, BATCH_SIZE);
-        Self { bytes: vec![0; buffers * BUFFER_LEN], metas: vec![RecvMeta::default(); buffers], filled: 0 }
+        let offered = buffers.clamp(1, BATCH_SIZE);
+        // Memory that is never written to costs nothing.
+        Self {
+            bytes: vec![0; BATCH_SIZE * BUFFER_LEN],
+            metas: vec![RecvMeta::default(); BATCH_SIZE],
+            filled: 0,
+            least: offered,
+            one: false,
+            offered,
+        }
+    }
+
+    /// The next call fills one buffer only, whatever waits.
+    pub fn take_one(&mut self) {
+        self.one = true;
+    }
+
+    /// Bytes that the last call received.
+    pub fn len(&self) -> usize {
+        self.metas.iter().take(self.filled).map(|meta| meta.len).sum()
+    }
+
+    /// Whether the last call received nothing.
+    pub fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// Whether the last call had room for more.
+    pub fn had_room(&self) -> bool {
+        self.filled < self.offered
     }
 
     /// What the last call received, in order.
@@ -36,19 +69,27 @@ impl Received {
         &mut self,
         receive: impl FnOnce(&mut [IoSliceMut<'_>], &mut [RecvMeta]) -> Result<usize, E>,
     ) -> Result<(), E> {
+        self.offered = if std::mem::take(&mut self.one) {
+            1
+        } else if !self.is_empty() && self.len() <= self.filled * SMALL {
+            BATCH_SIZE
+        } else {
+            self.least
+        };
         self.filled = 0;
         let mut buffers = self.bytes.chunks_mut(BUFFER_LEN);
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
             std::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
-        let slices = slices.get_mut(..self.metas.len()).unwrap_or_default();
-        self.filled = receive(slices, &mut self.metas)?.min(self.metas.len());
+        let slices = slices.get_mut(..self.offered).unwrap_or_default();
+        let metas = self.metas.get_mut(..self.offered).unwrap_or_default();
+        self.filled = receive(slices, metas)?.min(self.offered);
         Ok(())
     }
 }
 
 impl fmt::Debug for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Received").field("buffers", &self.metas.len()).field("filled", &self.filled).finish()
+        f.debug_struct("Received").field("buffers", &self.offered).field("filled", &self.filled).finish()
     }
 }
 
@@ -81,3 +122,5 @@ impl<'b> Batch<'b> {
 
 /// Room for the largest datagram, and for as much as Linux joins.
 const BUFFER_LEN: usize = 65_536;
+/// Bytes in a buffer, on the average, up to which all buffers together stay in the processor's cache.
+const SMALL: usize = 4_096;

@@ -162,6 +162,11 @@ impl Fetch {
         }
     }
 
+    /// Sources that deliver, or may yet.
+    pub(super) fn live_supplies(&self) -> impl Iterator<Item = &Supply> {
+        self.supplies.iter().filter(|supply| supply.is_live())
+    }
+
     /// Sources that may have something to send.
     pub(super) fn supplies(&mut self) -> impl Iterator<Item = &mut Supply> {
         self.supplies.iter_mut()

@@ -15,7 +15,7 @@ use super::lane::Lane;
 use super::mailbox::Address;
 use super::part::Part;
 use super::rates::Bucket;
-use super::session::Terms;
+use super::session::{Terms, patience};
 use super::supply::Supply;
 use super::wire::{Incoming, Wire};
 use super::writer::{Expected, Report};
@@ -173,6 +173,15 @@ impl Lane for Fetches {
 
     fn deadline(&self, now: Duration) -> Option<Duration> {
         self.fetches.iter().filter_map(|fetch| fetch.deadline(now, &self.bucket)).min()
+    }
+
+    fn patience(&self) -> Duration {
+        let supplies = self.fetches.iter().flat_map(Fetch::live_supplies);
+        supplies.map(|supply| patience(supply.round_trip())).min().unwrap_or_default()
+    }
+
+    fn is_hasty(&self) -> bool {
+        self.fetches.iter().flat_map(Fetch::live_supplies).any(Supply::is_hasty)
     }
 
     fn leave(&mut self, now: Duration) {

@@ -20,6 +20,10 @@ pub(super) trait Lane {
     fn transmit(&mut self, now: Duration, wire: &mut Wire) -> bool;
     /// When [`Self::on_time`] wants to be called.
     fn deadline(&self, now: Duration) -> Option<Duration>;
+    /// How long datagrams may lie before they are taken.
+    fn patience(&self) -> Duration;
+    /// Whether every moment counts: then the thread does not sleep while datagrams come.
+    fn is_hasty(&self) -> bool;
     /// Nobody listens any more: tells every peer.
     fn leave(&mut self, now: Duration);
     /// Whether every peer has confirmed that it heard us leave.
@@ -29,6 +33,7 @@ pub(super) trait Lane {
 /// Runs until nobody can write letters any more and the peers know.
 pub(super) fn run<L: Lane>(mut lane: L, mut wire: Wire, mut mailbox: Mailbox<L::Letter>, origin: Instant) {
     let mut leaving: Option<Duration> = None;
+    let mut came = Duration::ZERO;
     loop {
         let now = origin.elapsed();
         loop {
@@ -45,7 +50,7 @@ pub(super) fn run<L: Lane>(mut lane: L, mut wire: Wire, mut mailbox: Mailbox<L::
                 break;
             }
         }
-        let came = wire.receive(now, |datagram| lane.on_datagram(now, datagram));
+        let full = wire.receive(now, |datagram| lane.on_datagram(now, datagram));
         let now = origin.elapsed();
         lane.on_time(now);
         wire.retry(now);
@@ -53,18 +58,31 @@ pub(super) fn run<L: Lane>(mut lane: L, mut wire: Wire, mut mailbox: Mailbox<L::
         if leaving.is_some_and(|until| lane.is_empty() || now >= until) {
             return;
         }
-        if came || more {
+        if full || more {
             continue;
+        }
+        if lane.is_hasty() {
+            wire.hurry();
+            if wire.has_come() {
+                came = now;
+            }
+            if now.saturating_sub(came) < AWAKE && !wire.is_blocked() {
+                // Another thread's work may be what is waited for.
+                std::thread::yield_now();
+                continue;
+            }
         }
         let due = [lane.deadline(now), wire.deadline(), leaving].into_iter().flatten().min();
         // Deadlines that have passed cannot be met before there is room again.
         let least = if wire.is_blocked() { BLOCKED_TICK } else { Duration::ZERO };
         let timeout = due.map_or(Duration::MAX, |due| due.saturating_sub(origin.elapsed()).max(least));
-        wire.wait(&mailbox, timeout);
+        wire.wait(&mailbox, lane.patience(), timeout);
     }
 }
 
 /// How long peers have to confirm that they heard us leave.
 const LEAVING: Duration = Duration::from_millis(300);
+/// How long after the last datagram the next one is waited for without sleep: several times what waking up takes.
+const AWAKE: Duration = Duration::from_micros(100);
 /// How often deadlines are looked at while nothing can be sent.
 const BLOCKED_TICK: Duration = Duration::from_millis(5);

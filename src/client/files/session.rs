@@ -1,5 +1,7 @@
 //! What uploads and sources of downloads have in common.
 
+use std::time::Duration;
+
 use crate::channel::{Arq, Config, CongestionKind, Failure, MAX_WINDOW};
 use crate::client::effects::{ChannelStart, Congestion};
 use crate::wire::datagram::CloseCode;
@@ -29,6 +31,14 @@ pub(super) fn config_of(start: &ChannelStart, terms: Terms) -> Config {
     Config { window, arq, congestion, max_datagram: start.max_datagram, ..Config::default() }
 }
 
+/// How long a datagram may lie unread where the round trip is that: nobody notices, and the next look finds more of them.
+pub(super) fn patience(round_trip: Option<Duration>) -> Duration {
+    round_trip
+        .map(|round_trip| (round_trip / 32).min(LONGEST_PATIENCE))
+        .filter(|long| *long >= SHORTEST_PATIENCE)
+        .unwrap_or_default()
+}
+
 /// The stable word for why a channel failed.
 pub(super) fn reason_of_failure(failure: Failure) -> &'static str {
     match failure {
@@ -43,3 +53,8 @@ pub(super) fn reason_of_failure(failure: Failure) -> &'static str {
 pub(super) fn reason_of_close(code: CloseCode) -> &'static str {
     if code == CloseCode::VIOLATION { "protocol" } else { "peer_closed" }
 }
+
+/// Below that of the timers that decide what is lost.
+const LONGEST_PATIENCE: Duration = Duration::from_millis(1);
+/// A sleep that is shorter costs as much as it saves.
+const SHORTEST_PATIENCE: Duration = Duration::from_micros(150);

@@ -31,6 +31,8 @@ pub(super) struct Supply {
     sent: u64,
     // Bytes of its stream that were not handed over yet.
     chunk: Vec<u8>,
+    // When they should be.
+    chunk_due: Option<Duration>,
     paused: bool,
     announced: bool,
     over: bool,
@@ -61,6 +63,7 @@ impl Supply {
             asks: Outbox::default(),
             sent: 0,
             chunk: Vec::new(),
+            chunk_due: None,
             paused: false,
             announced: false,
             over: false,
@@ -86,6 +89,11 @@ impl Supply {
         self.tunnel.stats().round_trip
     }
 
+    /// Its window is so small and its path so short that it waits for each ack.
+    pub(super) fn is_hasty(&self) -> bool {
+        !self.over && self.tunnel.is_hasty()
+    }
+
     /// Nothing is left to do.
     pub(super) fn is_gone(&self) -> bool {
         self.over && self.tunnel.is_drained()
@@ -93,8 +101,8 @@ impl Supply {
 
     /// When [`Self::on_time`] and [`Self::poll_transmit`] want to be called.
     pub(super) fn deadline(&self, now: Duration) -> Option<Duration> {
-        let look_again = (self.paused || !self.chunk.is_empty()).then_some(now + DISK_INTERVAL);
-        self.tunnel.poll_timeout().into_iter().chain(look_again).min()
+        let look_again = self.paused.then_some(now + DISK_INTERVAL);
+        self.tunnel.poll_timeout().into_iter().chain(look_again).chain(self.chunk_due).min()
     }
 
     pub(super) fn on_datagram(&mut self, now: Duration, datagram: Incoming<'_>, writer: &Writer) {
@@ -116,8 +124,17 @@ impl Supply {
         self.tunnel.end_of_batch(now);
         self.tunnel.handle_timeout(now);
         // While the disk is busy it is handed over in larger pieces.
-        if !self.chunk.is_empty() && writer.is_idle() && !self.over {
-            writer.take(self.transfer, &mut self.chunk);
+        if self.chunk.is_empty() || self.over {
+            self.chunk_due = None;
+        } else if self.chunk.len() >= HANDFUL || self.chunk_due.is_some_and(|due| due <= now) {
+            if writer.is_idle() {
+                writer.take(self.transfer, &mut self.chunk);
+                self.chunk_due = None;
+            } else {
+                self.chunk_due = Some(now + DISK_INTERVAL);
+            }
+        } else {
+            self.chunk_due.get_or_insert(now + DISK_INTERVAL);
         }
         while let Some(news) = self.tunnel.poll_news(now) {
             self.on_news(news, writer, tell);
@@ -239,3 +256,5 @@ impl StreamSource for Asking<'_> {
 
 /// How often the disk is looked at while the peer is paused for it, or bytes wait to be handed over.
 const DISK_INTERVAL: Duration = Duration::from_millis(1);
+/// Bytes worth waking the writing thread for: a group.
+const HANDFUL: usize = 64 << 10;

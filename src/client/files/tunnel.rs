@@ -199,6 +199,12 @@ impl Tunnel {
         self.current.connection.stats()
     }
 
+    /// Its window is so small and its path so short that it waits for each ack.
+    pub(super) fn is_hasty(&self) -> bool {
+        let short = || self.stats().round_trip.is_some_and(|round_trip| round_trip < SHORT_PATH);
+        self.config.window.is_some_and(|window| window <= SMALL_WINDOW) && short()
+    }
+
     /// What happened, in order.
     pub(super) fn poll_news(&mut self, now: Duration) -> Option<News> {
         loop {
@@ -291,3 +297,7 @@ fn seal_key(bytes: &[u8; 44]) -> SealKey {
     key.iter_mut().chain(&mut iv).zip(bytes).for_each(|(to, from)| *to = *from);
     SealKey::new(std::mem::take(&mut key), iv)
 }
+
+/// Windows that never leave time to sleep, where the round trip is that short.
+const SMALL_WINDOW: u32 = 64;
+const SHORT_PATH: Duration = Duration::from_micros(500);

@@ -76,6 +76,16 @@ impl Upload {
         self.tunnel.is_ours(id)
     }
 
+    /// The round trip, once it is known.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.tunnel.stats().round_trip
+    }
+
+    /// Its window is so small and its path so short that it waits for each ack.
+    pub(super) fn is_hasty(&self) -> bool {
+        !self.over && self.tunnel.is_hasty()
+    }
+
     /// Nothing is left to do or to tell.
     pub(super) fn is_gone(&self) -> bool {
         self.over && self.ended.is_none() && self.tunnel.is_drained()

@@ -11,7 +11,7 @@ use super::content::Content;
 use super::engine::Internal;
 use super::lane::Lane;
 use super::rates::Bucket;
-use super::session::Terms;
+use super::session::{Terms, patience};
 use super::upload::Upload;
 use super::wire::{Incoming, Wire};
 use crate::client::effects::{ChannelStart, FilesEvent};
@@ -125,6 +125,14 @@ impl Lane for Uploads {
         let due = self.sessions.iter().filter_map(|upload| upload.deadline()).min()?;
         // What is due cannot leave before there is room again.
         Some(self.bucket.opens_at(now, 1).map_or(due, |opens| due.max(opens)))
+    }
+
+    fn patience(&self) -> Duration {
+        self.sessions.iter().map(|upload| patience(upload.round_trip())).min().unwrap_or_default()
+    }
+
+    fn is_hasty(&self) -> bool {
+        self.sessions.iter().any(Upload::is_hasty)
     }
 
     fn leave(&mut self, now: Duration) {

@@ -21,6 +21,9 @@ use crate::wire::packet::FIRST_BYTE;
 pub(super) struct Wire {
     port: Arc<BoundPort>,
     received: Received,
+    // Bytes that came since the last wait, and how long the next ones may lie.
+    came: usize,
+    lull: Duration,
     // What is being sent.
     batch: Batch,
     // The system had no room for what comes after these bytes of the batch.
@@ -51,6 +54,8 @@ impl Wire {
         Self {
             port,
             received: Received::new(RECEIVE_BUFFERS),
+            came: 0,
+            lull: Duration::ZERO,
             batch: Batch::new(crate::channel::MAX_BATCH),
             blocked: None,
             reflexive: Reflexive::default(),
@@ -64,18 +69,16 @@ impl Wire {
         self.reflexive.set_servers(now, servers);
     }
 
-    /// Hands over what has come; returns whether there was anything.
+    /// Hands over what has come; returns whether there is more.
     pub(super) fn receive(&mut self, now: Duration, mut take: impl FnMut(Incoming<'_>)) -> bool {
-        let mut any = false;
         while let Some((from, mut bytes)) = self.harm.as_mut().and_then(|harm| harm.came(now)) {
-            any = true;
             if let Some(id) = connection_id(&bytes) {
                 take(Incoming { id, from, bytes: &mut bytes, ce: false });
             }
         }
         // An error concerns a datagram that we sent earlier.
         if !self.port.recv_batch(&mut self.received).unwrap_or(true) {
-            return any;
+            return false;
         }
         for mut batch in self.received.batches() {
             let (from, ce) = (batch.from, batch.ce);
@@ -92,7 +95,8 @@ impl Wire {
                 }
             }
         }
-        true
+        self.came += self.received.len();
+        !self.received.had_room()
     }
 
     /// Lets `fill` fill the batch, and sends it to where that says. Returns the bytes that were filled in, 0 if there was nothing to
@@ -132,11 +136,36 @@ impl Wire {
         self.reflexive.deadline().into_iter().chain(harm).min()
     }
 
+    /// Of what is received at once from now on, each batch is to be answered by itself.
+    pub(super) fn hurry(&mut self) {
+        self.received.take_one();
+    }
+
+    /// Whether anything has come since this was asked, or since the last wait.
+    pub(super) fn has_come(&mut self) -> bool {
+        std::mem::take(&mut self.came) > 0
+    }
+
     /// Waits until something has come, the bell rings, there is room again where there was none, or `timeout` is over.
-    pub(super) fn wait(&self, bell: &impl AsFd, timeout: Duration) {
+    /// What comes may lie for up to `patience`, so that one look finds many datagrams.
+    pub(super) fn wait(&mut self, bell: &impl AsFd, patience: Duration, timeout: Duration) {
+        let timeout = timeout.min(LONGEST_WAIT);
+        if std::mem::take(&mut self.came) > LULL_BYTES {
+            self.lull /= 2;
+        } else {
+            self.lull += LULL_STEP;
+        }
+        self.lull = self.lull.min(patience);
+        if self.lull > LULL_STEP && !self.is_blocked() {
+            let lull = Timespec::try_from(self.lull.min(timeout)).ok();
+            if poll(&mut [PollFd::new(bell, PollFlags::IN)], lull.as_ref()) != Ok(0) || self.lull >= timeout {
+                return;
+            }
+        }
+        let timeout = timeout - self.lull.min(timeout);
         let flags = if self.is_blocked() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
         let mut fds = [PollFd::new(&*self.port, flags), PollFd::new(bell, PollFlags::IN)];
-        let timeout = Timespec::try_from(timeout.min(LONGEST_WAIT)).ok();
+        let timeout = Timespec::try_from(timeout).ok();
         // After an error or a signal the caller looks around, as after a timeout.
         let _: Result<usize, io::Error> = poll(&mut fds, timeout.as_ref()).map_err(io::Error::from);
     }
@@ -160,5 +189,9 @@ fn connection_id(datagram: &[u8]) -> Option<[u8; 8]> {
 
 /// Room for what one call receives, in buffers of 64 KiB: more does not stay in the processor's cache.
 const RECEIVE_BUFFERS: usize = 4;
+/// While more comes than this between two waits, what comes lies for a shorter time: far below what the system holds for us.
+const LULL_BYTES: usize = 64 << 10;
+/// How fast the lull grows while little comes.
+const LULL_STEP: Duration = Duration::from_micros(50);
 /// How often somebody looks around when nothing happens.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
