@@ -59,5 +59,11 @@ a table for each command; keys are the long options:
     listen = [\"0.0.0.0:7443\", \"[::]:7443\"]
     name = \"s1\"
 
+    [client]
+    share = \"/home/bob/outbox\"
+    up = \"20mbit\"
+    key-agreement = \"x25519+mlkem768\"
+    accept-from = [\"alice\"]
+
 Exit codes: 0 done, 1 failed, 2 usage, 3 could not reach or trust the server, 4 refused, 5 not found, 6 refused by the peer, \
 7 verification failed, 130 interrupted.";

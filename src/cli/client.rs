@@ -116,6 +116,8 @@ Examples:
         joins what the invite names
   secchat client --server chat.example.org --name bot --room ops --exec 'build 17 is green'
         says one line and leaves
+  secchat client --invite-file invite.txt --name bob --up 20mbit --accept-from alice
+        sends files at 20 Mbit/s at most, and takes what alice offers without a question
 Then type text for the room, @NAME text for one person, @all whohas *.iso, @NAME getfile FILE, @NAME sendfile PATH,
 @me accept ID, /help, exit.";
 

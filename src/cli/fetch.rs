@@ -43,6 +43,8 @@ const EXAMPLES: &str = "\
 Examples:
   secchat fetch --server chat.example.org --name bot --room lab --password-file lab.txt data.tar
   secchat fetch --invite-file invite.txt --name bot --from alice --output /srv/in 'report 7.pdf'
+  secchat fetch --invite-file invite.txt --name bot --down 50mbit photos/
+Without --from the file comes from all at once who have the same content.
 Where a client runs on the same data directory, it fetches the file, under its own name, for a room that it is in and with its own settings: options on how
 files travel are refused then. Ctrl-C cancels that.
 A folder is named with a slash behind it. What has come of a fetch that broke off is kept: the same command again goes on from there.
