@@ -358,7 +358,7 @@ const LEAST_PACKETS: u64 = 4;
 /// Hundredths kept of rate and window when congestion shows.
 const BACK_OFF: u64 = 85;
 /// Hundredths sent of what was delivered while a queue stayed, and the least of what is believed.
-const GIVE_WAY: u64 = 95;
+const GIVE_WAY: u64 = 97;
 const GIVE_WAY_LEAST: u64 = 50;
 /// Datagrams for each round trip that are taken back in a round.
 const STEP_PACKETS: u64 = 4;
