@@ -327,7 +327,7 @@ impl Connection {
             Failure::Peer(violation) => self.begin_closing(now, CloseCode::VIOLATION, &violation.to_string()),
             Failure::Source => self.begin_closing(now, CloseCode::FILE, &failure.to_string()),
             Failure::Stalled | Failure::PathShrunk => {
-                self.begin_closing(now, CloseCode::CANCELLED, &failure.to_string());
+                self.begin_closing(now, CloseCode::GONE, &failure.to_string());
             }
             Failure::NoPath | Failure::Silent | Failure::PacketNumbers => self.phase = Phase::Drained,
         }

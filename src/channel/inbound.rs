@@ -67,6 +67,7 @@ impl Connection {
         sink: &mut dyn StreamSink,
     ) -> Result<(), Violation> {
         if self.is_over() {
+            self.paths.on_received(now, from, len);
             self.on_late(now, payload);
             return Ok(());
         }
@@ -78,7 +79,7 @@ impl Connection {
             if self.side == Side::Asker {
                 self.nudge.postpone(now, false, &self.rtt);
             }
-            if self.paths.on_traffic(now, from, number) {
+            if self.paths.on_traffic(now, from, number) && !self.is_over() {
                 self.on_path_chosen(now);
             }
         }

@@ -78,7 +78,8 @@ impl Connection {
         let to = self.paths.farewell(self.scratch.len() + MIN_DATAGRAM);
         let number = if encoded && to.is_some() { self.numbers.next() } else { None };
         let sealed = number.is_some_and(|number| self.seal_scratch(number, batch));
-        if answer || to.is_none() {
+        // Without an address one may still be heard from.
+        if answer {
             self.phase = Phase::Drained;
         }
         to.filter(|_| sealed)

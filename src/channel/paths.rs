@@ -161,13 +161,16 @@ impl Paths {
         self.active
     }
 
-    /// Where `len` bytes of farewell may go: the active path, or the peer's last address as far as its limit allows.
+    /// Where `len` bytes of farewell may go: the active path, or else where the peer was heard, as far as its limit
+    /// allows.
     pub(super) fn farewell(&mut self, len: usize) -> Option<SocketAddr> {
         if self.active.is_some() {
             return self.active;
         }
-        let (addr, _) = self.peer_uses?;
-        self.find(addr)?.spend(len).then_some(addr)
+        // Who has only probed us so far waits for us all the same.
+        let used = self.peer_uses.map(|(addr, _)| addr);
+        let heard = self.known.iter_mut().filter(|path| used.is_none_or(|used| used == path.addr) && path.received > 0);
+        heard.into_iter().find_map(|path| path.spend(len).then_some(path.addr))
     }
 
     /// An answer of `len` bytes that is owed and allowed.

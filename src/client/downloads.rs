@@ -96,7 +96,7 @@ impl Core {
         let told = event::Transfer { peer, reason: reason_word, detail: Some(detail), ..download.told(&id) };
         self.tell_of(&id, Event::SourceLost(told));
         let again = match reason {
-            LostReason::Lied | LostReason::KeyAgreement | LostReason::Changed => Again::Never,
+            LostReason::Lied | LostReason::Cancelled | LostReason::KeyAgreement | LostReason::Changed => Again::Never,
             LostReason::Stalled | LostReason::Left | LostReason::NoPath => Again::Later,
             // A new agreement is all that it takes.
             LostReason::PathShrunk => Again::Soon,
@@ -215,6 +215,7 @@ fn problem_of(reason: LostReason, peer: &FullName, detail: &str) -> Problem {
         LostReason::KeyAgreement => {
             Problem::new("key_agreement", UNVERIFIED, format!("the agreement on keys with {peer} failed: {detail}"))
         }
+        LostReason::Cancelled => Problem::new(code(reason), FAILED, format!("{peer} has stopped it")),
         _ => Problem::new(code(reason), FAILED, format!("{peer}: {detail}")),
     }
 }
@@ -225,6 +226,7 @@ const fn code(reason: LostReason) -> &'static str {
         LostReason::Lied => "verification",
         LostReason::Stalled => "timeout",
         LostReason::Left => "peer_closed",
+        LostReason::Cancelled => "cancelled",
         LostReason::Changed => "changed",
         LostReason::PathShrunk | LostReason::NoPath => "no_path",
         LostReason::KeyAgreement => "key_agreement",
@@ -237,6 +239,7 @@ const fn word(reason: LostReason) -> &'static str {
         LostReason::Lied => "lied",
         LostReason::Stalled => "stalled",
         LostReason::Left => "left",
+        LostReason::Cancelled => "cancelled",
         LostReason::Changed => "changed",
         LostReason::PathShrunk => "path_shrunk",
         LostReason::NoPath => "no_path",

@@ -137,7 +137,8 @@ impl Core {
         (made.size, made.entries, made.until) = (Some(size), Some(entries), Some(self.now + OFFER_TTL));
         let (ticket, peer, told) = (made.ticket, made.peer.clone(), made.told(&id));
         for path in skipped {
-            let text = format!("{path} is a link or a special file, and is left out");
+            let text =
+                format!("{path} is left out: a link, a special or hidden file, or a name that not every system takes");
             self.tell(ticket, Event::Notice { from: "sendfile".into(), text });
         }
         self.tell(ticket, Event::TransferOffered(told));

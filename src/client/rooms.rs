@@ -234,7 +234,7 @@ impl Core {
                 self.tell(None, Event::MemberJoined { room, name: change.committer.name.to_string() });
                 self.resume_downloads_from(&change.committer.name);
             } else {
-                self.peer_restarted(&change.committer.name);
+                self.peer_restarted(&change.committer.name, id);
             }
         }
     }

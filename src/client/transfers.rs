@@ -10,7 +10,7 @@ use super::uploads::Upload;
 use crate::crypto::agreement::Requester;
 use crate::crypto::rsa_split::{PathPart, SplitKey};
 use crate::transfer::queue::Queue;
-use crate::wire::id::{Id, TransferId};
+use crate::wire::id::{Id, RoomId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::{Arq, Body, FileKind};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,7 +26,15 @@ pub(super) struct Transfers {
     pub offers: Offers,
     shares: VecDeque<(u64, &'static str)>,
     /// Who was seen to restart a moment ago.
-    restarts: Vec<(FullName, Duration)>,
+    restarts: Vec<Restart>,
+}
+
+/// Somebody's process has started anew, and enters its rooms one after the other.
+#[derive(Debug)]
+struct Restart {
+    peer: FullName,
+    at: Duration,
+    rooms: Vec<RoomId>,
 }
 
 /// A session of a download with one holder.
@@ -218,14 +226,18 @@ impl Core {
     }
 
     /// Somebody's process has started anew, as far as one can tell: what ran with the old one has ended, and what was lost is asked for again.
-    pub(super) fn peer_restarted(&mut self, peer: &FullName) {
+    /// It was seen in this room.
+    pub(super) fn peer_restarted(&mut self, peer: &FullName, room: RoomId) {
         let now = self.now;
         let seen = &mut self.transfers.restarts;
-        seen.retain(|(_, at)| now < *at + SETTLING);
-        if seen.iter().any(|(name, _)| name == peer) {
+        seen.retain(|restart| now < restart.at + SETTLING);
+        if let Some(known) = seen.iter_mut().find(|restart| restart.peer == *peer && !restart.rooms.contains(&room)) {
+            // Each restart enters a room once.
+            known.rooms.push(room);
             return;
         }
-        seen.push((peer.clone(), now));
+        seen.retain(|restart| restart.peer != *peer);
+        seen.push(Restart { peer: peer.clone(), at: now, rooms: vec![room] });
         let of_old = |source: &Source| match &source.stage {
             Stage::Running => true,
             Stage::Asked(asked) => asked.queued,
@@ -242,7 +254,8 @@ impl Core {
         }
         let uploads = self.transfers.uploads.iter().filter(|(_, upload)| upload.peer == *peer);
         for id in uploads.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.cancel_files(id, false);
+            // Should it live after all, it may ask again.
+            self.cancel_files(id, true);
             let Some(upload) = self.forget_upload(&id) else { continue };
             let reason = Some("peer_closed".to_owned());
             let told = event::Transfer { reason, bytes: Some(upload.bytes), ..upload.told(&id) };

@@ -114,6 +114,8 @@ impl CloseCode {
     pub const VIOLATION: Self = Self(2);
     /// The file could not be read, or did not match its root.
     pub const FILE: Self = Self(3);
+    /// This end leaves or gives the channel up, and nobody wanted that: another channel may go on.
+    pub const GONE: Self = Self(4);
 }
 
 /// Why a frame cannot be read or written.

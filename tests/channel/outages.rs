@@ -117,6 +117,24 @@ fn a_receiver_that_stops_is_waited_for_and_then_given_up() {
 }
 
 #[test]
+fn a_close_before_anything_was_sent_reaches_the_peer_too() {
+    for (closing, at) in [HOLDER, ASKER].into_iter().flat_map(|end| (0..150).step_by(5).map(move |at| (end, at))) {
+        let mut sim = Sim::new(at, Link::clean(), slow(), 500_000);
+        sim.run(Duration::from_millis(at));
+        let now = sim.now;
+        sim.ends[closing].close(now, CloseCode::CANCELLED, "enough");
+        sim.run(HOUR);
+        let told = sim.events[1 - closing].last();
+        let by_peer = matches!(told, Some(Event::Closed { by: ClosedBy::Peer, code: CloseCode::CANCELLED, .. }));
+        assert!(
+            by_peer && sim.now < now + Duration::from_secs(5),
+            "end {closing} after {at} ms: {told:?} {:?}",
+            sim.now
+        );
+    }
+}
+
+#[test]
 fn a_close_reaches_the_peer_with_its_reason() {
     for closing in [HOLDER, ASKER] {
         let mut sim = Sim::new(3 + closing as u64, Link::bad(), slow(), 500_000);

@@ -117,6 +117,25 @@ fn a_liar_is_named_and_never_asked_again_and_the_next_one_takes_its_place() {
 }
 
 #[test]
+fn whoever_stops_it_is_not_asked_again() {
+    let (mut world, number) = asking(2);
+    progress(&mut world, 1 << 20);
+    let bob = with(&world, "bob");
+    lose(&mut world, bob[0], LostReason::Cancelled);
+    world.pass(Duration::from_secs(300));
+    assert_eq!((with(&world, "bob"), lost(&world)), (bob, vec![("bob@s1".to_owned(), "cancelled".to_owned())]));
+    assert!(!world.clients[0].done.contains_key(&number));
+    let mut alone = World::den(&["alice", "bob"]);
+    alone.clients[1].files.insert("big.iso".into(), big());
+    alone.clients[0].stall = true;
+    let number = alone.say(0, "@bob getfile big.iso");
+    progress(&mut alone, 1 << 20);
+    let bob = with(&alone, "bob")[0];
+    lose(&mut alone, bob, LostReason::Cancelled);
+    assert_eq!((alone.clients[0].errors(), alone.clients[0].done[&number]), (vec!["cancelled".to_owned()], 1));
+}
+
+#[test]
 fn the_only_holder_that_lies_ends_it_with_its_name() {
     let (mut world, number) = asking(1);
     let bob = with(&world, "bob")[0];
@@ -198,6 +217,18 @@ fn a_holder_that_is_seen_to_restart_is_asked_again_at_once_and_its_uploads_end()
     world.restart_client(0);
     world.enter(0);
     assert!(world.clients[2].ended.iter().any(|(id, _)| *id == carol));
+}
+
+#[test]
+fn each_of_two_restarts_in_a_row_is_seen() {
+    let (mut world, _) = asking(1);
+    progress(&mut world, 5);
+    for restarts in 1..=3 {
+        world.restart_client(1);
+        world.enter(1);
+        assert_eq!(with(&world, "bob").len(), 1 + restarts, "no timeout had to pass");
+        progress(&mut world, 5 + restarts as u64);
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What is left of a download whose client died without a word.
+//! What is left of a download whose client died without a word, and lines that are kept slow.
 
 use std::fs;
 use std::path::Path;
@@ -62,4 +62,22 @@ async fn on_a_slow_line_a_crash_costs_about_a_second() {
     let Some(FilesEvent::Done { bytes, .. }) = ends.upload.last() else { panic!("{:?}", ends.upload) };
     assert!(*bytes < 13 << 20, "{bytes} bytes were sent again, of which 7 MiB were missing");
     assert_eq!(heir.downloaded(), ["slow"]);
+}
+
+#[tokio::test]
+async fn the_rate_that_is_allowed_is_used() {
+    const RATE: u64 = 8 << 20;
+    let mut holder = slow_holder(RATE);
+    holder.offer("file", &noise(8 << 20)).await;
+    let mut shortest = f64::INFINITY;
+    // The machine may be busy with something else.
+    for n in 1..=4 {
+        let mut asker = Place::new(None);
+        begin(&mut holder, &mut asker, id(n), "file", "file", |_| {}).await;
+        let ends = ends(&mut holder, &mut asker).await;
+        let Some(FilesEvent::Done { seconds, .. }) = ends.download.last() else { panic!("{:?}", ends.download) };
+        assert!(*seconds > 0.9, "{seconds}");
+        shortest = shortest.min(*seconds);
+    }
+    assert!(shortest < 1.5, "{shortest} seconds for a second's worth");
 }

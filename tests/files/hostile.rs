@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use secchat::client::effects::{FilesEvent, LostReason};
+use secchat::client::effects::{FilesCommand, FilesEvent, LostReason};
 
-use crate::place::{Place, begin, ends, id};
+use crate::place::{Place, begin, ends, id, until_end};
 
 #[tokio::test]
 async fn bytes_other_than_those_agreed_on_never_get_the_name() {
@@ -97,4 +97,29 @@ async fn garbage_on_the_port_ends_nothing() {
     let ends = ends(&mut holder, &mut asker).await;
     assert!(matches!(ends.download.last(), Some(FilesEvent::Done { .. })), "{:?}", ends.download);
     assert_eq!(fs::read(asker.downloads().join("a")).unwrap(), content);
+}
+
+#[tokio::test]
+async fn a_holder_that_stops_it_and_one_that_leaves_are_told_apart() {
+    for (keep, expected) in [(false, LostReason::Cancelled), (true, LostReason::Left)] {
+        let (mut holder, mut asker) = (Place::new(None), Place::new(None));
+        holder.offer("big", &vec![7; 64 << 20]).await;
+        begin(&mut holder, &mut asker, id(1), "big", "big", |_| {}).await;
+        assert!(matches!(asker.next().await, FilesEvent::Started { .. }));
+        holder.command(FilesCommand::Cancel { transfer: id(1), reason: "enough".into(), keep }).await;
+        let FilesEvent::SourceLost { reason, detail, .. } = asker.next().await else { panic!() };
+        assert_eq!((reason, detail.as_str()), (expected, "enough"));
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_refused_with_the_reason_and_leaves_nothing() {
+    let (mut holder, mut asker) = (Place::new(None), Place::new(None));
+    holder.offer("small", b"small").await;
+    begin(&mut holder, &mut asker, id(1), "small", "small", |ready| ready.size = 1 << 42).await;
+    let download = until_end(&mut asker).await;
+    let Some(FilesEvent::Failed { reason, detail, .. }) = download.last() else { panic!("{download:?}") };
+    assert_eq!(reason, "disk");
+    assert!(detail.contains("not enough room"), "{detail}");
+    assert!(asker.downloaded().is_empty(), "{:?}", asker.downloaded());
 }

@@ -315,6 +315,8 @@ pub enum LostReason {
     Stalled,
     /// It closed the channel or fell silent.
     Left,
+    /// The person there stopped it. It is not asked again.
+    Cancelled,
     /// Its file is no longer what it was.
     Changed,
     /// The path takes only smaller datagrams now: a new agreement with the same holder helps.

@@ -127,7 +127,13 @@ impl Desk<'_> {
                     target.remove()?;
                     return Ok(None);
                 }
-                work => self.take(work, sources, &mut target)?,
+                work => {
+                    if let Err(error) = self.take(work, sources, &mut target) {
+                        // A full disk, say: what has come is good for another time, if it can be said at all.
+                        let _ = target.leave();
+                        return Err(error);
+                    }
+                }
             }
             if flushed.elapsed() >= FLUSH_EVERY {
                 self.flush(sources, &mut target)?;

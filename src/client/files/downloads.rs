@@ -30,7 +30,7 @@ pub(super) enum DownloadError {
     #[error("the downloads directory: {0}")]
     Disk(#[from] io::Error),
     /// There is not enough room.
-    #[error("{needed} bytes are needed and {free} are free")]
+    #[error("the downloads directory has not enough room: {needed} bytes are needed and {free} are free")]
     Full {
         /// Bytes.
         needed: u64,

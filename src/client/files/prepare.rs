@@ -19,6 +19,7 @@ use super::writer::Expected;
 use crate::client::effects::{ChannelStart, FilesCommand, FilesEvent, ShareCommand, UploadReady, Wanted};
 use crate::transfer::name::SafeName;
 use crate::transfer::search::{Pattern, SharedFile};
+use crate::wire::datagram::CloseCode;
 use crate::wire::id::{SearchId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::{FileKind, FileRefusal};
@@ -218,7 +219,8 @@ impl Engine {
         if self.prepared.remove(&transfer).is_some() {
             self.fail(transfer, "cancelled", &reason);
         }
-        self.up.address.send(UploadLetter::Cancel(transfer, reason.clone()));
+        let code = if keep { CloseCode::GONE } else { CloseCode::CANCELLED };
+        self.up.address.send(UploadLetter::Cancel(transfer, code, reason.clone()));
         self.down.address.send(FetchLetter::Cancel { download: transfer, reason, keep });
     }
 

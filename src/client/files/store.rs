@@ -97,6 +97,9 @@ impl Store {
         let store = Self { place, root, space, files, tree, pairs, first_item, have, unsaved: 0 };
         let (needed, free) = (store.space.size(), store.place.free()?);
         if needed.saturating_sub(store.allocated()) > free {
+            if store.claimed().is_none_or(|claimed| claimed.is_empty()) {
+                store.remove()?;
+            }
             return Err(DownloadError::Full { needed, free });
         }
         Ok(store)

@@ -200,6 +200,7 @@ impl Supply {
                 return;
             }
             News::Closed(CloseCode::FILE, reason) => (LostReason::Changed, shown(&reason)),
+            News::Closed(CloseCode::CANCELLED, reason) => (LostReason::Cancelled, shown(&reason)),
             News::Closed(_, reason) => (LostReason::Left, shown(&reason)),
             // Before we finished: it has nothing more to say.
             News::PeerFinished | News::Finished => (LostReason::Left, "the holder ended the transfer".to_owned()),

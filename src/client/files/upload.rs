@@ -134,10 +134,10 @@ impl Upload {
         }
     }
 
-    /// The user gives it up.
-    pub(super) fn cancel(&mut self, now: Duration, reason: &str) {
+    /// The user gives it up, or leaves, as `code` tells the peer.
+    pub(super) fn cancel(&mut self, now: Duration, code: CloseCode, reason: &str) {
         if !self.over {
-            self.tunnel.close(now, CloseCode::CANCELLED, reason);
+            self.tunnel.close(now, code, reason);
             self.ended = self.failed("cancelled", reason.to_owned());
         }
     }

@@ -15,6 +15,7 @@ use super::session::{Terms, patience};
 use super::upload::Upload;
 use super::wire::{Incoming, Wire};
 use crate::client::effects::{ChannelStart, FilesEvent};
+use crate::wire::datagram::CloseCode;
 use crate::wire::id::TransferId;
 
 /// What the sending thread is told.
@@ -23,7 +24,7 @@ pub(super) enum UploadLetter {
     /// Run this channel.
     Start(Box<ChannelStart>, Arc<Content>),
     /// Give it up.
-    Cancel(TransferId, String),
+    Cancel(TransferId, CloseCode, String),
     /// Bytes a second for all together.
     Rate(Option<u64>),
     /// The server's addresses.
@@ -41,13 +42,15 @@ pub(super) struct Uploads {
     // Whose turn it is to send first.
     turn: usize,
     bucket: Bucket,
+    // The rate alone kept somebody from sending.
+    held: bool,
     terms: Terms,
     events: UnboundedSender<Internal>,
 }
 
 impl Uploads {
     pub(super) fn new(events: UnboundedSender<Internal>, terms: Terms, bucket: Bucket) -> Self {
-        Self { sessions: Vec::new(), turn: 0, bucket, terms, events }
+        Self { sessions: Vec::new(), turn: 0, bucket, held: false, terms, events }
     }
 
     fn tell(&self, event: FilesEvent) {
@@ -70,9 +73,9 @@ impl Lane for Uploads {
                     }
                 }
             }
-            UploadLetter::Cancel(transfer, reason) => {
+            UploadLetter::Cancel(transfer, code, reason) => {
                 for upload in self.sessions.iter_mut().filter(|upload| upload.transfer() == transfer) {
-                    upload.cancel(now, &reason);
+                    upload.cancel(now, code, &reason);
                 }
             }
             UploadLetter::Rate(rate) => self.bucket.set_rate(rate, now),
@@ -99,12 +102,14 @@ impl Lane for Uploads {
 
     fn transmit(&mut self, now: Duration, wire: &mut Wire) -> bool {
         let mut more = false;
+        self.held = false;
         self.turn = self.turn.wrapping_add(1);
         let turn = self.turn % self.sessions.len().max(1);
         let (later, first) = self.sessions.split_at_mut(turn);
         for upload in first.iter_mut().chain(later) {
             for sent in 0.. {
-                if wire.is_blocked() || !self.bucket.is_open(now) {
+                self.held = !self.bucket.is_open(now);
+                if wire.is_blocked() || self.held {
                     return false;
                 }
                 if sent == BATCHES {
@@ -123,8 +128,9 @@ impl Lane for Uploads {
 
     fn deadline(&self, now: Duration) -> Option<Duration> {
         let due = self.sessions.iter().filter_map(|upload| upload.deadline()).min()?;
-        // What is due cannot leave before there is room again.
-        Some(self.bucket.opens_at(now, 1).map_or(due, |opens| due.max(opens)))
+        // What is due cannot leave before there is room again; what is ready then has no other deadline.
+        let opens = self.bucket.opens_at(now, 1);
+        Some(if self.held { opens.unwrap_or(now) } else { opens.map_or(due, |opens| due.max(opens)) })
     }
 
     fn patience(&self) -> Duration {
@@ -137,7 +143,7 @@ impl Lane for Uploads {
 
     fn leave(&mut self, now: Duration) {
         self.bucket.set_rate(None, now);
-        self.sessions.iter_mut().for_each(|upload| upload.cancel(now, "the client leaves"));
+        self.sessions.iter_mut().for_each(|upload| upload.cancel(now, CloseCode::GONE, "the client leaves"));
     }
 
     fn is_empty(&self) -> bool {
