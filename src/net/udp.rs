@@ -1,19 +1,16 @@
-//! The one UDP port of a client: every file channel shares it, whatever the peer's address family.
+//! A UDP port of a client: all its file channels of one direction share it, whatever the peer's address family.
 //!
-//! Datagrams leave and come in batches, which the system takes apart (GSO) and joins (GRO) where it can. A plain thread
-//! uses [`BoundPort`] and waits with a deadline; a task uses [`UdpPort`] and awaits.
+//! Datagrams leave and come in batches, which the system takes apart (GSO) and joins (GRO) where it can.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::time::Duration;
 
 use quinn_udp::{EcnCodepoint, Transmit, UdpSocketState};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
-use tokio::io::Interest;
 
 pub use super::candidates::{canonical, is_candidate};
 use super::received::Received;
@@ -143,8 +140,7 @@ impl BoundPort {
     /// Sends the datagrams in `bytes`: each of `stride` bytes, the last may be shorter. There is no limit to their number,
     /// but [`Self::batch_len`] of them cost no more than one.
     pub fn send_batch(&self, bytes: &[u8], stride: usize, to: SocketAddr) -> Sent {
-        let sent =
-            self.send_pieces(bytes, stride, to, |state, transmit| state.try_send((&self.socket).into(), transmit));
+        let sent = self.send_pieces(bytes, stride, to);
         if sent == bytes.len() { Sent::Gone } else { Sent::Full { taken: sent } }
     }
 
@@ -164,20 +160,8 @@ impl BoundPort {
         self.wait(PollFlags::OUT, timeout)
     }
 
-    /// Attaches the socket to the runtime that this is called in.
-    pub fn attach(self) -> io::Result<UdpPort> {
-        let ready = tokio::net::UdpSocket::from_std(self.socket.try_clone()?)?;
-        Ok(UdpPort { port: Arc::new(self), ready })
-    }
-
     /// Sends as far as there is room; returns the bytes that are gone.
-    fn send_pieces(
-        &self,
-        bytes: &[u8],
-        stride: usize,
-        to: SocketAddr,
-        mut send: impl FnMut(&UdpSocketState, &Transmit<'_>) -> io::Result<()>,
-    ) -> usize {
+    fn send_pieces(&self, bytes: &[u8], stride: usize, to: SocketAddr) -> usize {
         let Some(destination) = self.reachable(to).filter(|_| stride <= DATAGRAM_MAX) else { return bytes.len() };
         let stride = stride.max(1);
         let mut taken = 0;
@@ -187,7 +171,8 @@ impl BoundPort {
             let state = if many { &self.batches } else { &self.lone };
             let segment_size = many.then_some(stride);
             let ecn = Some(EcnCodepoint::Ect0);
-            match send(state, &Transmit { destination, ecn, contents, segment_size, src_ip: None }) {
+            let transmit = Transmit { destination, ecn, contents, segment_size, src_ip: None };
+            match state.try_send((&self.socket).into(), &transmit) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // The batch was refused as a batch, not for its content: once more, one by one.
                 Err(_) if many && self.batch_len(stride) == 1 => {}
@@ -233,59 +218,6 @@ impl BoundPort {
 impl AsFd for BoundPort {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-/// The port at work in a runtime.
-#[derive(Debug)]
-pub struct UdpPort {
-    port: Arc<BoundPort>,
-    // The same socket, for readiness.
-    ready: tokio::net::UdpSocket,
-}
-
-impl UdpPort {
-    /// The port for a thread outside the runtime. What one side receives the other does not see.
-    pub fn port(&self) -> &Arc<BoundPort> {
-        &self.port
-    }
-
-    /// Where it is bound.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.port.local
-    }
-
-    /// Our own addresses for peers to try: see [`BoundPort::candidates`].
-    pub fn candidates(&self, loopback: bool) -> Vec<SocketAddr> {
-        self.port.candidates(loopback)
-    }
-
-    /// Waits until a datagram may have come.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.ready.readable().await
-    }
-
-    /// Waits until a datagram may leave.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.ready.writable().await
-    }
-
-    /// As [`BoundPort::recv_batch`]; after `false`, [`Self::readable`] waits for more.
-    pub fn recv_batch(&self, received: &mut Received) -> io::Result<bool> {
-        nothing_is_false(self.ready.try_io(Interest::READABLE, || self.port.fill(received)))
-    }
-
-    /// As [`BoundPort::send_batch`]; after [`Sent::Full`], [`Self::writable`] waits for room.
-    pub fn send_batch(&self, bytes: &[u8], stride: usize, to: SocketAddr) -> Sent {
-        let sent = self.port.send_pieces(bytes, stride, to, |state, transmit| {
-            self.ready.try_io(Interest::WRITABLE, || state.try_send((&self.port.socket).into(), transmit))
-        });
-        if sent == bytes.len() { Sent::Gone } else { Sent::Full { taken: sent } }
-    }
-
-    /// Sends one datagram.
-    pub fn try_send(&self, datagram: &[u8], to: SocketAddr) -> Sent {
-        self.send_batch(datagram, datagram.len(), to)
     }
 }
 
@@ -410,22 +342,6 @@ mod tests {
         assert!(!port.wait_readable(Some(Duration::from_millis(1))).unwrap());
         assert!(port.wait_writable(WAIT).unwrap());
         assert!(port.receive_buffer() > 65_536 && port.send_buffer() > 65_536);
-    }
-
-    #[tokio::test]
-    async fn tasks_send_and_receive_batches_too() {
-        let one = BoundPort::bind(None).unwrap().attach().unwrap();
-        let two = bound("127.0.0.1:0", Offload::Full).attach().unwrap();
-        one.writable().await.unwrap();
-        assert_eq!(one.send_batch(&[5; 3000], 1000, two.local_addr()), Sent::Gone);
-        let mut received = Received::new(2);
-        let mut bytes = 0;
-        while bytes < 3000 {
-            two.readable().await.unwrap();
-            if two.recv_batch(&mut received).unwrap() {
-                bytes += received.batches().map(|batch| batch.bytes.len()).sum::<usize>();
-            }
-        }
     }
 
     #[test]

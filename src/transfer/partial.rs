@@ -80,11 +80,6 @@ impl Partial {
         self.verified.insert(groups.start..groups.end.min(self.groups))
     }
 
-    /// Takes groups back that turn out to be damaged.
-    pub fn unmark(&mut self, groups: Range<u64>) {
-        self.verified.remove(groups);
-    }
-
     /// What is here.
     pub fn verified(&self) -> &RangeSet {
         &self.verified
@@ -154,11 +149,10 @@ mod tests {
         assert!(partial().encode().len() < 100);
         assert_eq!(again.missing().iter().collect::<Vec<_>>(), [0..3, 12..98]);
         assert!(again.is_of(&[7; 32], 100 << 16, 100) && !again.is_of(&[8; 32], 100 << 16, 100));
-        again.mark(0..50);
-        again.unmark(7..8);
-        again.mark(50..100);
+        again.mark(0..3);
+        again.mark(12..97);
         assert!(!again.is_complete());
-        again.mark(7..8);
+        again.mark(97..100);
         assert!(again.is_complete() && again.missing().is_empty());
     }
 
