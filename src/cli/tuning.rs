@@ -30,10 +30,11 @@ pub struct Tuning {
     /// Most that comes in all, like 20mbit or 2MB (a second)
     #[arg(long, value_name = "RATE", env = "SECCHAT_DOWN", value_parser = rate, help_heading = "Files")]
     pub down: Option<u64>,
-    /// How lost datagrams are made good; auto is go-back-n until loss is seen
+    /// How lost datagrams are made good, by the asker's choice; auto is go-back-n until loss is seen [default: auto]
     #[arg(long, value_name = "auto|go-back-n|selective-repeat", value_parser = arq, help_heading = "Files")]
     pub arq: Option<Arq>,
-    /// Who sets the pace
+    /// Who sets the pace: bbr goes by rates and takes no random loss for congestion, cubic gives way at each loss as TCP does,
+    /// none does not hold back [default: bbr]
     #[arg(long, value_name = "bbr|cubic|none", value_parser = congestion, help_heading = "Files")]
     pub congestion: Option<Congestion>,
     /// Only this agreement on keys [default: x25519+mlkem768, or x25519 with who knows no other]; rsa-split runs where both sides ask for it
