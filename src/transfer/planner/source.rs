@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::limits::{ITEMS_PER_ASK, WANTS_MAX};
 use crate::transfer::ranges::RangeSet;
 use crate::transfer::space::Space;
 
@@ -81,7 +82,8 @@ impl Source {
 
     /// Whether it waits for as many answers as it may.
     pub(super) fn is_full(&self) -> bool {
-        self.asked.len() >= ASKS_OUT
+        // Each small file is an answer of its own.
+        self.asked.len() >= ASKS_OUT || self.outstanding.count() + u64::from(ITEMS_PER_ASK) > WANTS_MAX as u64
     }
 
     /// Bytes of its next want, before what is left limits it.

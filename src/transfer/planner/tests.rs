@@ -1,6 +1,7 @@
 //! Downloads in virtual time from holders of any kind.
 
 use super::*;
+use crate::limits::WANTS_MAX;
 use crate::transfer::tree::{GROUP, Geometry};
 use proptest::prelude::*;
 use std::cmp::Reverse;
@@ -326,4 +327,23 @@ proptest! {
         let alone = ideal(&space, rate) + joins + millis(10_000);
         prop_assert!(report.took < alone.mul_f64(1.5), "{:?} {:?}", report, alone);
     }
+}
+
+#[test]
+fn of_tiny_files_no_more_are_awaited_than_an_asker_keeps() {
+    let space = Arc::new(Space::folder((0..50_000).map(|_| (5, [0; 32]))).unwrap());
+    let mut planner = Planner::new(space, RangeSet::new());
+    planner.add_source(Duration::ZERO, 1, None, None);
+    let mut awaited = std::collections::VecDeque::new();
+    let mut most = 0;
+    loop {
+        while let Some(groups) = planner.next(Duration::ZERO, 1) {
+            awaited.push_back(groups);
+        }
+        most = most.max(awaited.iter().map(|groups| groups.end - groups.start).sum::<u64>());
+        let Some(groups) = awaited.pop_front() else { break };
+        planner.arrived(Duration::ZERO, 1, &groups);
+    }
+    assert!((8_192..=WANTS_MAX as u64).contains(&most), "{most}");
+    assert!(planner.is_complete());
 }
