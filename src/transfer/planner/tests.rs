@@ -5,7 +5,7 @@ use crate::limits::WANTS_MAX;
 use crate::transfer::tree::{GROUP, Geometry};
 use proptest::prelude::*;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 /// A holder: answers asks in order at its rate.
 #[derive(Debug, Clone)]
@@ -334,7 +334,7 @@ fn of_tiny_files_no_more_are_awaited_than_an_asker_keeps() {
     let space = Arc::new(Space::folder((0..50_000).map(|_| (5, [0; 32]))).unwrap());
     let mut planner = Planner::new(space, RangeSet::new());
     planner.add_source(Duration::ZERO, 1, None, None);
-    let mut awaited = std::collections::VecDeque::new();
+    let mut awaited = VecDeque::new();
     let mut most = 0;
     loop {
         while let Some(groups) = planner.next(Duration::ZERO, 1) {
