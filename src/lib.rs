@@ -9,7 +9,7 @@
 //! net        TLS, framed stream, UDP socket driver                              <- IO
 //! store      SQLite: open, migrate, one file a table family                     <- IO
 //! group      MLS rooms and direct conversations                                 <- pure
-//! transfer   search rows, offers, upload slots, receiving and sending           <- pure
+//! transfer   search rows, slots, trees, the two streams, planner, manifests     <- pure
 //! channel    the ARQ channel                                                    <- pure
 //! wire       every message and packet, its codec, its cap                       <- pure
 //! crypto     keys with a purpose                                                <- pure

@@ -148,3 +148,34 @@ pub const CONTROL_LINES: usize = 128;
 pub const CONTROL_REQUEST_MAX: usize = 4096;
 /// A line that it is told, bytes: names, and a path, in JSON escapes at the worst.
 pub const CONTROL_LINE_MAX: u64 = 65_536;
+/// Largest file or folder that is transferred, bytes (1 PiB): what its tree's numbering certainly carries.
+pub const FILE_SIZE_MAX: u64 = 1 << 50;
+/// One ask of an asker's stream, bytes of CBOR: four numbers.
+pub const ASK_MAX: usize = 64;
+/// Items that one ask may name.
+pub const ITEMS_PER_ASK: u32 = 4096;
+/// Asks that may wait for their answer at a holder.
+pub const ASKS_WAITING: usize = 1024;
+/// Answers that an asker awaits from one holder: some 100 bytes each.
+pub const WANTS_MAX: usize = 16_384;
+/// Pieces of a holder's stream that are laid out and not acknowledged: some 50 bytes each.
+pub const PIECES_MAX: usize = 65_536;
+/// Ranges in one word of a holder of a part about what it has, and such words in one transfer.
+pub const HAVE_RANGES_MAX: usize = 1024;
+/// See [`HAVE_RANGES_MAX`].
+pub const HAVES_MAX: u32 = 4096;
+/// Files of a folder that is sent as one.
+pub const MANIFEST_FILES: usize = 100_000;
+/// Bytes of all their paths together.
+pub const MANIFEST_NAMES: usize = 8 << 20;
+/// Folders within folders, the file itself counted.
+pub const MANIFEST_DEPTH: usize = 32;
+/// One file's path, bytes: what common systems take.
+pub const MANIFEST_PATH: usize = 4000;
+/// A folder's list of files, bytes of CBOR: paths, and at most 50 bytes beside each.
+pub const MANIFEST_MAX: usize = 14 << 20;
+/// Ranges of verified groups that are kept beside an unfinished file, and that state's bytes: some 20 for each range, and
+/// the name.
+pub const PARTIAL_RANGES: usize = 65_536;
+/// See [`PARTIAL_RANGES`].
+pub const PARTIAL_MAX: usize = 2 << 20;

@@ -120,6 +120,10 @@ fn a_running_client_fetches_for_another_process_and_replaces_nothing() {
 
     let (code, _) = stage.fetch(&["--room", "lab", "no such file"]);
     assert_eq!(code, Some(5));
+    // It has its own ways with files.
+    let (code, _) = stage.fetch(&["--room", "lab", "--arq", "go-back-n", "-w", "16", FILE]);
+    assert_eq!(code, Some(2));
+    assert!(stage.log("fetch.log").contains("leave out --window, --arq, or give"), "{}", stage.log("fetch.log"));
     let (code, _) = stage.fetch(&["--room", "elsewhere", FILE]);
     assert_eq!(code, Some(5));
     assert!(stage.log("fetch.log").contains("you are not in elsewhere@s1"), "{}", stage.log("fetch.log"));

@@ -2,6 +2,10 @@
 
 use secchat::crypto::identity::{Identity, Purpose};
 use secchat::crypto::seal::SealKey;
+use secchat::transfer::exchange::{Answers, Ask, Catalog, Here, Item, PartSource};
+use secchat::transfer::manifest::{Entry, Manifest};
+use secchat::transfer::ranges::RangeSet;
+use secchat::transfer::tree::{Geometry, Pair, PairSink, TreeHasher};
 use secchat::wire::cert::NameCert;
 use secchat::wire::datagram::Frame;
 use secchat::wire::frame::{Login, Request, ToServer, VERSION};
@@ -57,4 +61,57 @@ fn a_sealed_datagram() {
     Frame::Window { segments: 16 }.encode(&mut datagram).unwrap();
     SealKey::new([1; 32], [2; 12]).seal_datagram(5, HEADER_LEN, &mut datagram).unwrap();
     published("datagram", &datagram);
+}
+
+/// Keeps a tree's only parent.
+struct Parent(Pair);
+
+impl PairSink for Parent {
+    type Error = std::convert::Infallible;
+
+    fn put(&mut self, slot: u64, pair: &Pair) -> Result<(), Self::Error> {
+        assert_eq!(slot, 0);
+        self.0 = *pair;
+        Ok(())
+    }
+}
+
+struct File(Geometry);
+
+impl Catalog for File {
+    fn item(&self, item: u32) -> Option<Item<'_>> {
+        (item == 0).then_some(Item { geometry: self.0, here: Here::Whole })
+    }
+}
+
+#[test]
+fn the_two_streams_of_a_transfer() {
+    let file: Vec<u8> = (0..65_537u32).map(|n| (n % 251) as u8).collect();
+    let geometry = Geometry::new(65_537).unwrap();
+    let (mut hasher, mut parent) = (TreeHasher::new(geometry), Parent([0; 64]));
+    hasher.push(&file, &mut parent).unwrap();
+    published("root", &hasher.finish(&mut parent).unwrap());
+    let (mut want, mut items) = (Vec::new(), Vec::new());
+    Ask::Want { item: 0, first: 1, count: 1 }.encode(&mut want);
+    Ask::Items { first: 1, count: 1000 }.encode(&mut items);
+    published("want", &want);
+    published("items", &items);
+    let mut has = RangeSet::of(0..4);
+    has.insert(16..300);
+    let mut answers = Answers::new(65_537, u64::MAX);
+    answers.announce(&has);
+    answers.push(&want).unwrap();
+    let end = answers.advance(&File(geometry)).unwrap();
+    let mut stream = Vec::new();
+    for part in answers.parts(0..end) {
+        match part.source {
+            PartSource::Bytes(bytes) => stream.extend_from_slice(bytes),
+            PartSource::Pair { skip, .. } => stream.extend_from_slice(&parent.0[skip..skip + part.len]),
+            PartSource::File { offset, .. } => stream.extend_from_slice(&file[offset as usize..][..part.len]),
+        }
+    }
+    published("the holder's stream", &stream);
+    let entry = |path: &[&str], size| Entry::new(path.iter().copied(), size, [7; 32]).unwrap();
+    let manifest = Manifest::new(vec![entry(&["notes.txt"], 5), entry(&["b", "a"], 300)]).unwrap();
+    published("manifest", &manifest.encode());
 }

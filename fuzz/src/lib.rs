@@ -3,6 +3,7 @@
 //! A target says whether it took the bytes as well formed. Beyond not panicking it holds that what was read is written
 //! back to something that reads the same.
 
+pub mod exchange;
 pub mod peer;
 pub mod rooms;
 
@@ -37,6 +38,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("channel_receiver", peer::against_receiver),
     ("room", rooms::room),
     ("command", command),
+    ("asks", exchange::asks),
+    ("answers", exchange::answers),
+    ("manifest", exchange::manifest),
+    ("partial", exchange::partial),
 ];
 
 /// A frame from a client, before login and after.

@@ -1,33 +1,55 @@
-//! Packet-number book-keeping: what to acknowledge, and which of our own packets were.
+//! Which packets of the peer to acknowledge, and when.
 
-use std::collections::VecDeque;
 use std::time::Duration;
-
-use super::rtt::MAX_ACK_DELAY;
 
 /// Decides when the peer's packets are acknowledged.
 #[derive(Debug, Default)]
 pub(super) struct AckState {
     // Number and arrival of the largest packet received.
     largest: Option<(u64, Duration)>,
-    // Packets that asked for an ack since the last one left.
-    waiting: u32,
+    // Segments and bytes of them since the last ack left, and when the first came.
+    segments: u32,
+    bytes: usize,
+    since: Option<Duration>,
+    // Something came that the peer should hear of now.
+    urgent: bool,
     due: Option<Duration>,
+    // Datagrams that met congestion.
+    ce: u32,
 }
 
 impl AckState {
     /// An authentic packet arrived.
-    pub(super) fn on_packet(&mut self, now: Duration, packet: u64) {
+    pub(super) fn on_packet(&mut self, now: Duration, packet: u64, ecn_ce: bool) {
         if self.largest.is_none_or(|(largest, _)| packet > largest) {
             self.largest = Some((packet, now));
         }
+        if ecn_ce {
+            self.ce = self.ce.wrapping_add(1);
+            self.urgent = true;
+        }
     }
 
-    /// The packet that just arrived wants an ack: at once, or with the next few.
-    pub(super) fn request(&mut self, now: Duration, at_once: bool) {
-        self.waiting += 1;
-        let delayed = if at_once || self.waiting >= ACK_EVERY { now } else { now + MAX_ACK_DELAY };
-        self.due = Some(self.due.map_or(delayed, |due| due.min(delayed)));
+    /// It carried a segment of `bytes` bytes that came in order.
+    pub(super) fn on_segment(&mut self, now: Duration, bytes: usize) {
+        self.segments = self.segments.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.since.get_or_insert(now);
+    }
+
+    /// The peer should hear at the end of this batch.
+    pub(super) fn request(&mut self) {
+        self.urgent = true;
+    }
+
+    /// The datagrams that came together are through: one ack for all of them, at once or after `delay`.
+    pub(super) fn end_of_batch(&mut self, now: Duration, delay: Duration) {
+        let many = self.segments >= ACK_SEGMENTS || (self.segments > 1 && self.bytes >= ACK_BYTES);
+        if self.urgent || many {
+            self.due = Some(now);
+        } else if let Some(since) = self.since {
+            self.due.get_or_insert(since + delay);
+        }
     }
 
     /// When an ack must leave.
@@ -38,98 +60,66 @@ impl AckState {
     /// The largest packet received and the microseconds since. The ack that says so settles every request.
     pub(super) fn take(&mut self, now: Duration) -> Option<(u64, u32)> {
         let (largest, arrived) = self.largest?;
-        self.waiting = 0;
-        self.due = None;
+        *self = Self { largest: self.largest, ce: self.ce, ..Self::default() };
         let held = now.saturating_sub(arrived).as_micros();
         Some((largest, u32::try_from(held).unwrap_or(u32::MAX)))
     }
-}
 
-/// When our own ack-eliciting packets left. Bounded by [`MAX_TRACKED`]; the oldest are forgotten first and then give no
-/// sample.
-#[derive(Debug, Default)]
-pub(super) struct SentPackets {
-    // Ascending packet numbers.
-    unacked: VecDeque<(u64, Duration)>,
-    largest_acked: u64,
-}
-
-impl SentPackets {
-    pub(super) fn on_sent(&mut self, now: Duration, packet: u64) {
-        if self.unacked.len() >= MAX_TRACKED {
-            self.unacked.pop_front();
-        }
-        self.unacked.push_back((packet, now));
-    }
-
-    /// Packet `largest` was acknowledged. Returns when it left if this ack is the first to say so; each packet is
-    /// looked at once, so the work is bounded by what is in flight.
-    pub(super) fn on_ack(&mut self, largest: u64) -> Option<Duration> {
-        self.largest_acked = self.largest_acked.max(largest);
-        let mut left = None;
-        while let Some((packet, at)) = self.unacked.front().copied().filter(|(packet, _)| *packet <= largest) {
-            self.unacked.pop_front();
-            left = (packet == largest).then_some(at);
-        }
-        left
-    }
-
-    pub(super) fn largest_acked(&self) -> u64 {
-        self.largest_acked
+    /// Datagrams that met congestion so far.
+    pub(super) fn ce(&self) -> u32 {
+        self.ce
     }
 }
 
-/// An ack at least for every so many segments; the sender asks at once for one when its window is full.
-const ACK_EVERY: u32 = 4;
-const MAX_TRACKED: usize = 4_096;
+/// An ack at least for every so many segments, if they make a good part of a receive batch ...
+const ACK_SEGMENTS: u32 = 32;
+/// ... or for so many bytes.
+const ACK_BYTES: usize = 128 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DELAY: Duration = ms(1);
 
     const fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
     }
 
     #[test]
-    fn an_ack_waits_for_a_few_packets_or_a_little_while() {
+    fn an_ack_waits_for_many_segments_or_a_little_while() {
         let mut acks = AckState::default();
         assert_eq!(acks.take(ms(0)), None);
-        acks.on_packet(ms(1), 7);
-        acks.request(ms(1), false);
-        assert_eq!(acks.due(), Some(ms(1) + MAX_ACK_DELAY));
-        for packet in 8..11 {
-            acks.on_packet(ms(2), packet);
-            acks.request(ms(2), false);
-        }
+        acks.on_packet(ms(1), 7, false);
+        acks.on_segment(ms(1), 1_400);
+        acks.end_of_batch(ms(1), DELAY);
         assert_eq!(acks.due(), Some(ms(2)));
-        acks.on_packet(ms(3), 5);
-        assert_eq!(acks.take(ms(4)), Some((10, 2000)));
+        for packet in 8..8 + u64::from(ACK_SEGMENTS) {
+            acks.on_packet(ms(2), packet, false);
+            acks.on_segment(ms(2), 1_400);
+        }
+        acks.on_packet(ms(3), 5, false);
+        assert_eq!(acks.due(), Some(ms(2)), "a batch that is not through decides nothing");
+        acks.end_of_batch(ms(2), DELAY);
+        assert_eq!(acks.due(), Some(ms(2)));
+        assert_eq!(acks.take(ms(4)), Some((7 + u64::from(ACK_SEGMENTS), 2000)));
         assert_eq!(acks.due(), None);
-        acks.request(ms(5), true);
+        acks.end_of_batch(ms(5), DELAY);
+        assert_eq!(acks.due(), None, "nothing is owed");
+        acks.request();
+        acks.end_of_batch(ms(5), DELAY);
         assert_eq!(acks.due(), Some(ms(5)));
     }
 
     #[test]
-    fn only_the_first_ack_of_a_packet_gives_its_time() {
-        let mut sent = SentPackets::default();
-        for packet in 0..5 {
-            sent.on_sent(ms(packet), packet * 2);
+    fn a_few_large_segments_are_many_bytes() {
+        let mut acks = AckState::default();
+        for packet in 0..2 {
+            acks.on_packet(ms(1), packet, packet == 1);
+            acks.on_segment(ms(1), 65_000);
         }
-        assert_eq!(sent.on_ack(4), Some(ms(2)));
-        assert_eq!(sent.on_ack(4), None);
-        assert_eq!(sent.on_ack(2), None);
-        assert_eq!(sent.on_ack(7), None);
-        assert_eq!(sent.on_ack(8), Some(ms(4)));
-        assert_eq!(sent.largest_acked(), 8);
-    }
-
-    #[test]
-    fn memory_is_bounded_when_nothing_is_acknowledged() {
-        let mut sent = SentPackets::default();
-        for packet in 0..3 * MAX_TRACKED as u64 {
-            sent.on_sent(ms(0), packet);
-        }
-        assert_eq!(sent.unacked.len(), MAX_TRACKED);
+        acks.on_segment(ms(1), 65_000);
+        acks.end_of_batch(ms(1), DELAY);
+        assert_eq!((acks.due(), acks.ce()), (Some(ms(1)), 1));
     }
 }

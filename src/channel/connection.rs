@@ -1,23 +1,27 @@
-//! One file, one direction: the state of a connection and its clock-facing half.
+//! One connection: its state and its clock-facing half.
 
 use std::collections::VecDeque;
 use std::mem::discriminant;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::acks::AckState;
+use super::config::{Arq, ChannelKeys, Config, ConfigError, ConnectionIds, MAX_WINDOW, Side};
+use super::event::{ClosedBy, Event, Failure, HandshakeBytes, Stats};
+use super::flight::Flight;
+use super::incoming::Incoming;
+use super::nudge::Nudge;
+use super::numbers::Numbers;
+use super::outgoing::Outgoing;
+use super::pace::Pace;
+use super::paths::Paths;
+use super::recovery::Recovery;
+use super::rtt::Rtt;
+use super::sizes::Sizes;
 use crate::crypto::replay::ReplayWindow;
-use crate::crypto::seal::PacketNumbers;
 use crate::wire::datagram::{CloseCode, FrameError, MAX_CLOSE_REASON, MAX_HANDSHAKE};
 
-use super::acks::{AckState, SentPackets};
-use super::config::{ChannelKeys, Config, ConfigError, ConnectionIds};
-use super::event::{ClosedBy, Event, Failure, HandshakeBytes, Stats};
-use super::paths::Paths;
-use super::receiver::Receiver;
-use super::rtt::Rtt;
-use super::sender::{FileShape, Sender};
-
-/// Carries one file between two peers that share keys. See the [module](super) for how to drive it.
+/// Carries one byte stream each way between two peers that share keys. See the [module](super) for how to drive it.
 ///
 /// `now` is the time since an origin of the driver's choice, and never goes back. Addresses are compared as they are
 /// given: a driver with a dual-stack socket turns IPv4-mapped addresses into one form.
@@ -26,37 +30,48 @@ pub struct Connection {
     pub(super) config: Config,
     pub(super) keys: ChannelKeys,
     pub(super) ids: ConnectionIds,
-    pub(super) role: Role,
+    pub(super) side: Side,
     pub(super) phase: Phase,
-    pub(super) numbers: PacketNumbers,
+    pub(super) numbers: Numbers,
     pub(super) replay: ReplayWindow,
     pub(super) paths: Paths,
+    pub(super) sizes: Sizes,
     pub(super) acks: AckState,
-    pub(super) sent: SentPackets,
     pub(super) rtt: Rtt,
+    pub(super) outgoing: Outgoing,
+    pub(super) incoming: Incoming,
+    pub(super) flight: Flight,
+    pub(super) recovery: Recovery,
+    pub(super) pace: Pace,
+    pub(super) nudge: Nudge,
+    pub(super) handshake: Option<Handshake>,
+    // Bytes, to be confirmed, of the newest size probe.
+    pub(super) probed: Option<u16>,
+    // A small datagram should leave that asks for an ack.
+    pub(super) ping_owed: bool,
+    // The source had nothing yet when it was asked last.
+    pub(super) source_waits: bool,
     // When an authentic datagram came last.
     pub(super) heard_at: Duration,
-    // When the file moved last.
+    // When a stream moved last.
     pub(super) moved_at: Duration,
+    // Datagrams marked "congestion experienced", as the peer counts them.
+    pub(super) peer_ce: u32,
     pub(super) stats: Stats,
-    pub(super) handshake: Option<Handshake>,
+    pub(super) told_peer_finished: bool,
+    // Frames of a datagram in the making.
+    pub(super) scratch: Vec<u8>,
     // At most one of each kind waits.
     events: VecDeque<Event>,
-}
-
-#[derive(Debug)]
-pub(super) enum Role {
-    Sender(Sender),
-    Receiver(Receiver),
 }
 
 #[derive(Debug)]
 pub(super) enum Phase {
     /// No path is chosen.
     Probing { until: Duration },
-    /// The file moves.
+    /// The streams move.
     Transferring,
-    /// A receiver has everything and waits for the sender to confirm.
+    /// An asker has finished and waits for the holder to confirm.
     Lingering { until: Duration },
     /// Over; the peer is told, again when it is heard.
     Closing(Closing),
@@ -84,59 +99,46 @@ pub(super) struct Handshake {
 }
 
 impl Connection {
-    /// The side that has the file of `file_bytes` bytes. `entropy` is 32 fresh random bytes, from which the path
-    /// challenges are made.
-    pub fn new_sender(
+    /// One end of a connection. `seed` is 32 fresh random bytes, from which path challenges are made and the packet
+    /// numbers that are passed over.
+    pub fn new(
         config: Config,
         keys: ChannelKeys,
         ids: ConnectionIds,
-        entropy: [u8; 32],
-        file_bytes: u64,
-        now: Duration,
-    ) -> Result<Self, ConfigError> {
-        let sender = Sender::new(&config, FileShape::new(file_bytes, config.segment_size()));
-        Self::new(config, keys, ids, Role::Sender(sender), Paths::new(false, entropy), now)
-    }
-
-    /// The side that asked for the file of `file_bytes` bytes. It chooses the path: the first that answers.
-    pub fn new_receiver(
-        config: Config,
-        keys: ChannelKeys,
-        ids: ConnectionIds,
-        entropy: [u8; 32],
-        file_bytes: u64,
-        now: Duration,
-    ) -> Result<Self, ConfigError> {
-        let receiver = Receiver::new(FileShape::new(file_bytes, config.segment_size()));
-        Self::new(config, keys, ids, Role::Receiver(receiver), Paths::new(true, entropy), now)
-    }
-
-    fn new(
-        config: Config,
-        keys: ChannelKeys,
-        ids: ConnectionIds,
-        role: Role,
-        paths: Paths,
+        side: Side,
+        seed: [u8; 32],
         now: Duration,
     ) -> Result<Self, ConfigError> {
         config.check()?;
         Ok(Self {
             phase: Phase::Probing { until: now + config.connect_timeout },
-            config,
             keys,
             ids,
-            role,
-            numbers: PacketNumbers::new(),
+            side,
+            numbers: Numbers::new(seed),
             replay: ReplayWindow::new(),
-            paths,
+            paths: Paths::new(side == Side::Asker, seed),
+            sizes: Sizes::new(),
             acks: AckState::default(),
-            sent: SentPackets::default(),
             rtt: Rtt::default(),
+            outgoing: Outgoing::new(config.arq),
+            incoming: Incoming::new(config.arq != Arq::GoBackN, config.receive_bytes),
+            flight: Flight::new(),
+            recovery: Recovery::default(),
+            pace: Pace::new(&config, now),
+            nudge: Nudge::default(),
+            handshake: None,
+            probed: None,
+            ping_owed: false,
+            source_waits: false,
             heard_at: now,
             moved_at: now,
-            stats: Stats::default(),
-            handshake: None,
+            peer_ce: 0,
+            stats: Stats { arq: in_use(config.arq), ..Stats::default() },
+            told_peer_finished: false,
+            scratch: Vec::new(),
             events: VecDeque::new(),
+            config,
         })
     }
 
@@ -146,18 +148,42 @@ impl Connection {
         self.paths.add_candidate(now, addr)
     }
 
-    /// Receiver: how many segments beyond those delivered may be under way; 0 stops the sender. Without a call there is
-    /// no limit but the sender's own window. A stop longer than `stall_timeout` ends the connection.
+    /// Bytes `[0, end)` of our stream exist: the source can be asked for them. A smaller end than before, or any after
+    /// [`Self::finish_stream`], changes nothing.
+    pub fn set_stream_end(&mut self, now: Duration, end: u64) {
+        self.outgoing.set_end(end);
+        self.source_waits = false;
+        self.moved_at = now;
+    }
+
+    /// Our stream ends where [`Self::set_stream_end`] said last.
+    pub fn finish_stream(&mut self, now: Duration) {
+        self.outgoing.finish();
+        self.moved_at = now;
+    }
+
+    /// The bytes of our stream below this are acknowledged: the source will not be asked for them again.
+    pub fn acked(&self) -> u64 {
+        self.outgoing.acked_bytes()
+    }
+
+    /// How many segments beyond those delivered may be under way to us; 0 stops the peer. Without a call only
+    /// `receive_bytes` and [`MAX_WINDOW`] limit it. A stop longer than `stall_timeout` ends the connection.
     pub fn set_receive_window(&mut self, now: Duration, segments: u32) {
-        if let Role::Receiver(receiver) = &mut self.role {
-            receiver.set_window(segments);
-            self.acks.request(now, true);
-        }
+        self.incoming.set_window(segments.min(MAX_WINDOW));
+        self.acks.request();
+        self.acks.end_of_batch(now, Duration::ZERO);
+    }
+
+    /// Changes the most bytes a second that we send.
+    pub fn set_rate_limit(&mut self, rate: Option<u64>) {
+        self.config.rate_limit = rate;
+        self.pace.set_rate_limit(rate);
     }
 
     /// Sends key-agreement bytes over the path, once there is one, again and again with growing pauses until
-    /// [`Self::stop_handshake`] or another message. The driver knows by the answer that they arrived; meanwhile its
-    /// source answers [`NotReady`](super::SourceError::NotReady), so that no file byte leaves under these keys.
+    /// [`Self::stop_handshake`] or another message. The driver knows by the answer that they arrived; until then it sets
+    /// no stream end, so that no stream byte leaves under these keys.
     pub fn send_handshake(&mut self, now: Duration, bytes: &[u8]) -> Result<(), FrameError> {
         if bytes.len() > MAX_HANDSHAKE {
             return Err(FrameError::TooLarge);
@@ -193,13 +219,16 @@ impl Connection {
             Phase::Probing { until } | Phase::Lingering { until } => *until,
             Phase::Transferring => self.silence_deadline().min(self.stall_deadline()),
         };
-        let role_timer = match &self.role {
-            Role::Sender(sender) => sender.retransmit_at(),
-            Role::Receiver(receiver) => receiver.nudge_at(),
-        };
         let on_path = self.paths.active().is_some();
-        let handshake = self.handshake.as_ref().map(|handshake| handshake.due);
-        let timers = [self.acks.due(), role_timer, handshake].into_iter().flatten().filter(|_| on_path);
+        let timers = [
+            self.acks.due(),
+            self.recovery_due(),
+            self.nudge.due(),
+            self.handshake.as_ref().map(|handshake| handshake.due),
+            self.sizes.due(),
+            self.pace.held_until().filter(|_| !self.source_waits),
+        ];
+        let timers = timers.into_iter().flatten().filter(|_| on_path);
         timers.chain(self.paths.next_probe_at()).chain([deadline]).min()
     }
 
@@ -213,12 +242,12 @@ impl Connection {
             Phase::Closing(closing) if closing.until <= now => self.phase = Phase::Drained,
             _ => {}
         }
-        if let (Role::Sender(sender), Phase::Transferring) = (&mut self.role, &self.phase) {
-            self.stats.timeouts += u64::from(sender.on_timeout(now));
+        if self.recovery_due().is_some_and(|due| due <= now) {
+            self.on_recovery_timeout(now);
         }
     }
 
-    /// The address over which the file travels, once one is validated and chosen.
+    /// The address over which the streams travel, once one is validated and chosen.
     pub fn path(&self) -> Option<SocketAddr> {
         self.paths.active()
     }
@@ -228,9 +257,20 @@ impl Connection {
         matches!(self.phase, Phase::Drained)
     }
 
-    /// Counters so far.
+    /// Counters and estimates as of now.
     pub fn stats(&self) -> Stats {
-        Stats { round_trip: self.rtt.smoothed(), ..self.stats }
+        Stats {
+            bytes_acked: self.outgoing.acked_bytes(),
+            bytes_delivered: self.incoming.delivered(),
+            round_trip: self.rtt.smoothed(),
+            min_round_trip: self.rtt.min(),
+            max_queue_delay: self.rtt.spread(),
+            congestion_window: self.pace.window(),
+            pacing_rate: self.pace.rate(),
+            in_flight: self.flight.in_flight(),
+            segment_size: self.segment_size(),
+            ..self.stats
+        }
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -253,26 +293,28 @@ impl Connection {
             self.phase = Phase::Transferring;
             self.moved_at = now;
         }
-        if let Role::Receiver(receiver) = &mut self.role {
-            receiver.postpone_nudge(now, true, &self.rtt);
+        if self.side == Side::Asker {
+            self.nudge.postpone(now, true, &self.rtt);
         }
-        self.finish_receiver_if_complete(now);
+        self.sizes.on_path(now, addr, self.config.max_datagram);
+        self.check_finished(now);
     }
 
-    pub(super) fn finish_receiver_if_complete(&mut self, now: Duration) {
-        if let (Role::Receiver(receiver), Phase::Transferring) = (&self.role, &self.phase)
-            && receiver.is_complete()
-        {
-            self.phase = Phase::Lingering { until: now + self.config.linger };
-            self.emit(Event::Finished);
+    /// Tells what has come to its end. When both streams have, the holder closes and the asker waits for that.
+    pub(super) fn check_finished(&mut self, now: Duration) {
+        if !self.incoming.is_complete() || self.is_over() {
+            return;
         }
-    }
-
-    /// The receiver has everything: the driver and the receiver are told.
-    pub(super) fn finish_sender(&mut self, now: Duration) {
-        if !self.is_over() {
-            self.emit(Event::Finished);
-            self.begin_closing(now, CloseCode::DONE, "");
+        if !std::mem::replace(&mut self.told_peer_finished, true) {
+            self.emit(Event::PeerFinished);
+        }
+        if !self.outgoing.is_complete() || !matches!(self.phase, Phase::Transferring) {
+            return;
+        }
+        self.emit(Event::Finished);
+        match self.side {
+            Side::Asker => self.phase = Phase::Lingering { until: now + self.config.linger },
+            Side::Holder => self.begin_closing(now, CloseCode::DONE, ""),
         }
     }
 
@@ -284,21 +326,24 @@ impl Connection {
         match failure {
             Failure::Peer(violation) => self.begin_closing(now, CloseCode::VIOLATION, &violation.to_string()),
             Failure::Source => self.begin_closing(now, CloseCode::FILE, &failure.to_string()),
-            Failure::Stalled => self.begin_closing(now, CloseCode::CANCELLED, &failure.to_string()),
+            Failure::Stalled | Failure::PathShrunk => {
+                self.begin_closing(now, CloseCode::GONE, &failure.to_string());
+            }
             Failure::NoPath | Failure::Silent | Failure::PacketNumbers => self.phase = Phase::Drained,
         }
     }
 
     /// The peer said that it is over.
     pub(super) fn on_peer_close(&mut self, now: Duration, code: CloseCode, reason: &str) {
-        let done = code == CloseCode::DONE;
-        match (&self.phase, &self.role) {
-            (Phase::Closing(_) | Phase::Drained, _) => {
+        // Who closes like this has all of our stream; its last ack may have been lost.
+        let done = code == CloseCode::DONE && self.incoming.is_complete() && self.outgoing.is_all_sent();
+        match &self.phase {
+            Phase::Closing(_) | Phase::Drained => {
                 self.phase = Phase::Drained;
                 return;
             }
-            (Phase::Lingering { .. }, _) => {}
-            (_, Role::Sender(_)) if done => self.emit(Event::Finished),
+            Phase::Lingering { .. } => {}
+            _ if done => self.emit(Event::Finished),
             _ => self.emit(Event::Closed { by: ClosedBy::Peer, code, reason: reason.to_owned() }),
         }
         self.begin_closing(now, code, "");
@@ -308,18 +353,25 @@ impl Connection {
     }
 
     fn begin_closing(&mut self, now: Duration, code: CloseCode, reason: &str) {
-        let until = now + (self.rtt.timeout(0) * 3).clamp(MIN_CLOSING, MAX_CLOSING);
+        let short = (self.rtt.timeout(0) * 3).clamp(MIN_CLOSING, MAX_CLOSING);
+        // Who has finished is worth more patience: the other's success hangs on our word.
+        let until = now + if code == CloseCode::DONE { self.config.linger.max(short) } else { short };
         let reason = cut(reason, MAX_CLOSE_REASON).to_owned();
         self.phase = Phase::Closing(Closing { until, code, reason, owed: true, answer: false });
     }
 
-    /// Queues an event. A later path or handshake message takes the place of one that nobody has asked for yet.
+    /// Queues an event. A later one takes the place of one of its kind that nobody has asked for yet.
     pub(super) fn emit(&mut self, event: Event) {
-        if matches!(event, Event::PathValidated(_) | Event::Handshake(_)) {
+        if matches!(event, Event::PathValidated(_) | Event::Handshake(_) | Event::SegmentSize(_)) {
             self.events.retain(|waiting| discriminant(waiting) != discriminant(&event));
         }
         self.events.push_back(event);
     }
+}
+
+/// What `Auto` begins with.
+fn in_use(arq: Arq) -> Arq {
+    if arq == Arq::Auto { Arq::GoBackN } else { arq }
 }
 
 /// `text` cut at a character's start, to `max` bytes at most.
@@ -331,97 +383,3 @@ fn cut(text: &str, max: usize) -> &str {
 /// How long a closed connection answers a peer that has not heard of it.
 const MIN_CLOSING: Duration = Duration::from_secs(1);
 const MAX_CLOSING: Duration = Duration::from_secs(3);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::channel::{NoSource, SegmentSink};
-    use crate::crypto::seal::{PACKET_NUMBER_LIMIT, SealKey};
-    use crate::wire::packet::ConnectionId;
-
-    const NOW: Duration = Duration::from_secs(5);
-
-    fn ends(file_bytes: u64) -> (Connection, Connection) {
-        let keys = |send: u8, recv: u8| ChannelKeys {
-            send: SealKey::new([send; 32], [0; 12]),
-            recv: SealKey::new([recv; 32], [0; 12]),
-        };
-        let ids = |local: u8, remote: u8| ConnectionIds {
-            local: ConnectionId([local; 8]),
-            remote: ConnectionId([remote; 8]),
-        };
-        let config = Config::default();
-        let sender = Connection::new_sender(config.clone(), keys(1, 2), ids(1, 2), [1; 32], file_bytes, NOW).unwrap();
-        let receiver = Connection::new_receiver(config, keys(2, 1), ids(2, 1), [2; 32], file_bytes, NOW).unwrap();
-        (sender, receiver)
-    }
-
-    fn addr(port: u16) -> SocketAddr {
-        ([192, 0, 2, 1], port).into()
-    }
-
-    /// Passes datagrams to and fro at one instant until both are quiet.
-    fn settle(sender: &mut Connection, receiver: &mut Connection, mut file: &[u8], got: &mut dyn SegmentSink) {
-        let mut out = Vec::new();
-        loop {
-            let mut quiet = true;
-            while sender.poll_transmit(NOW, &mut file, &mut out).is_some() {
-                receiver.handle_datagram(NOW, addr(1), &mut out, got);
-                quiet = false;
-            }
-            while receiver.poll_transmit(NOW, &mut NoSource, &mut out).is_some() {
-                sender.handle_datagram(NOW, addr(2), &mut out, got);
-                quiet = false;
-            }
-            if quiet {
-                return;
-            }
-        }
-    }
-
-    fn events(connection: &mut Connection) -> Vec<Event> {
-        std::iter::from_fn(|| connection.poll_event()).collect()
-    }
-
-    #[test]
-    fn running_out_of_packet_numbers_ends_the_connection_and_repeats_no_nonce() {
-        let file = vec![3; 100_000];
-        let (mut sender, mut receiver) = ends(file.len() as u64);
-        sender.numbers = PacketNumbers::starting_at(PACKET_NUMBER_LIMIT - 20);
-        receiver.add_candidate(NOW, addr(1));
-        let mut got = Vec::new();
-        settle(&mut sender, &mut receiver, &file, &mut got);
-        assert!(events(&mut sender).contains(&Event::Failed(Failure::PacketNumbers)));
-        assert!(sender.is_drained());
-        assert_eq!(sender.stats().datagrams_sent, 20);
-        assert!(!got.is_empty() && file.starts_with(&got));
-    }
-
-    #[test]
-    fn a_source_that_cannot_be_read_ends_both_ends() {
-        let (mut sender, mut receiver) = ends(100_000);
-        receiver.add_candidate(NOW, addr(1));
-        settle(&mut sender, &mut receiver, &[0; 50_000], &mut Vec::new());
-        assert_eq!(events(&mut sender).last(), Some(&Event::Failed(Failure::Source)));
-        let told = events(&mut receiver);
-        assert!(matches!(told.last(), Some(Event::Closed { by: ClosedBy::Peer, code: CloseCode::FILE, .. })));
-        assert!(receiver.is_drained() && sender.is_drained());
-    }
-
-    #[test]
-    fn settings_outside_their_range_are_refused() {
-        for (datagram_size, window) in [(1_199, 16), (65_508, 16), (usize::MAX, 16), (1_200, 0), (1_200, u32::MAX)] {
-            let (sender, _) = ends(1);
-            let config = Config { datagram_size, window, ..Config::default() };
-            let made = Connection::new_receiver(config, sender.keys, sender.ids, [0; 32], 1, NOW);
-            assert!(made.is_err(), "{datagram_size} {window}");
-        }
-    }
-
-    #[test]
-    fn keys_and_challenges_do_not_print() {
-        let (sender, _) = ends(1);
-        let shown = format!("{sender:?}");
-        assert!(!shown.contains("[1, 1, 1, 1, 1, 1, 1, 1, 1"), "{shown}");
-    }
-}

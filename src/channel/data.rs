@@ -1,15 +1,28 @@
-//! Where a connection's segments come from and go to. The driver implements both over its file.
+//! Where a connection's bytes come from and go to, and the datagrams that carry them. The driver implements source and
+//! sink over its files.
 
 use thiserror::Error;
 
-/// The file at the sending side.
-pub trait SegmentSource {
-    /// Fills all of `out` with the file's bytes from `offset` on. The same place may be asked for many times, until
-    /// it is acknowledged; the bytes must not change meanwhile.
-    fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<(), SourceError>;
+use crate::wire::packet::MAX_DATAGRAM;
+
+/// A place in our stream that is to be filled, straight in the datagram that will carry it.
+#[derive(Debug)]
+pub struct Piece<'a> {
+    /// Where its first byte stands in the stream.
+    pub offset: u64,
+    /// All of it must be filled.
+    pub bytes: &'a mut [u8],
 }
 
-/// Why a source has not filled a segment.
+/// The stream that we send.
+pub trait StreamSource {
+    /// Fills every piece. Within one call they follow one another without a gap, so that one vectored read can fill
+    /// them. The same place may be asked for again until it is acknowledged, with the same bytes each time; nothing is
+    /// asked for beyond the end that [`set_stream_end`](super::Connection::set_stream_end) told.
+    fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), SourceError>;
+}
+
+/// Why a source has not filled a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SourceError {
     /// Not read from disk yet: ask again at the next transmit.
@@ -20,44 +33,133 @@ pub enum SourceError {
     Failed,
 }
 
-/// The file at the receiving side.
-pub trait SegmentSink {
-    /// Takes bytes of the file. With Go-Back-N each byte comes once, in order from offset 0.
+/// The stream that comes.
+pub trait StreamSink {
+    /// Takes bytes of the peer's stream: each once, in order from offset 0.
     /// A sink that cannot go on remembers why, and its owner closes the connection.
     fn deliver(&mut self, offset: u64, bytes: &[u8]);
 }
 
-/// The source of a receiver, which sends no segments.
+/// The source of a side that sends nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoSource;
 
-impl SegmentSource for NoSource {
-    fn read(&mut self, _offset: u64, _out: &mut [u8]) -> Result<(), SourceError> {
+impl StreamSource for NoSource {
+    fn read(&mut self, _pieces: &mut [Piece<'_>]) -> Result<(), SourceError> {
         Err(SourceError::Failed)
     }
 }
 
-/// The sink of a sender, which takes no segments.
+/// The sink of a side that keeps nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoSink;
 
-impl SegmentSink for NoSink {
+impl StreamSink for NoSink {
     fn deliver(&mut self, _offset: u64, _bytes: &[u8]) {}
 }
 
-/// A file in memory.
-impl SegmentSource for &[u8] {
-    fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
-        let start = usize::try_from(offset).map_err(|_| SourceError::Failed)?;
-        let bytes = self.get(start..).and_then(|rest| rest.get(..out.len())).ok_or(SourceError::Failed)?;
-        out.copy_from_slice(bytes);
+/// A stream in memory.
+impl StreamSource for &[u8] {
+    fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), SourceError> {
+        for piece in pieces {
+            let start = usize::try_from(piece.offset).map_err(|_| SourceError::Failed)?;
+            let bytes = self.get(start..).and_then(|rest| rest.get(..piece.bytes.len())).ok_or(SourceError::Failed)?;
+            piece.bytes.copy_from_slice(bytes);
+        }
         Ok(())
     }
 }
 
-/// Collects a small file; offsets are ignored, so it needs delivery in order.
-impl SegmentSink for Vec<u8> {
+/// Collects a short stream.
+impl StreamSink for Vec<u8> {
     fn deliver(&mut self, _offset: u64, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
 }
+
+/// Sealed datagrams for one address that leave in one system call (generic segmentation offload): one behind the
+/// other, all of [`Self::stride`] bytes but the last, which may be shorter. Made once and filled again and again.
+#[derive(Debug)]
+pub struct Batch {
+    // MAX_DATAGRAM bytes from the first use on.
+    buffer: Vec<u8>,
+    // Bytes in use.
+    used: usize,
+    // 0 while the batch is empty.
+    stride: usize,
+    max: usize,
+}
+
+impl Batch {
+    /// A batch of up to `max` datagrams, 1 to [`MAX_BATCH`]; a driver without segmentation offload takes 1.
+    pub fn new(max: usize) -> Self {
+        Self { buffer: Vec::new(), used: 0, stride: 0, max: max.clamp(1, MAX_BATCH) }
+    }
+
+    /// All datagrams, one behind the other: at most 65,507 bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.get(..self.used).unwrap_or_default()
+    }
+
+    /// Bytes of each datagram but the last. 0 if there is none.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// How many datagrams there are.
+    pub fn len(&self) -> usize {
+        self.used.div_ceil(self.stride.max(1))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    /// Each datagram.
+    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes().chunks(self.stride.max(1))
+    }
+
+    /// Each datagram, to be opened or damaged in place.
+    pub fn datagrams_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let stride = self.stride.max(1);
+        self.buffer.get_mut(..self.used).unwrap_or_default().chunks_mut(stride)
+    }
+
+    /// The most datagrams that it takes.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
+    /// Changes [`Self::max`] from the next filling on: a driver falls back to 1 where the kernel refuses offload.
+    pub fn set_max(&mut self, max: usize) {
+        self.max = max.clamp(1, MAX_BATCH);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.used = 0;
+        self.stride = 0;
+    }
+
+    /// Forgets the old contents and hands out `used` bytes for datagrams of `stride` bytes; at most [`MAX_DATAGRAM`].
+    pub(super) fn begin(&mut self, used: usize, stride: usize) -> &mut [u8] {
+        if self.buffer.len() < MAX_DATAGRAM {
+            self.buffer.resize(MAX_DATAGRAM, 0);
+        }
+        self.used = used.min(MAX_DATAGRAM);
+        self.stride = stride;
+        self.buffer.get_mut(..self.used).unwrap_or_default()
+    }
+
+    /// Drops what lies behind the first `used` bytes.
+    pub(super) fn truncate(&mut self, used: usize) {
+        self.used = self.used.min(used);
+        if self.used == 0 {
+            self.stride = 0;
+        }
+    }
+}
+
+/// The most datagrams in one batch: what the kernel takes in one segmented send.
+pub const MAX_BATCH: usize = 64;

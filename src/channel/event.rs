@@ -7,16 +7,20 @@ use std::time::Duration;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::config::Arq;
 use crate::crypto::replay::REPLAY_WINDOW;
 use crate::wire::datagram::{CloseCode, FrameError};
 
 /// Something that the driver may want to act on or show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The file travels over this address from now on. Comes again when the peer's address changes.
+    /// The streams travel over this address from now on. Comes again when the peer's address changes.
     PathValidated(SocketAddr),
-    /// Receiver: every byte was delivered. Sender: the receiver has acknowledged every byte.
-    /// The connection must still be driven until [`is_drained`](super::Connection::is_drained).
+    /// Our new segments carry up to this many bytes from now on: the path was found to take larger datagrams.
+    SegmentSize(usize),
+    /// The peer's whole stream was delivered.
+    PeerFinished,
+    /// Both streams are finished: ours is acknowledged, the peer's was delivered. The connection must still be driven until [`is_drained`](super::Connection::is_drained).
     Finished,
     /// The peer's handshake message. It is repeated until the peer stops, so the same bytes may come again.
     Handshake(HandshakeBytes),
@@ -72,13 +76,17 @@ pub enum Failure {
     /// The peer has been silent for `idle_timeout`.
     #[error("the peer has fallen silent")]
     Silent,
-    /// The file has not moved for `stall_timeout`.
+    /// Neither stream has moved for `stall_timeout`.
     #[error("the transfer stands still")]
     Stalled,
+    /// Datagrams of the size that was proven at the start no longer arrive, smaller ones do. A new connection finds
+    /// the new size.
+    #[error("the path no longer carries datagrams of this size")]
+    PathShrunk,
     /// The peer broke the protocol.
     #[error("the peer broke the protocol: {0}")]
     Peer(#[from] Violation),
-    /// Our file could not be read.
+    /// Our stream could not be read.
     #[error("our file cannot be read")]
     Source,
     /// Every packet number of this connection's keys is used up.
@@ -95,12 +103,9 @@ pub enum Violation {
     /// It acknowledged a segment that was never sent (quiche CVE-2025-4821).
     #[error("it acknowledged a segment that was never sent")]
     AckOfUnsentSegment,
-    /// A segment lies outside the file or has the wrong length.
-    #[error("a segment does not fit the file")]
+    /// A segment lies beyond the stream's end or the window, is empty, or ends a stream that goes on.
+    #[error("a segment does not fit the stream")]
     WrongSegment,
-    /// A frame that its role never sends.
-    #[error("a frame that its role never sends")]
-    UnexpectedFrame,
     /// A frame that cannot be read.
     #[error("{0}")]
     Malformed(FrameError),
@@ -119,9 +124,15 @@ pub struct Stats {
     pub segments_sent: u64,
     /// Segments sent again.
     pub segments_repeated: u64,
-    /// Bytes of the file delivered (receiver) or acknowledged (sender).
-    pub file_bytes: u64,
-    /// Times that the sender's retransmission timer ran out.
+    /// Transmissions that were taken for lost.
+    pub segments_lost: u64,
+    /// Of these, how many arrived after all.
+    pub spurious: u64,
+    /// Bytes of our stream that were acknowledged.
+    pub bytes_acked: u64,
+    /// Bytes of the peer's stream that were delivered.
+    pub bytes_delivered: u64,
+    /// Probes and retransmission timeouts: times that no ack came in time.
     pub timeouts: u64,
     /// Ignored: not our format or connection id.
     pub ignored_foreign: u64,
@@ -129,8 +140,24 @@ pub struct Stats {
     pub ignored_forged: u64,
     /// Ignored: a packet number seen already, or [`REPLAY_WINDOW`] or more behind the newest.
     pub ignored_replayed: u64,
+    /// Datagrams that came marked "congestion experienced".
+    pub ce_received: u64,
     /// The smoothed round trip, once measured.
     pub round_trip: Option<Duration>,
+    /// The shortest round trip seen.
+    pub min_round_trip: Option<Duration>,
+    /// How far a round trip went beyond the shortest, at the most: the queue that we met or made.
+    pub max_queue_delay: Duration,
+    /// Bytes that may be under way; `None` with a fixed window or without congestion control.
+    pub congestion_window: Option<u64>,
+    /// Bytes a second at which we send at most, if anything limits it.
+    pub pacing_rate: Option<u64>,
+    /// Bytes of datagrams with segments that are under way.
+    pub in_flight: u64,
+    /// Go-Back-N or Selective Repeat: what `Auto` has come to.
+    pub arq: Arq,
+    /// Bytes in each new segment.
+    pub segment_size: usize,
 }
 
-const _: () = assert!(REPLAY_WINDOW >= super::config::MAX_WINDOW as u64);
+const _: () = assert!(REPLAY_WINDOW >= 2 * super::config::MAX_WINDOW as u64);

@@ -3,23 +3,25 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::wire::datagram::{Ack, Frame, Frames, Segment};
+use super::config::Side;
+use super::connection::{Connection, Phase};
+use super::data::StreamSink;
+use super::event::{Event, Failure, HandshakeBytes, Violation};
+use super::incoming::Arrival;
+use crate::wire::datagram::{Frame, Frames, Segment};
 use crate::wire::packet::{HEADER_LEN, Header};
 
-use super::connection::{Connection, Phase, Role};
-use super::data::SegmentSink;
-use super::event::{Event, Failure, HandshakeBytes, Violation};
-use super::policy::Arrival;
-
 impl Connection {
-    /// Takes a datagram that arrived from `from`; it is opened in place, so its bytes are changed. Segments go to
-    /// `sink`. What is not authentic, or was seen before, is counted and changes nothing.
+    /// Takes a datagram that arrived from `from`; it is opened in place, so its bytes are changed. `ecn_ce` says whether
+    /// it came marked "congestion experienced". Bytes of the peer's stream go to `sink`. Call
+    /// [`Self::end_of_batch`] after the last of those that were received together. What is not authentic, or was seen before, is counted and changes nothing.
     pub fn handle_datagram(
         &mut self,
         now: Duration,
         from: SocketAddr,
         datagram: &mut [u8],
-        sink: &mut dyn SegmentSink,
+        ecn_ce: bool,
+        sink: &mut dyn StreamSink,
     ) {
         let len = datagram.len();
         let header = match Header::decode(datagram) {
@@ -43,9 +45,16 @@ impl Connection {
         };
         self.replay.mark(number);
         self.stats.datagrams_received += 1;
+        self.stats.ce_received += u64::from(ecn_ce);
+        self.acks.on_packet(now, number, ecn_ce);
         if let Err(violation) = self.on_authentic(now, from, len, number, payload, sink) {
             self.fail(now, Failure::Peer(violation));
         }
+    }
+
+    /// The datagrams that were received together are through: what to acknowledge of them, and when, is decided here.
+    pub fn end_of_batch(&mut self, now: Duration) {
+        self.acks.end_of_batch(now, self.rtt.ack_delay());
     }
 
     fn on_authentic(
@@ -55,21 +64,22 @@ impl Connection {
         len: usize,
         number: u64,
         payload: &[u8],
-        sink: &mut dyn SegmentSink,
+        sink: &mut dyn StreamSink,
     ) -> Result<(), Violation> {
         if self.is_over() {
+            self.paths.on_received(now, from, len);
             self.on_late(now, payload);
             return Ok(());
         }
         self.heard_at = now;
-        self.acks.on_packet(now, number);
+        self.recovery.on_heard();
         self.paths.on_received(now, from, len);
-        let traffic = self.on_frames(now, from, number, payload, sink)?;
+        let traffic = self.on_frames(now, from, len, number, payload, sink)?;
         if traffic {
-            if let Role::Receiver(receiver) = &mut self.role {
-                receiver.postpone_nudge(now, false, &self.rtt);
+            if self.side == Side::Asker {
+                self.nudge.postpone(now, false, &self.rtt);
             }
-            if self.paths.on_traffic(now, from, number) {
+            if self.paths.on_traffic(now, from, number) && !self.is_over() {
                 self.on_path_chosen(now);
             }
         }
@@ -91,9 +101,10 @@ impl Connection {
         &mut self,
         now: Duration,
         from: SocketAddr,
+        len: usize,
         number: u64,
         payload: &[u8],
-        sink: &mut dyn SegmentSink,
+        sink: &mut dyn StreamSink,
     ) -> Result<bool, Violation> {
         let (mut traffic, mut cumulative) = (false, None);
         for frame in Frames::new(payload) {
@@ -114,10 +125,12 @@ impl Connection {
                     cumulative = Some(ack.cumulative);
                     self.on_ack(now, &ack)?;
                 }
-                Frame::Window { segments } => self.on_window(number, cumulative, segments)?,
-                Frame::Ping => self.acks.request(now, true),
+                Frame::Window { segments } => self.on_window(number, cumulative, segments),
+                Frame::Ping => self.acks.request(),
                 Frame::Close(close) => self.on_peer_close(now, close.code, close.reason),
                 Frame::Handshake(bytes) => self.emit(Event::Handshake(HandshakeBytes::new(bytes))),
+                Frame::SizeProbe(size) => self.on_size_probe(len, size),
+                Frame::SizeConfirmed(size) => self.on_size_confirmed(size.into()),
             }
             traffic = true;
         }
@@ -133,51 +146,39 @@ impl Connection {
         }
     }
 
-    fn on_segment(
-        &mut self,
-        now: Duration,
-        segment: &Segment<'_>,
-        sink: &mut dyn SegmentSink,
-    ) -> Result<(), Violation> {
-        let Role::Receiver(receiver) = &mut self.role else { return Err(Violation::UnexpectedFrame) };
-        let arrival = receiver.on_segment(segment, sink)?;
-        self.stats.file_bytes = receiver.delivered();
-        let complete = receiver.is_complete();
-        if arrival == Arrival::InOrder {
+    fn on_segment(&mut self, now: Duration, segment: &Segment<'_>, sink: &mut dyn StreamSink) -> Result<(), Violation> {
+        let arrival = self.incoming.on_segment(segment, sink)?;
+        self.acks.on_segment(now, segment.bytes.len());
+        if arrival != Arrival::OutOfOrder {
             self.moved_at = now;
         }
-        self.acks.request(now, complete || arrival == Arrival::OutOfOrder);
-        self.finish_receiver_if_complete(now);
-        Ok(())
-    }
-
-    fn on_ack(&mut self, now: Duration, ack: &Ack) -> Result<(), Violation> {
-        if ack.largest >= self.numbers.upcoming() {
-            return Err(Violation::AckOfUnsentPacket);
+        if arrival != Arrival::InOrder || segment.ask {
+            self.acks.request();
         }
-        let left = self.sent.on_ack(ack.largest);
-        if let Some(left) = left {
-            self.rtt.update(now.saturating_sub(left), Duration::from_micros(ack.delay_micros.into()));
-        }
-        let Role::Sender(sender) = &mut self.role else {
-            let empty = ack.cumulative == 0 && ack.ranges.is_empty();
-            return if empty { Ok(()) } else { Err(Violation::AckOfUnsentSegment) };
-        };
-        let moved = sender.on_ack(now, ack, left.is_some(), self.sent.largest_acked(), &self.rtt)?;
-        if moved > 0 {
-            self.moved_at = now;
-            self.stats.file_bytes = sender.file.offset(sender.cumulative());
-        }
-        if sender.is_complete() {
-            self.finish_sender(now);
+        if segment.fin || arrival == Arrival::Filled {
+            self.check_finished(now);
         }
         Ok(())
     }
 
-    fn on_window(&mut self, number: u64, cumulative: Option<u64>, segments: u32) -> Result<(), Violation> {
-        let Role::Sender(sender) = &mut self.role else { return Err(Violation::UnexpectedFrame) };
-        let from = cumulative.unwrap_or_else(|| sender.cumulative());
-        sender.on_window(number, from.saturating_add(segments.into()));
-        Ok(())
+    /// Only a probe that has the size that it tells is worth an answer.
+    fn on_size_probe(&mut self, len: usize, size: u16) {
+        if usize::from(size) == len {
+            self.probed = Some(size);
+            self.acks.request();
+        }
+    }
+
+    fn on_size_confirmed(&mut self, size: usize) {
+        if self.sizes.on_confirmed(size) {
+            self.pace.on_datagram_size(size);
+            let segment = self.segment_size();
+            self.emit(Event::SegmentSize(segment));
+        }
+    }
+
+    fn on_window(&mut self, number: u64, cumulative: Option<u64>, segments: u32) {
+        let from = cumulative.unwrap_or_else(|| self.outgoing.base());
+        self.outgoing.on_window(number, from.saturating_add(segments.into()));
     }
 }

@@ -1,171 +1,182 @@
-//! The next datagram to send: what is owed first, then the file.
+//! The next datagrams to send: what is owed first, then the stream.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::wire::datagram::{Ack, Close, Frame, FrameError, begin_segment};
+use super::config::Side;
+use super::congestion::SentState;
+use super::connection::{Connection, Phase};
+use super::data::{Batch, StreamSource};
+use super::event::Failure;
+use super::flight::{Cargo, Sent};
+use crate::crypto::seal::TAG_LEN;
+use crate::wire::datagram::{Ack, Close, Frame, FrameError};
 use crate::wire::packet::{BASE_DATAGRAM, HEADER_LEN, Header, MIN_DATAGRAM};
 
-use super::connection::{Connection, Phase, Role};
-use super::data::{SegmentSource, SourceError};
-use super::event::Failure;
-
 impl Connection {
-    /// Puts the next datagram into `out`, whose old contents are dropped, and returns where to send it. Call it until it
-    /// returns `None`, after every input. A sender's segments are read from `source`; a receiver passes
-    /// [`NoSource`](super::NoSource).
+    /// Fills `batch`, whose old contents are dropped, with the next datagrams and returns where to send them. Call it
+    /// until it returns `None`, after every input. The stream is read from `source`.
     pub fn poll_transmit(
         &mut self,
         now: Duration,
-        source: &mut dyn SegmentSource,
-        out: &mut Vec<u8>,
+        source: &mut dyn StreamSource,
+        batch: &mut Batch,
     ) -> Option<SocketAddr> {
-        out.clear();
+        batch.clear();
         match self.phase {
             Phase::Drained => return None,
-            Phase::Closing(_) => return self.transmit_close(out),
+            Phase::Closing(_) => return self.transmit_close(batch),
             _ => {}
         }
         if let Some((to, token)) = self.paths.next_response(BASE_DATAGRAM) {
-            return self.transmit_padded(now, to, &Frame::PathResponse(token), out);
+            return self.transmit_padded(now, &Frame::PathResponse(token), batch).then_some(to);
         }
         if let Some((to, token)) = self.paths.next_challenge(now, BASE_DATAGRAM) {
-            return self.transmit_padded(now, to, &Frame::PathChallenge(token), out);
+            return self.transmit_padded(now, &Frame::PathChallenge(token), batch).then_some(to);
         }
-        let to = self.paths.active()?;
-        if self.transmit_ack(now, out) || self.transmit_handshake(now, out) || self.transmit_segment(now, source, out) {
+        let Some(to) = self.paths.active() else { return self.transmit_early(now, source, batch) };
+        if self.transmit_ack(now, batch)
+            || self.transmit_handshake(now, batch)
+            || self.transmit_ping(now, batch)
+            || self.transmit_size_probe(now, batch)
+            || self.transmit_segments(now, source, batch)
+        {
             return Some(to);
         }
-        if self.is_over() { self.transmit_close(out) } else { None }
+        if self.is_over() { self.transmit_close(batch) } else { None }
     }
 
-    fn transmit_close(&mut self, out: &mut Vec<u8>) -> Option<SocketAddr> {
+    /// The beginning of our stream, with the answer to the peer's challenge.
+    fn transmit_early(
+        &mut self,
+        now: Duration,
+        source: &mut dyn StreamSource,
+        batch: &mut Batch,
+    ) -> Option<SocketAddr> {
+        let to = self.paths.promising(BASE_DATAGRAM)?;
+        let max = batch.max();
+        batch.set_max(1);
+        let sent = self.transmit_segments(now, source, batch);
+        batch.set_max(max);
+        if !sent {
+            return if self.is_over() { self.transmit_close(batch) } else { None };
+        }
+        self.paths.spend(to, batch.bytes().len());
+        Some(to)
+    }
+
+    fn transmit_close(&mut self, batch: &mut Batch) -> Option<SocketAddr> {
         let Phase::Closing(closing) = &mut self.phase else { return None };
         if !std::mem::take(&mut closing.owed) {
             return None;
         }
         let answer = closing.answer;
-        begin(out);
+        self.scratch.clear();
         let close = Close { code: closing.code, reason: &closing.reason };
         // A reason was cut to its cap when the closing began.
-        let encoded = Frame::Close(close).encode(out).is_ok();
-        let to = self.paths.farewell(out.len() + MIN_DATAGRAM - HEADER_LEN);
-        let sealed = encoded && to.is_some() && self.finish(out).is_some();
-        if answer || to.is_none() {
+        let encoded = Frame::Close(close).encode(&mut self.scratch).is_ok();
+        let to = self.paths.farewell(self.scratch.len() + MIN_DATAGRAM);
+        let number = if encoded && to.is_some() { self.numbers.next() } else { None };
+        let sealed = number.is_some_and(|number| self.seal_scratch(number, batch));
+        // Without an address one may still be heard from.
+        if answer {
             self.phase = Phase::Drained;
         }
         to.filter(|_| sealed)
     }
 
-    fn transmit_padded(
-        &mut self,
-        now: Duration,
-        to: SocketAddr,
-        frame: &Frame<'_>,
-        out: &mut Vec<u8>,
-    ) -> Option<SocketAddr> {
-        begin(out);
-        let encoded = frame.encode(out).is_ok();
-        out.resize(BASE_DATAGRAM + HEADER_LEN - MIN_DATAGRAM, 0);
-        (encoded && self.seal_or_fail(now, out).is_some()).then_some(to)
+    fn transmit_padded(&mut self, now: Duration, frame: &Frame<'_>, batch: &mut Batch) -> bool {
+        self.scratch.clear();
+        let encoded = frame.encode(&mut self.scratch).is_ok();
+        self.scratch.resize(BASE_DATAGRAM - MIN_DATAGRAM, 0);
+        encoded && self.send_scratch(now, Cargo::Settled, batch)
     }
 
-    /// An ack that is due; from a receiver with its window, and with a ping when it breaks a silence.
-    fn transmit_ack(&mut self, now: Duration, out: &mut Vec<u8>) -> bool {
-        let nudge = match &mut self.role {
-            Role::Receiver(receiver) => receiver.take_nudge(now, &self.rtt),
-            Role::Sender(_) => false,
-        };
+    /// An ack that is due, with our window; with a ping when it breaks a silence.
+    fn transmit_ack(&mut self, now: Duration, batch: &mut Batch) -> bool {
+        let nudge = self.side == Side::Asker && self.nudge.take(now, &self.rtt);
         if !nudge && self.acks.due().is_none_or(|due| due > now) {
             return false;
         }
-        begin(out);
-        if self.encode_ack(now, nudge, out).is_err() {
-            return false;
-        }
-        let Some(number) = self.seal_or_fail(now, out) else { return false };
-        if nudge {
-            self.sent.on_sent(now, number);
-        }
-        true
+        self.scratch.clear();
+        let cargo = if nudge { Cargo::Ping } else { Cargo::Settled };
+        self.encode_ack(now, nudge).is_ok() && self.send_scratch(now, cargo, batch)
     }
 
-    fn encode_ack(&mut self, now: Duration, nudge: bool, out: &mut Vec<u8>) -> Result<(), FrameError> {
+    fn encode_ack(&mut self, now: Duration, nudge: bool) -> Result<(), FrameError> {
         if let Some((largest, delay_micros)) = self.acks.take(now) {
-            let (cumulative, ranges) = match &self.role {
-                Role::Receiver(receiver) => (receiver.cumulative(), receiver.ranges()),
-                Role::Sender(_) => (0, Vec::new()),
-            };
-            Frame::Ack(Ack { largest, delay_micros, cumulative, ranges }).encode(out)?;
+            let (cumulative, ranges) = (self.incoming.expected(), self.incoming.ranges());
+            let ack = Ack { largest, delay_micros, ce: self.acks.ce(), cumulative, ranges };
+            Frame::Ack(ack).encode(&mut self.scratch)?;
         }
-        if let Role::Receiver(receiver) = &mut self.role {
-            Frame::Window { segments: receiver.offer() }.encode(out)?;
+        Frame::Window { segments: self.incoming.offer() }.encode(&mut self.scratch)?;
+        if let Some(size) = self.probed.take() {
+            Frame::SizeConfirmed(size).encode(&mut self.scratch)?;
         }
-        if nudge { Frame::Ping.encode(out) } else { Ok(()) }
+        if nudge { Frame::Ping.encode(&mut self.scratch) } else { Ok(()) }
     }
 
-    fn transmit_handshake(&mut self, now: Duration, out: &mut Vec<u8>) -> bool {
+    fn transmit_handshake(&mut self, now: Duration, batch: &mut Batch) -> bool {
         let Some(handshake) = self.handshake.as_mut().filter(|handshake| handshake.due <= now) else { return false };
         handshake.due = now + self.rtt.timeout(handshake.repeats);
         handshake.repeats = handshake.repeats.saturating_add(1);
-        begin(out);
-        let encoded = Frame::Handshake(handshake.bytes.as_bytes()).encode(out);
-        encoded.is_ok() && self.seal_or_fail(now, out).is_some()
+        self.scratch.clear();
+        let encoded = Frame::Handshake(handshake.bytes.as_bytes()).encode(&mut self.scratch);
+        encoded.is_ok() && self.send_scratch(now, Cargo::Settled, batch)
     }
 
-    fn transmit_segment(&mut self, now: Duration, source: &mut dyn SegmentSource, out: &mut Vec<u8>) -> bool {
-        let Role::Sender(sender) = &mut self.role else { return false };
-        let Some(segment) = sender.next_segment() else { return false };
-        if self.numbers.is_exhausted() {
-            self.fail(now, Failure::PacketNumbers);
+    fn transmit_ping(&mut self, now: Duration, batch: &mut Batch) -> bool {
+        if !std::mem::take(&mut self.ping_owed) {
             return false;
         }
-        begin(out);
-        let (last, len) = (sender.file.is_last(segment), sender.file.len(segment));
-        let read = match begin_segment(out, segment, last, len) {
-            Ok(bytes) => source.read(sender.file.offset(segment), bytes),
-            Err(_) => Err(SourceError::Failed),
-        };
-        match read {
-            Ok(()) => {}
-            Err(SourceError::NotReady) => return false,
-            Err(SourceError::Failed) => {
-                self.fail(now, Failure::Source);
-                return false;
-            }
-        }
-        let repeat = sender.on_sent(now, segment, self.numbers.upcoming(), &self.rtt);
-        // Nothing can follow this one before an ack: ask for it at once.
-        let encoded = sender.next_segment().is_some() || Frame::Ping.encode(out).is_ok();
-        self.stats.segments_sent += 1;
-        self.stats.segments_repeated += u64::from(repeat);
-        let Some(number) = self.seal_or_fail(now, out) else { return false };
-        self.sent.on_sent(now, number);
-        encoded
+        self.scratch.clear();
+        Frame::Ping.encode(&mut self.scratch).is_ok() && self.send_scratch(now, Cargo::Ping, batch)
     }
 
-    fn seal_or_fail(&mut self, now: Duration, out: &mut Vec<u8>) -> Option<u64> {
-        let number = self.finish(out);
-        if number.is_none() {
+    fn transmit_size_probe(&mut self, now: Duration, batch: &mut Batch) -> bool {
+        let Some(size) = self.sizes.next_probe(now, &self.rtt) else { return false };
+        self.scratch.clear();
+        let Ok(wire_size) = u16::try_from(size) else { return false };
+        let encoded = Frame::SizeProbe(wire_size).encode(&mut self.scratch);
+        self.scratch.resize(size.saturating_sub(MIN_DATAGRAM), 0);
+        encoded.is_ok() && self.send_scratch(now, Cargo::Settled, batch)
+    }
+
+    /// The frames in `scratch` leave as one datagram. Fails the connection when no packet number is left.
+    fn send_scratch(&mut self, now: Duration, cargo: Cargo, batch: &mut Batch) -> bool {
+        let Some(number) = self.draw_number(now) else {
             self.fail(now, Failure::PacketNumbers);
-        }
-        number
+            return false;
+        };
+        self.record(now, number, cargo, self.scratch.len() + MIN_DATAGRAM, None);
+        self.seal_scratch(number, batch)
     }
 
-    /// Draws a packet number, writes the header and seals. `None` when no number is left.
-    fn finish(&mut self, out: &mut Vec<u8>) -> Option<u64> {
-        let packet_number = self.numbers.next()?;
+    fn seal_scratch(&mut self, packet_number: u64, batch: &mut Batch) -> bool {
+        let len = self.scratch.len() + MIN_DATAGRAM;
+        let datagram = batch.begin(len, len);
         let header = Header { connection: self.ids.remote, packet_number };
-        out.get_mut(..HEADER_LEN)?.copy_from_slice(&header.encode());
-        self.keys.send.seal_datagram(packet_number, HEADER_LEN, out).ok()?;
+        let parts = datagram.split_first_chunk_mut::<HEADER_LEN>();
+        let Some((head, rest)) = parts else { return false };
+        *head = header.encode();
+        let Some((body, _)) = rest.split_last_chunk_mut::<TAG_LEN>() else { return false };
+        body.copy_from_slice(&self.scratch);
         self.stats.datagrams_sent += 1;
-        self.stats.bytes_sent += out.len() as u64;
-        Some(packet_number)
+        self.stats.bytes_sent += len as u64;
+        self.keys.send.seal_slot(packet_number, HEADER_LEN, datagram).is_ok()
     }
-}
 
-/// Leaves room for the header, which is written when the packet number is drawn.
-fn begin(out: &mut Vec<u8>) {
-    out.clear();
-    out.resize(HEADER_LEN, 0);
+    /// A new packet number. Now and then one before it is passed over.
+    pub(super) fn draw_number(&mut self, now: Duration) -> Option<u64> {
+        while let Some(passed) = self.numbers.pass_over() {
+            self.record(now, passed, Cargo::Skipped, 0, None);
+        }
+        self.numbers.next()
+    }
+
+    /// Remembers that `packet` left.
+    pub(super) fn record(&mut self, now: Duration, packet: u64, cargo: Cargo, bytes: usize, state: Option<SentState>) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.flight.on_sent(packet, Sent { at: now, cargo, bytes, in_flight: 0, state });
+    }
 }

@@ -21,6 +21,8 @@ pub(super) struct Paths {
     peer_uses: Option<(SocketAddr, u64)>,
     // The receiver chooses the first path that answers; the sender follows it.
     chooses: bool,
+    // Where the peer's first challenge came from.
+    promising: Option<SocketAddr>,
     tokens: Tokens,
 }
 
@@ -42,7 +44,14 @@ struct Path {
 
 impl Paths {
     pub(super) fn new(chooses: bool, entropy: [u8; 32]) -> Self {
-        Self { known: Vec::new(), active: None, peer_uses: None, chooses, tokens: Tokens { key: entropy, count: 0 } }
+        Self {
+            known: Vec::new(),
+            active: None,
+            peer_uses: None,
+            chooses,
+            promising: None,
+            tokens: Tokens { key: entropy, count: 0 },
+        }
     }
 
     /// Adds an address to probe. Returns whether there was room.
@@ -107,6 +116,21 @@ impl Paths {
     pub(super) fn on_challenge(&mut self, addr: SocketAddr, token: [u8; 8]) {
         if let Some(path) = self.find(addr) {
             path.owed = Some(token);
+            self.promising = self.promising.or(Some(addr));
+        }
+    }
+
+    /// Where one full datagram may go although no path is chosen: who chooses was challenged from there, so the answer
+    /// and what comes with it will be heard. That saves a round trip.
+    pub(super) fn promising(&mut self, len: usize) -> Option<SocketAddr> {
+        let addr = self.promising.filter(|_| self.chooses && self.active.is_none())?;
+        self.find(addr)?.may_spend(len).then_some(addr)
+    }
+
+    /// `len` bytes left for such an address.
+    pub(super) fn spend(&mut self, addr: SocketAddr, len: usize) {
+        if let Some(path) = self.find(addr) {
+            path.spend(len);
         }
     }
 
@@ -137,13 +161,16 @@ impl Paths {
         self.active
     }
 
-    /// Where `len` bytes of farewell may go: the active path, or the peer's last address as far as its limit allows.
+    /// Where `len` bytes of farewell may go: the active path, or else where the peer was heard, as far as its limit
+    /// allows.
     pub(super) fn farewell(&mut self, len: usize) -> Option<SocketAddr> {
         if self.active.is_some() {
             return self.active;
         }
-        let (addr, _) = self.peer_uses?;
-        self.find(addr)?.spend(len).then_some(addr)
+        // Who has only probed us so far waits for us all the same.
+        let used = self.peer_uses.map(|(addr, _)| addr);
+        let heard = self.known.iter_mut().filter(|path| used.is_none_or(|used| used == path.addr) && path.received > 0);
+        heard.into_iter().find_map(|path| path.spend(len).then_some(path.addr))
     }
 
     /// An answer of `len` bytes that is owed and allowed.
@@ -157,11 +184,12 @@ impl Paths {
     /// A challenge of `len` bytes that is due and allowed.
     pub(super) fn next_challenge(&mut self, now: Duration, len: usize) -> Option<(SocketAddr, [u8; 8])> {
         let (active, peer_uses) = (self.active, self.peer_uses);
+        let first = if self.chooses { FIRST_INTERVAL } else { FIRST_INTERVAL_EARLY };
         for path in &mut self.known {
             if !path.wants_probe(active, peer_uses) || path.next_probe.is_none_or(|at| at > now) {
                 continue;
             }
-            if path.probe(now, len) {
+            if path.probe(now, len, first) {
                 let token = self.tokens.next();
                 path.challenges.rotate_right(1);
                 path.challenges[0] = Some((token, now));
@@ -214,12 +242,15 @@ impl Path {
 
     /// Whether `len` bytes may be sent; if so they are counted.
     fn spend(&mut self, len: usize) -> bool {
-        let sent = self.sent.saturating_add(len as u64);
-        let allowed = self.validated || sent <= self.received.saturating_mul(AMPLIFICATION);
+        let allowed = self.may_spend(len);
         if allowed {
-            self.sent = sent;
+            self.sent = self.sent.saturating_add(len as u64);
         }
         allowed
+    }
+
+    fn may_spend(&self, len: usize) -> bool {
+        self.validated || self.sent.saturating_add(len as u64) <= self.received.saturating_mul(AMPLIFICATION)
     }
 
     /// Until a path is chosen every address is probed, afterwards only the one that the peer uses.
@@ -229,8 +260,8 @@ impl Path {
     }
 
     /// Sets the next probe and returns whether this one may be sent.
-    fn probe(&mut self, now: Duration, len: usize) -> bool {
-        let interval = (FIRST_INTERVAL * (1 << self.probes.min(8))).min(LAST_INTERVAL);
+    fn probe(&mut self, now: Duration, len: usize, first: Duration) -> bool {
+        let interval = (first * (1 << self.probes.min(8))).min(LAST_INTERVAL);
         self.probes += 1;
         let unprompted = self.candidate && self.probes <= MAX_PROBES;
         // In the end there is nothing to wait for but bytes from there, which set the timer anew.
@@ -266,7 +297,9 @@ const MAX_PATHS: usize = MAX_CANDIDATES + 8;
 const AMPLIFICATION: u64 = 3;
 /// Between the first probes of two candidates.
 const SPREAD: Duration = Duration::from_millis(10);
+/// Between the first probes: the sender of the stream is there earlier than the one who chooses, who may not hear the first.
 const FIRST_INTERVAL: Duration = Duration::from_millis(100);
+const FIRST_INTERVAL_EARLY: Duration = Duration::from_millis(25);
 const LAST_INTERVAL: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
@@ -327,6 +360,24 @@ mod tests {
         assert_eq!(paths.active(), Some(addr(2)));
         assert!(!paths.on_traffic(NOW, addr(1), 6), "an older packet moves nothing");
         assert_eq!(paths.active(), Some(addr(2)));
+    }
+
+    #[test]
+    fn who_challenges_the_asker_is_told_something_early_within_the_limit() {
+        for chooses in [true, false] {
+            let mut paths = Paths::new(chooses, [1; 32]);
+            paths.on_received(NOW, addr(1), 1_200);
+            assert_eq!(paths.promising(1_200), None, "it has not asked for anything");
+            paths.on_challenge(addr(1), [7; 8]);
+            let mut sent = 0;
+            while let Some(to) = paths.promising(1_200) {
+                assert_eq!(to, addr(1));
+                paths.spend(to, 1_200);
+                sent += 1_200;
+            }
+            assert_eq!(sent, if chooses { 3 * 1_200 } else { 0 });
+            assert_eq!(paths.active(), None);
+        }
     }
 
     #[test]

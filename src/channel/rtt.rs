@@ -13,7 +13,10 @@ pub(super) struct Rtt {
 
 #[derive(Debug, Clone, Copy)]
 struct Estimate {
+    latest: Duration,
     min: Duration,
+    // The longest seen.
+    max: Duration,
     smoothed: Duration,
     variation: Duration,
 }
@@ -22,10 +25,13 @@ impl Rtt {
     /// Takes one sample; `ack_delay` is how long the peer says that it held the ack back.
     pub(super) fn update(&mut self, sample: Duration, ack_delay: Duration) {
         let Some(estimate) = &mut self.estimate else {
-            self.estimate = Some(Estimate { min: sample, smoothed: sample, variation: sample / 2 });
+            self.estimate =
+                Some(Estimate { latest: sample, min: sample, max: sample, smoothed: sample, variation: sample / 2 });
             return;
         };
+        estimate.latest = sample;
         estimate.min = estimate.min.min(sample);
+        estimate.max = estimate.max.max(sample);
         // A peer cannot talk the estimate below what was seen, nor claim to have waited longer than it may.
         let without_delay = sample.saturating_sub(ack_delay.min(MAX_ACK_DELAY));
         let adjusted = if without_delay >= estimate.min { without_delay } else { sample };
@@ -36,6 +42,27 @@ impl Rtt {
     /// The smoothed round trip, once there is a sample.
     pub(super) fn smoothed(&self) -> Option<Duration> {
         self.estimate.map(|estimate| estimate.smoothed)
+    }
+
+    /// The shortest round trip.
+    pub(super) fn min(&self) -> Option<Duration> {
+        self.estimate.map(|estimate| estimate.min)
+    }
+
+    /// How far the longest went beyond the shortest.
+    pub(super) fn spread(&self) -> Duration {
+        self.estimate.map_or(Duration::ZERO, |estimate| estimate.max.saturating_sub(estimate.min))
+    }
+
+    /// How long after a packet left it counts as lost, once a newer one was acknowledged (RFC 9002 §6.1.2).
+    pub(super) fn loss_delay(&self) -> Duration {
+        let round_trip = self.estimate.map_or(INITIAL_RTO / 3, |estimate| estimate.smoothed.max(estimate.latest));
+        (round_trip * 9 / 8).max(GRANULARITY)
+    }
+
+    /// How long an ack may be held back: short beside the round trip, long beside a timer.
+    pub(super) fn ack_delay(&self) -> Duration {
+        self.smoothed().map_or(GRANULARITY, |smoothed| (smoothed / 32).clamp(GRANULARITY, MAX_ACK_DELAY))
     }
 
     /// How long to wait for an ack after `backoff` timeouts in a row: doubled each time, never above [`MAX_RTO`].
@@ -51,7 +78,7 @@ impl Rtt {
 /// The longest that an ack is held back.
 pub(super) const MAX_ACK_DELAY: Duration = Duration::from_millis(5);
 /// Below this a busy machine's scheduler looks like loss.
-const MIN_RTO: Duration = Duration::from_millis(25);
+const MIN_RTO: Duration = Duration::from_millis(15);
 /// RFC 9002's 333 ms, with its variation of half a round trip four times.
 const INITIAL_RTO: Duration = Duration::from_millis(999);
 /// Kept short, so that a transfer goes on soon after an outage ends.

@@ -36,6 +36,8 @@ pub enum Command {
     Fetch(Box<super::fetch::FetchArgs>),
     /// See it all at work on this machine
     Demo(super::demo::DemoArgs),
+    /// Measure how fast files move on this machine
+    Bench(super::bench::Args),
     /// Make certificates for servers
     Cert(super::cert::CertArgs),
     /// Show, export or import your identity
@@ -56,6 +58,12 @@ a table for each command; keys are the long options:
     [server]
     listen = [\"0.0.0.0:7443\", \"[::]:7443\"]
     name = \"s1\"
+
+    [client]
+    share = \"/home/bob/outbox\"
+    up = \"20mbit\"
+    key-agreement = \"x25519+mlkem768\"
+    accept-from = [\"alice\"]
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 could not reach or trust the server, 4 refused, 5 not found, 6 refused by the peer, \
 7 verification failed, 130 interrupted.";

@@ -4,7 +4,8 @@ use super::exit::ExitCode;
 use super::places;
 use super::report::Report;
 use super::secrets::{PassphraseArgs, from_file_or_descriptor};
-use crate::client::core::CoreConfig;
+use super::tuning::Tuning;
+use crate::client::core::{CoreConfig, FileRules};
 use crate::client::driver::{self, Ended, Memory, Options, Screen};
 use crate::client::effects::Start;
 use crate::client::files::{self, FilesConfig};
@@ -17,6 +18,7 @@ use crate::net::pem;
 use crate::net::trust::{Presented, Trust};
 use crate::store::client::ClientStore;
 use crate::store::identity;
+use crate::transfer::slots::DEFAULT_SLOTS;
 use crate::wire::endpoint::Endpoint;
 use crate::wire::id::Id;
 use crate::wire::invite::{INVITE_MAX, Invite, InviteError};
@@ -25,7 +27,6 @@ use crate::wire::pin::ServerPin;
 use crate::wire::text::shown;
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -67,12 +68,9 @@ pub struct Reach {
     /// Directory for identity, pins and settings; one running client each
     #[arg(long, value_name = "DIR", env = "SECCHAT_DATA")]
     pub data: Option<PathBuf>,
-    /// UDP port for files; any port on all addresses where none is given
-    #[arg(long, value_name = "ADDR:PORT", env = "SECCHAT_UDP")]
-    pub udp: Option<SocketAddr>,
-    /// Segments under way at once
-    #[arg(short = 'w', long, value_name = "N", env = "SECCHAT_WINDOW", value_parser = clap::value_parser!(u32).range(1..=2048))]
-    pub window: Option<u32>,
+    #[command(flatten)]
+    /// How files travel.
+    pub tuning: Tuning,
 }
 
 /// Options of `secchat client`.
@@ -89,14 +87,17 @@ pub struct ClientArgs {
     #[arg(long, requires = "create")]
     pub private: bool,
     /// Folder to share files from; nothing in it is shared until you say so
-    #[arg(long, value_name = "DIR", env = "SECCHAT_SHARE")]
+    #[arg(long, value_name = "DIR", env = "SECCHAT_SHARE", help_heading = "Files")]
     pub share: Option<PathBuf>,
     /// Where fetched files go
-    #[arg(long, value_name = "DIR", env = "SECCHAT_DOWNLOADS")]
+    #[arg(long, value_name = "DIR", env = "SECCHAT_DOWNLOADS", help_heading = "Files")]
     pub downloads: Option<PathBuf>,
-    /// Uploads at once; further askers hear `busy`
-    #[arg(short = 'p', long, value_name = "N", env = "SECCHAT_UPLOADS")]
+    /// Uploads at once; further askers stand in line
+    #[arg(short = 'p', long, value_name = "N", env = "SECCHAT_UPLOADS", help_heading = "Files")]
     pub uploads: Option<u32>,
+    /// Take whatever this person offers without being asked; may be repeated
+    #[arg(long, value_name = "NAME", help_heading = "Files")]
+    pub accept_from: Vec<String>,
     /// One JSON object a line on standard output, commands or objects on standard input
     #[arg(long)]
     pub json: bool,
@@ -115,7 +116,10 @@ Examples:
         joins what the invite names
   secchat client --server chat.example.org --name bot --room ops --exec 'build 17 is green'
         says one line and leaves
-Then type text for the room, @NAME text for one person, @all whohas *.iso, @NAME getfile FILE, /help, exit.";
+  secchat client --invite-file invite.txt --name bob --up 20mbit --accept-from alice
+        sends files at 20 Mbit/s at most, and takes what alice offers without a question
+Then type text for the room, @NAME text for one person, @all whohas *.iso, @NAME getfile FILE, @NAME sendfile PATH,
+@me accept ID, /help, exit.";
 
 /// Runs the command; gives the exit code of the process. With `--json` a failure is told as events too.
 pub fn run(args: ClientArgs) -> Result<ExitCode, Report> {
@@ -136,27 +140,30 @@ fn run_client(args: ClientArgs) -> Result<ExitCode, Report> {
     let asked = Asked::complete(&args, interactive)?;
     let reached =
         Reached::new(&args.reach, asked.name.clone(), &asked.invite, data, interactive.then(|| keyboard.clone()))?;
-    let files = FilesConfig {
-        share: args.share.clone(),
-        downloads: args
-            .downloads
-            .clone()
-            .unwrap_or_else(|| places::downloads_dir().unwrap_or_else(|| data.join("downloads"))),
-        data: data.to_owned(),
-        udp: args.reach.udp,
-        uploads: args.uploads.unwrap_or(DEFAULT_UPLOADS),
-        window: args.reach.window.unwrap_or(DEFAULT_WINDOW),
-        loopback: reached.on_this_machine(),
-    };
+    let downloads = args.downloads.clone().or_else(places::downloads_dir).unwrap_or_else(|| data.join("downloads"));
+    let loopback = reached.on_this_machine();
+    let files = args.reach.tuning.files(args.share.clone(), downloads, data.to_owned(), loopback);
+    let rules = args.reach.tuning.rules(args.uploads.unwrap_or(DEFAULT_SLOTS), args.accept_from.clone());
     let start = asked.start(&args)?;
     let scripted = !interactive;
-    reached.run(Job { files, start, exec: args.exec, screen, keyboard, scripted, control: Some(data.to_owned()) })
+    reached.run(Job {
+        files,
+        rules,
+        start,
+        exec: args.exec,
+        screen,
+        keyboard,
+        scripted,
+        control: Some(data.to_owned()),
+    })
 }
 
 /// What a client does once it has a link.
 pub struct Job {
     /// The file side.
     pub files: FilesConfig,
+    /// How files are fetched and sent.
+    pub rules: FileRules,
     /// Rooms named on the command line.
     pub start: Option<Start>,
     /// Commands to run, then leave.
@@ -257,6 +264,7 @@ impl Reached {
             pins,
             endpoint: Some((endpoint.host.clone(), endpoint.port)),
             scripted: !interactive,
+            files: FileRules::default(),
         };
         let mut instance = Id::default();
         getrandom::fill(&mut instance.0).map_err(|e| Report::new(ExitCode::Failed, e.to_string()))?;
@@ -274,7 +282,7 @@ impl Reached {
         let files = files::start(job.files)?;
         let options = Options {
             dial: self.dial,
-            core: CoreConfig { scripted: job.scripted, ..self.core },
+            core: CoreConfig { scripted: job.scripted, files: job.rules, ..self.core },
             start: job.start,
             exec: job.exec,
             screen: job.screen,
@@ -428,9 +436,6 @@ fn ask_for(question: &str) -> Result<String, Report> {
         }
     }
 }
-
-const DEFAULT_UPLOADS: u32 = 2;
-const DEFAULT_WINDOW: u32 = 16;
 
 fn wall_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

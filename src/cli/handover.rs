@@ -12,9 +12,19 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Hands the job to the client that runs on this data directory, and shows what it tells until it is done. `None`, and nothing
-/// done, where no client listens there.
-pub fn to_running_client(data: &Path, request: &Request, screen: &mut dyn Screen) -> Option<Result<ExitCode, Report>> {
+/// done, where no client listens there. That client has settings of its own: `typed` are options that it could not honour.
+pub fn to_running_client(
+    data: &Path,
+    request: &Request,
+    typed: &[String],
+    screen: &mut dyn Screen,
+) -> Option<Result<ExitCode, Report>> {
     let stream = UnixStream::connect(socket(data)).ok()?;
+    if !typed.is_empty() {
+        let cause = format!("a client runs on {} and would fetch with its own settings", data.display());
+        let hint = format!("leave out {}, or give this command another directory with --data", typed.join(", "));
+        return Some(Err(Report::new(ExitCode::Usage, cause).hint(hint)));
+    }
     Some(follow(stream, request, screen).map_err(|error| {
         Report::new(ExitCode::Failed, format!("the running client did not finish this: {error}"))
             .hint("look whether it still runs, and try again")

@@ -1,139 +1,115 @@
 //! The agreement on a file's keys, in the direct conversation of asker and holder; after it the file side runs the channel.
 
 use super::core::Core;
-use super::effects::{ChannelStart, FilesCommand, UploadReady};
-use super::filing::{addresses, directions, offer_of, texts};
+use super::download::Again;
+use super::effects::{ChannelStart, Effect, FilesCommand, SplitKeyMade, UploadReady};
+use super::event::{self, Event};
+use super::filing::{Agreed, addresses, datagram, directions, offer_of, texts};
 use super::problem::{FAILED, Problem, UNVERIFIED};
-use super::transfers::{Asked, Opening, Stage, Transfer};
+use super::transfers::{AGREEMENT_DEADLINE, Asked, Source, Stage, Terms};
+use super::uploads::Opening;
 use crate::crypto::agreement::{Answer, Mode, ModeList, Requester, choose, respond};
-use crate::crypto::schedule::{Context, FileKeys, Party};
+use crate::crypto::handover::Handover;
+use crate::crypto::schedule::{Context, Party};
 use crate::group::Sealer;
-use crate::limits::{CANDIDATES_MAX, FILE_NAME_MAX};
+use crate::transfer::slots::DEFAULT_SLOTS;
 use crate::wire::id::{RoomId, TransferId};
 use crate::wire::name::FullName;
-use crate::wire::payload::{Body, FileAnswer, FileRefusal, FileRequest};
-use std::net::SocketAddr;
+use crate::wire::payload::{Arq, Body, FileAnswer, FileKind, FileRefusal, FileRequest};
+use rand_core::RngCore;
+use std::time::Duration;
+use zeroize::Zeroizing;
 
 impl Core {
-    /// Our half of the agreement goes to the holder.
-    pub(super) fn download_ready(
-        &mut self,
-        id: TransferId,
-        connection: [u8; 8],
-        candidates: &[SocketAddr],
-        window: u32,
-    ) {
-        let Some(open) = self.transfers.open.get_mut(&id) else { return };
-        if !matches!(open.stage, Stage::Preparing) {
+    /// Our side of a channel is ready; with a split RSA key to come, that is made first.
+    pub(super) fn source_ready(&mut self, id: TransferId, terms: Terms) {
+        let splits = self.config.files.modes.contains(&Mode::RsaSplit);
+        let Some(source) = self.transfers.sources.get_mut(&id) else { return };
+        if !matches!(source.stage, Stage::Preparing) {
             return;
         }
-        let Ok((requester, offer)) = Requester::start(&mut self.rng, MODES, None) else {
-            return self.give_transfer_up(&id, Problem::new("failed", FAILED, "no keys could be made on this device"));
+        if !splits {
+            return self.ask_for_file(&id, terms, None);
+        }
+        source.stage = Stage::MakingKey(Box::new(terms));
+        let mut seed = Zeroizing::new([0; 32]);
+        self.rng.fill_bytes(&mut *seed);
+        self.effect(Effect::MakeSplitKey { transfer: id, seed });
+    }
+
+    pub(super) fn split_key_made(&mut self, id: &TransferId, made: Option<SplitKeyMade>) {
+        let Some(source) = self.transfers.sources.get_mut(id) else { return };
+        let Stage::MakingKey(terms) = std::mem::replace(&mut source.stage, Stage::Preparing) else { return };
+        source.deadline = self.now + AGREEMENT_DEADLINE;
+        match made {
+            Some(made) => self.ask_for_file(id, *terms, Some(made)),
+            None => self.no_keys(id),
+        }
+    }
+
+    fn no_keys(&mut self, id: &TransferId) {
+        self.request_failed(id, Problem::new("failed", FAILED, "no keys could be made on this device"));
+    }
+
+    /// Our half of the agreement goes to the holder.
+    fn ask_for_file(&mut self, id: &TransferId, terms: Terms, made: Option<SplitKeyMade>) {
+        let Some(source) = self.transfers.sources.get(id) else { return };
+        let Some(download) = self.transfers.downloads.get(&source.download) else { return };
+        let (rsa, split) = made.map(|made| (made.public, (made.key, made.path))).unzip();
+        let peer = source.peer.clone();
+        let Ok((requester, offer)) = Requester::start(&mut self.rng, &self.config.files.modes, rsa) else {
+            return self.no_keys(id);
         };
         let request = FileRequest {
-            transfer: id,
-            file: open.file.clone(),
-            root: open.root.map(Into::into),
+            transfer: *id,
+            file: download.file.clone(),
+            root: download.root.map(Into::into),
             random: offer.random.into(),
             x25519: offer.x25519.into(),
             ml_kem: offer.mlkem_ek.map(Into::into),
             modes: offer.modes.names().map(str::to_owned).collect(),
-            connection: connection.into(),
-            candidates: texts(candidates),
-            window,
+            connection: terms.connection.into(),
+            candidates: texts(&terms.candidates),
+            window: terms.window,
+            arq: terms.arq,
+            max_datagram: datagram(terms.max_datagram),
+            kind: download.kind,
+            offer: download.offer,
+            wait: download.wait,
+            rsa: offer.rsa.map(Box::new),
         };
-        open.stage = Stage::Asked(Box::new(Asked { requester, connection }));
-        let peer = open.peer.clone();
+        if let Some(source) = self.transfers.sources.get_mut(id) {
+            source.stage = Stage::Asked(Box::new(Asked { requester, terms, split, queued: false }));
+        }
         if let Err(problem) = self.send_direct(&peer, Body::FileRequest(request), None) {
-            self.give_transfer_up(&id, problem);
-        }
-    }
-
-    /// Somebody wants a file of ours.
-    pub(super) fn file_request(&mut self, group: RoomId, sender: &Sealer, request: FileRequest) {
-        let peer = &sender.name;
-        let id = request.transfer;
-        if self.transfers.open.contains_key(&id) {
-            return;
-        }
-        let sane = request.candidates.len() <= CANDIDATES_MAX
-            && (1..=FILE_NAME_MAX).contains(&request.file.len())
-            && self.peers.may_ask(peer, self.now);
-        let busy = self.is_ending() || self.transfers.open.values().filter(|t| t.is_upload()).count() >= UPLOADS_MAX;
-        if self.peers.is_changed(peer) {
-            return;
-        }
-        if !sane || busy {
-            let reason = if sane { FileRefusal::Busy } else { FileRefusal::BadRequest };
-            return self.refuse_file(peer, id, reason);
-        }
-        let (peer, file, root) = (peer.clone(), request.file.clone(), request.root.as_ref().map(|root| **root));
-        let stage = Stage::Opening(Box::new(Opening { group, key: sender.key, request }));
-        self.open_transfer(id, Transfer::new(peer.clone(), file.clone(), stage));
-        self.tell_files(FilesCommand::PrepareUpload { transfer: id, peer, file, root });
-    }
-
-    fn refuse_file(&mut self, peer: &FullName, transfer: TransferId, reason: FileRefusal) {
-        // If it cannot be told, the asker's deadline tells.
-        let _ = self.send_direct(peer, Body::FileRefused { transfer, reason }, None);
-    }
-
-    pub(super) fn upload_ready(&mut self, id: TransferId, result: Result<UploadReady, FileRefusal>) {
-        let Some(mut open) = self.transfers.open.remove(&id) else {
-            // Given up meanwhile.
-            return self.cancel_files(id);
-        };
-        let Stage::Opening(opening) = std::mem::replace(&mut open.stage, Stage::Running { upload: true }) else {
-            return;
-        };
-        let answered = match &result {
-            Ok(ready) => self.answer(id, &open, &opening, ready),
-            Err(reason) => Err(*reason),
-        };
-        let peer = open.peer.clone();
-        match (answered, result) {
-            (Ok((answer, start)), Ok(ready)) => {
-                open.size = Some(ready.size);
-                open.root = Some(ready.root);
-                open.mode = Some(answer.mode.clone());
-                self.transfers.open.insert(id, open);
-                if self.send_direct(&peer, Body::FileAnswer(answer), None).is_err() {
-                    self.transfers.open.remove(&id);
-                    return self.cancel_files(id);
-                }
-                self.tell_files(FilesCommand::StartUpload(Box::new(start)));
-            }
-            (Err(reason), result) => {
-                if result.is_ok() {
-                    self.cancel_files(id);
-                }
-                self.refuse_file(&peer, id, reason);
-            }
-            (Ok(_), Err(_)) => {}
+            self.request_failed(id, problem);
         }
     }
 
     /// The holder's half, and its keys.
-    fn answer(
+    pub(super) fn answer(
         &mut self,
         id: TransferId,
-        open: &Transfer,
-        opening: &Opening,
+        peer: &FullName,
+        asked: Opening,
         ready: &UploadReady,
     ) -> Result<(FileAnswer, ChannelStart), FileRefusal> {
         let bad = FileRefusal::BadRequest;
-        let (request, me) = (&opening.request, self.me().ok_or(bad)?.to_string());
-        let peer = open.peer.to_string();
-        let offer = offer_of(request).ok_or(bad)?;
+        let request = asked.request;
+        let (me, theirs) = (self.me().ok_or(bad)?.to_string(), peer.to_string());
+        let offer = offer_of(&request).ok_or(bad)?;
+        let ours = (self.config.files.arq, ready.window, datagram(ready.max_datagram));
+        let agreed = Agreed::of(&request, ours, ready.partial);
         let context = Context {
             transfer: &id.0,
-            asker: Party { name: &peer, key: opening.key },
+            asker: Party { name: &theirs, key: asked.key },
             holder: Party { name: &me, key: self.config.identity.public() },
-            group: &opening.group.0,
+            group: &asked.group.0,
             root: &ready.root,
             size: ready.size,
+            terms: &agreed.to_bytes(),
         };
-        let (answer, keys) = respond(&mut self.rng, &offer, MODES, &context).map_err(|_| bad)?;
+        let (answer, keys) = respond(&mut self.rng, &offer, &self.config.files.modes, &context).map_err(|_| bad)?;
         let mode = choose(&offer.modes, &answer.modes).ok_or(bad)?;
         let reply = FileAnswer {
             transfer: id,
@@ -147,19 +123,35 @@ impl Core {
             connection: ready.connection.into(),
             candidates: texts(&ready.candidates),
             confirm: (*keys.confirm_holder.as_bytes()).into(),
+            arq: ours.0,
+            max_datagram: ours.2,
+            window: ours.1,
+            kind: request.kind,
+            partial: ready.partial,
         };
         let (send, receive) = directions(&keys, true);
+        let handover = match (mode, request.rsa) {
+            (Mode::RsaSplit, Some(public)) => Some(Box::new(Handover::holder(keys, *public))),
+            (Mode::RsaSplit, None) => return Err(bad),
+            _ => None,
+        };
         let start = ChannelStart {
             transfer: id,
             send,
             receive,
-            peer: open.peer.clone(),
+            peer: peer.clone(),
             our_connection: ready.connection,
             peer_connection: *request.connection,
             peer_candidates: addresses(&request.candidates),
+            kind: agreed.kind,
             size: ready.size,
             root: ready.root,
+            partial: agreed.partial,
+            arq: agreed.arq,
+            window: agreed.window,
+            max_datagram: agreed.max_datagram.into(),
             mode: reply.mode.clone(),
+            handover,
         };
         Ok((reply, start))
     }
@@ -167,35 +159,54 @@ impl Core {
     /// The holder's answer: keys are agreed, proven, and the channel starts. What is not ours is not looked at.
     pub(super) fn file_answer(&mut self, group: RoomId, sender: &Sealer, answer: &FileAnswer) {
         let id = answer.transfer;
-        let expected = |t: &Transfer| t.peer == sender.name && matches!(t.stage, Stage::Asked(_));
-        if !self.transfers.open.get(&id).is_some_and(expected) || self.peers.is_changed(&sender.name) {
+        if self.peers.is_changed(&sender.name) {
             return;
         }
-        let Some(open) = self.transfers.open.get_mut(&id) else { return };
-        let running = Stage::Running { upload: false };
-        let Stage::Asked(asked) = std::mem::replace(&mut open.stage, running) else { return };
-        let wanted = open.root.is_none_or(|root| root == *answer.root);
-        let file = open.file.clone();
-        match self.agree(group, sender, answer, *asked) {
-            Some(start) if wanted => {
-                let mut into = None;
-                if let Some(open) = self.transfers.open.get_mut(&id) {
-                    (open.size, open.root) = (Some(answer.size), Some(*answer.root));
-                    open.mode = Some(start.mode.clone());
-                    into = self.running.folder(open.ticket);
-                }
-                self.tell_files(FilesCommand::StartDownload { channel: Box::new(start), file, into });
+        let Some(asked) = self.take_asked(&id, &sender.name) else {
+            if !self.transfers.sources.contains_key(&id) {
+                // Too late: the slot there can go to somebody else.
+                let _ = self.send_direct(&sender.name, Body::FileGivenUp { transfer: id }, None);
             }
-            _ => {
-                self.cancel_files(id);
-                let text = format!("the agreement on keys with {} failed", sender.name);
-                self.give_transfer_up(&id, Problem::new("verification", UNVERIFIED, text));
+            return;
+        };
+        let download = self.transfers.sources.get(&id).map(|source| source.download).unwrap_or_default();
+        let Some(wish) = self.transfers.downloads.get(&download) else { return };
+        let (kind, wanted) = (wish.kind, wish.root.is_none_or(|root| root == *answer.root) && answer.kind == wish.kind);
+        let (file, into) = (wish.file.clone(), self.running.folder(wish.ticket));
+        let start = if wanted { self.agree(group, sender, answer, asked) } else { None };
+        let Some(start) = start else {
+            self.tell_files(FilesCommand::Drop { transfer: id, reason: "no agreement".into() });
+            let text = format!("the agreement on keys with {} failed", sender.name);
+            return self.source_ended(&id, Problem::new("verification", UNVERIFIED, text), Again::Never);
+        };
+        if let Some(wish) = self.transfers.downloads.get_mut(&download) {
+            (wish.root, wish.fixed) = (Some(*answer.root), true);
+            if kind == FileKind::File {
+                wish.total = Some(answer.size);
+            }
+            wish.mode = Some(start.mode.clone());
+        }
+        self.tell_files(FilesCommand::StartDownload { channel: Box::new(start), download, file, into });
+        // Now that the content is known, others who have it can be asked too.
+        self.advance(&download);
+    }
+
+    /// What we asked this holder under this id, if it has not answered yet.
+    fn take_asked(&mut self, id: &TransferId, holder: &FullName) -> Option<Asked> {
+        let source = self.transfers.sources.get_mut(id).filter(|source| source.peer == *holder)?;
+        match std::mem::replace(&mut source.stage, Stage::Running) {
+            Stage::Asked(asked) => Some(*asked),
+            other => {
+                source.stage = other;
+                None
             }
         }
     }
 
     fn agree(&self, group: RoomId, sender: &Sealer, answer: &FileAnswer, asked: Asked) -> Option<ChannelStart> {
         let (me, peer) = (self.me()?.to_string(), sender.name.to_string());
+        let Asked { requester, terms, split, .. } = asked;
+        let agreed = Agreed::by(&terms, answer);
         let context = Context {
             transfer: &answer.transfer.0,
             asker: Party { name: &me, key: self.config.identity.public() },
@@ -203,6 +214,7 @@ impl Core {
             group: &group.0,
             root: &answer.root,
             size: answer.size,
+            terms: &agreed.to_bytes(),
         };
         let theirs = Answer {
             modes: ModeList::from_names(&answer.modes)?,
@@ -210,26 +222,131 @@ impl Core {
             x25519: *answer.x25519,
             mlkem_ct: answer.ml_kem.as_ref().map(|ct| ct.to_vec()),
         };
-        let mode = choose(&ModeList::of(MODES), &theirs.modes)?;
-        let keys: FileKeys = asked.requester.finish(&theirs, &context).ok()?;
+        let mode = choose(requester.modes(), &theirs.modes)?;
+        let keys = requester.finish(&theirs, &context).ok()?;
         let proven = keys.confirm_holder.matches(&*answer.confirm) && mode.name() == answer.mode;
         let (send, receive) = directions(&keys, false);
+        let handover = match (mode, split) {
+            (Mode::RsaSplit, Some((key, path))) => Some(Box::new(Handover::asker(keys, key, path))),
+            (Mode::RsaSplit, None) => return None,
+            _ => None,
+        };
         proven.then(|| ChannelStart {
             transfer: answer.transfer,
             send,
             receive,
             peer: sender.name.clone(),
-            our_connection: asked.connection,
+            our_connection: terms.connection,
             peer_connection: *answer.connection,
             peer_candidates: addresses(&answer.candidates),
+            kind: agreed.kind,
             size: answer.size,
             root: *answer.root,
+            partial: agreed.partial,
+            arq: agreed.arq,
+            window: agreed.window,
+            max_datagram: agreed.max_datagram.into(),
             mode: answer.mode.clone(),
+            handover,
         })
+    }
+
+    pub(super) fn file_refused(&mut self, sender: &Sealer, id: &TransferId, reason: FileRefusal) {
+        let Some(asked) = self.take_asked(id, &sender.name) else { return };
+        self.tell_files(FilesCommand::Drop { transfer: *id, reason: "refused".into() });
+        let ran = self.has_run(id);
+        let again = match reason {
+            // The line there was too long, or we stood in it for too long.
+            FileRefusal::Busy if asked.queued || ran => Again::Later,
+            FileRefusal::NotShared | FileRefusal::Unreadable if ran => Again::Later,
+            _ => Again::Never,
+        };
+        self.source_ended(id, reason.into(), again);
+    }
+
+    /// The request did not come to anything.
+    pub(super) fn request_failed(&mut self, id: &TransferId, problem: Problem) {
+        let Some(Source { peer, stage, .. }) = self.transfers.sources.get(id) else { return };
+        let (peer, asked) = (peer.clone(), matches!(stage, Stage::Asked(_)) && problem.code == "timeout");
+        self.tell_files(FilesCommand::Drop { transfer: *id, reason: "given up".into() });
+        if asked {
+            let _ = self.send_direct(&peer, Body::FileGivenUp { transfer: *id }, None);
+        }
+        let again = if self.has_run(id) { Again::Later } else { Again::Never };
+        self.source_ended(id, problem, again);
+    }
+
+    /// Whether anything has ever come of the download that this is a source of.
+    fn has_run(&self, id: &TransferId) -> bool {
+        let download = self.transfers.sources.get(id).map(|source| source.download);
+        download.and_then(|id| self.transfers.downloads.get(&id)).is_some_and(|download| download.told)
+    }
+
+    /// The holder says where our request stands in its line.
+    pub(super) fn queued(&mut self, sender: &Sealer, id: &TransferId, place: u32, seconds: Option<u64>) {
+        let Some(source) = self.transfers.sources.get_mut(id).filter(|source| source.peer == sender.name) else {
+            return;
+        };
+        let Stage::Asked(asked) = &mut source.stage else { return };
+        asked.queued = true;
+        source.deadline = self.now + QUEUED_DEADLINE;
+        let download = source.download;
+        let Some(wish) = self.transfers.downloads.get(&download) else { return };
+        let (peer, place) = (sender.name.to_string(), Some(place));
+        let told = event::Transfer { peer, place, estimate: seconds, ..wish.told(&download) };
+        self.tell_of(&download, Event::Queued(told));
+    }
+
+    /// The holder reads the file to learn its root.
+    pub(super) fn holder_hashes(&mut self, sender: &Sealer, id: &TransferId, bytes: u64, total: u64) {
+        let Some(source) = self.transfers.sources.get_mut(id).filter(|source| source.peer == sender.name) else {
+            return;
+        };
+        if !matches!(source.stage, Stage::Asked(_)) {
+            return;
+        }
+        source.deadline = self.now + AGREEMENT_DEADLINE;
+        let download = source.download;
+        let Some(wish) = self.transfers.downloads.get(&download) else { return };
+        let (bytes, size) = (Some(bytes), Some(total));
+        let told = event::Transfer { peer: sender.name.to_string(), bytes, size, ..wish.told(&download) };
+        self.tell_of(&download, Event::Hashing(told));
+    }
+
+    /// Holders that one download may have at work: a split RSA key for each takes seconds to make.
+    pub(super) fn sources_max(&self) -> usize {
+        if self.config.files.modes.contains(&Mode::RsaSplit) { 2 } else { SOURCES_MAX }
     }
 }
 
-/// Uploads that may be open at once; the file side's own limit is lower.
-const UPLOADS_MAX: usize = 64;
-/// What we take, best first.
-const MODES: &[Mode] = &[Mode::X25519MlKem768, Mode::X25519];
+/// How files are fetched and sent, as the command line has it.
+#[derive(Debug, Clone)]
+pub struct FileRules {
+    /// Uploads at once.
+    pub uploads: u32,
+    /// Key agreement modes that we take, best first.
+    pub modes: Vec<Mode>,
+    /// The ARQ policy, if it is pinned.
+    pub arq: Arq,
+    /// Whether to stand in line where all slots are taken.
+    pub wait: bool,
+    /// Whose offers are taken unasked, as typed.
+    pub accept_from: Vec<String>,
+    /// Most that leaves, file bytes a second; the file side begins with the same.
+    pub up: Option<u64>,
+    /// Most that comes.
+    pub down: Option<u64>,
+}
+
+impl Default for FileRules {
+    fn default() -> Self {
+        let modes = vec![Mode::X25519MlKem768, Mode::X25519];
+        let (arq, accept_from, up, down) = Default::default();
+        Self { uploads: DEFAULT_SLOTS, modes, arq, wait: true, accept_from, up, down }
+    }
+}
+
+/// Holders that may deliver one download at once.
+const SOURCES_MAX: usize = 8;
+/// A holder tells us where we stand in its line more often than this.
+const QUEUED_DEADLINE: Duration = Duration::from_secs(150);

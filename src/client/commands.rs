@@ -3,10 +3,13 @@
 //! `@dst text`, `@dst|text|arg`, `/verb args` and bare text all end in one [`Command`]; what a command needs stands in its row of [`TABLE`]
 //! and is checked once, before it runs.
 
+mod rate;
 mod table;
 
 use super::effects::ShareCommand;
 use crate::limits::{FILE_NAME_MAX, TEXT_MAX};
+use crate::wire::payload::FileKind;
+pub use rate::{BadRate, rate};
 pub use table::TABLE;
 use table::{ALIASES, OWN};
 
@@ -23,13 +26,18 @@ pub enum Command {
     Quit,
     WhoHas { pattern: String },
     Ping { to: String },
-    GetFile { from: Option<String>, file: String },
+    GetFile { from: Option<String>, file: String, kind: FileKind },
+    SendFile { to: String, path: String },
+    Accept { id: String },
+    Refuse { id: String },
+    Grant { name: String },
     Share(ShareCommand),
     Trust { name: String },
     Ignore { name: String },
     Verify { name: String },
-    Window(u32),
+    Window(Option<u32>),
     MaxUploads(u32),
+    Rate { way: Way, limit: Option<u64> },
     Transfers,
     Cancel { id: String },
     Create { room: String, private: bool },
@@ -39,6 +47,15 @@ pub enum Command {
     Members,
     Invite { with_secret: bool },
     Help { about: Option<String> },
+}
+
+/// Which of the two rates is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// What leaves.
+    Up,
+    /// What comes.
+    Down,
 }
 
 /// Where a command may run.
@@ -149,6 +166,10 @@ pub fn spec(command: &Command) -> Option<&'static Spec> {
         Command::Quit => "quit",
         Command::WhoHas { .. } => "whohas",
         Command::GetFile { .. } => "getfile",
+        Command::SendFile { .. } => "sendfile",
+        Command::Accept { .. } => "accept",
+        Command::Refuse { .. } => "refuse",
+        Command::Grant { .. } => "grant",
         Command::Share(ShareCommand::Set(_)) => "setshare",
         Command::Share(ShareCommand::Clear(_)) => "clrshare",
         Command::Share(ShareCommand::Global(true)) => "setglobalshare",
@@ -159,6 +180,7 @@ pub fn spec(command: &Command) -> Option<&'static Spec> {
         Command::Verify { .. } => "verify",
         Command::Window(_) => "setwindowsize",
         Command::MaxUploads(_) => "setmaxuploads",
+        Command::Rate { .. } => "setrate",
         Command::Transfers => "transfers",
         Command::Cancel { .. } => "cancel",
         Command::Create { .. } => "create",
@@ -236,8 +258,7 @@ fn to_peer(to: &str, verb: &str, args: &str, text: &str) -> Result<Command, Pars
     match verb {
         "ping" if args.is_empty() => Ok(Command::Ping { to: to.to_owned() }),
         "getfile" => get_file(Some(to), args),
-        // Else it would go to the peer as text.
-        "sendfile" => Err(ParseError::Unknown("sendfile".into())),
+        "sendfile" => send_file(to, args).ok_or(ParseError::Usage("@NAME sendfile PATH")),
         _ if text.is_empty() => Err(ParseError::Empty),
         _ => Ok(Command::Tell { to: to.to_owned(), text: text.to_owned() }),
     }
@@ -251,8 +272,20 @@ fn say(room: Option<&str>, text: &str) -> Result<Command, ParseError> {
 }
 
 fn get_file(from: Option<&str>, args: &str) -> Result<Command, ParseError> {
-    let file = file_name(args).ok_or(ParseError::Usage("@NAME getfile FILE"))?;
-    Ok(Command::GetFile { from: from.map(str::to_owned), file })
+    let usage = ParseError::Usage("@NAME getfile FILE, or FOLDER/ for a folder");
+    let name = unquoted(args);
+    let (file, kind) = match name.strip_suffix('/') {
+        Some(folder) => (folder, FileKind::Folder),
+        None => (name, FileKind::File),
+    };
+    let file = file_name(file).ok_or(usage)?;
+    Ok(Command::GetFile { from: from.map(str::to_owned), file, kind })
+}
+
+/// A path, of the file system here; quotes around it are dropped.
+fn send_file(to: &str, args: &str) -> Option<Command> {
+    let (to, path) = (word(to)?, unquoted(args));
+    (!path.is_empty()).then(|| Command::SendFile { to, path: path.to_owned() })
 }
 
 fn of(name: &str, args: &str) -> Result<Command, ParseError> {
@@ -270,9 +303,13 @@ fn split_word(text: &str) -> (&str, &str) {
 
 /// The rest of the line, so names may have spaces; quotes around it are dropped.
 fn file_name(args: &str) -> Option<String> {
-    let quoted = ['"', '\''].iter().find_map(|q| args.strip_prefix(*q)?.strip_suffix(*q));
-    let name = quoted.unwrap_or(args);
+    let name = unquoted(args);
     (!name.is_empty() && name.len() <= FILE_NAME_MAX).then(|| name.to_owned())
+}
+
+fn unquoted(args: &str) -> &str {
+    let quoted = ['"', '\''].iter().find_map(|q| args.strip_prefix(*q)?.strip_suffix(*q));
+    quoted.unwrap_or(args)
 }
 
 fn word(args: &str) -> Option<String> {
@@ -286,6 +323,17 @@ fn room_word(args: &str) -> Option<String> {
 
 fn alone(args: &str, command: Command) -> Option<Command> {
     args.is_empty().then_some(command)
+}
+
+fn rate_limit(args: &str) -> Option<Command> {
+    let (way, limit) = split_word(args);
+    let way = match way {
+        "up" => Way::Up,
+        "down" => Way::Down,
+        _ => return None,
+    };
+    let limit = if limit == "off" { None } else { Some(rate(limit).ok()?) };
+    Some(Command::Rate { way, limit })
 }
 
 fn number(args: &str, least: u32) -> Option<u32> {

@@ -41,6 +41,9 @@ pub struct Request {
     pub from: Option<String>,
     /// The directory that it goes to, absolute; the client's own downloads directory where it is left out.
     pub output: Option<PathBuf>,
+    /// Not to stand in line where all slots are taken.
+    #[serde(default)]
+    pub no_wait: bool,
 }
 
 /// The last line of an answer.
@@ -237,7 +240,7 @@ async fn read_request(reader: &mut BufReader<OwnedReadHalf>) -> Option<Vec<u8>> 
 }
 
 fn to_fetch(line: &[u8], server: &str) -> Result<Fetch, Problem> {
-    let Request { server: wanted, room, file, from, output } = serde_json::from_slice(line)
+    let Request { server: wanted, room, file, from, output, no_wait } = serde_json::from_slice(line)
         .map_err(|e| Problem::new("bad_json", USAGE, format!("this is no request: {e}")))?;
     if wanted.is_some_and(|wanted| !wanted.eq_ignore_ascii_case(server)) {
         return Err(Problem::new("other_server", NOT_FOUND, format!("the running client is at {server}"))
@@ -250,7 +253,7 @@ fn to_fetch(line: &[u8], server: &str) -> Result<Fetch, Problem> {
     getrandom::fill(&mut random).map_err(|e| Problem::new("failed", FAILED, e.to_string()))?;
     let tag = format!("fetch-{:016x}", u64::from_be_bytes(random));
     let line = format!("@{} getfile {file}", from.as_deref().unwrap_or("any"));
-    Ok(Fetch { tag, room, line, into: output })
+    Ok(Fetch { tag, room, line, into: output, wait: !no_wait })
 }
 
 async fn write(writer: &mut OwnedWriteHalf, text: &str) -> bool {

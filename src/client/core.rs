@@ -2,6 +2,7 @@
 //!
 //! This file holds the state and the way in and out; each concern is a file beside it that adds its steps to [`Core`].
 
+pub use super::agreeing::FileRules;
 use super::conversation::Conversation;
 use super::effects::{Effect, FilesCommand, Input, LinkInfo};
 use super::event::Event;
@@ -39,6 +40,8 @@ pub struct CoreConfig {
     pub endpoint: Option<(Host, u16)>,
     /// Nobody is there to try again: a failed start, and the loss of the last room, end the process with their exit code.
     pub scripted: bool,
+    /// How files are fetched and sent.
+    pub files: FileRules,
 }
 
 /// The state of one client.
@@ -85,7 +88,7 @@ pub(super) struct Home {
 impl Core {
     /// A client that waits for its first link. `seed` makes all ids and keys of its own; MLS draws from the system.
     pub fn new(config: CoreConfig, seed: [u8; 32]) -> Self {
-        let peers = Peers::new(&config.pins);
+        let (peers, transfers) = (Peers::new(&config.pins), Transfers::new(config.files.uploads));
         Self {
             config,
             rng: ChaCha20Rng::from_seed(seed),
@@ -100,7 +103,7 @@ impl Core {
             next_entry: 0,
             peers,
             searches: Searches::default(),
-            transfers: Transfers::default(),
+            transfers,
             running: Running::default(),
             effects: VecDeque::new(),
         }
@@ -123,6 +126,7 @@ impl Core {
             Input::GiveUp { tag } => self.unwanted(&tag),
             Input::Password { number, password } => self.password_given(number, password),
             Input::RoomDerived { ticket, keys } => self.room_derived(ticket, *keys),
+            Input::SplitKey { transfer, made } => self.split_key_made(&transfer, made.map(|made| *made)),
             Input::EndOfInput => self.end_of_input(),
             Input::Files(event) => self.files(event),
             Input::Timeout => {}
@@ -147,7 +151,7 @@ impl Core {
             self.rooms_timeout(),
             self.peers.next_timeout(),
             self.searches.next_timeout(),
-            self.transfers.next_timeout(),
+            self.transfers.next_timeout(self.sources_max()),
             self.running.next_timeout(),
         ]
         .into_iter()
@@ -175,6 +179,7 @@ impl Core {
         self.resume_rooms();
         self.resume_entries();
         self.resume_peers();
+        self.resume_downloads();
     }
 
     fn link_down(&mut self, reason: String, fatal: Option<Refusal>) {

@@ -1,6 +1,6 @@
 //! From a parsed command to the concern that does it. What a command needs is checked here, once.
 
-use super::commands::{self, Command, Needs, ParseError, TABLE};
+use super::commands::{self, Command, Needs, ParseError, TABLE, Way};
 use super::conversation::{Conversation, Kind};
 use super::core::Core;
 use super::effects::FilesCommand;
@@ -49,19 +49,29 @@ impl Core {
             Command::Quit => return self.quit(number),
             Command::WhoHas { pattern } => self.who_has(number, pattern),
             Command::Ping { to } => self.full_name(&to).and_then(|to| self.ping(number, &to)),
-            Command::GetFile { from: None, file } => {
-                self.room_named(None).and_then(|room| self.get_from_any(number, room, file))
+            Command::GetFile { from: None, file, kind } => {
+                let wait = self.config.files.wait;
+                self.room_named(None).and_then(|room| self.get_from_any(number, room, file, kind, wait))
             }
-            Command::GetFile { from: Some(from), file } => {
-                self.full_name(&from).and_then(|peer| self.get_from(number, &peer, file))
+            Command::GetFile { from: Some(from), file, kind } => {
+                let wait = self.config.files.wait;
+                self.full_name(&from).and_then(|peer| self.get_from(number, &peer, file, kind, wait))
             }
+            Command::SendFile { to, path } => self.full_name(&to).and_then(|to| self.offer_file(number, to, &path)),
+            Command::Accept { id } => self.accept_offer(number, &id),
+            Command::Refuse { id } => self.refuse_offer(number, &id),
+            Command::Grant { name } => self.full_name(&name).map(|name| self.grant(number, name)),
             Command::Share(share) => {
                 self.transfers.share_asked(number, &share);
                 self.tell_files(FilesCommand::Share(share));
                 Ok(())
             }
             Command::Window(n) => self.setting(number, "setwindowsize", FilesCommand::Window(n)),
-            Command::MaxUploads(n) => self.setting(number, "setmaxuploads", FilesCommand::MaxUploads(n)),
+            Command::MaxUploads(n) => {
+                self.set_max_uploads(number, n);
+                Ok(())
+            }
+            Command::Rate { way, limit } => self.set_rate(number, way, limit),
             Command::Transfers => self.show_transfers(number),
             Command::Cancel { id } => self.cancel(number, &id),
             Command::Trust { name } => self.full_name(&name).and_then(|name| self.trust(number, &name)),
@@ -86,22 +96,22 @@ impl Core {
     }
 
     /// A `getfile` command for another process, in a room of its choice; nothing else is taken from there.
-    pub(super) fn run_fetch(&mut self, number: u64, room: &str, line: &str) {
-        if let Err(problem) = self.try_fetch(number, room, line) {
+    pub(super) fn run_fetch(&mut self, number: u64, room: &str, line: &str, wait: bool) {
+        if let Err(problem) = self.try_fetch(number, room, line, wait) {
             self.fail(Some(number), problem);
         }
     }
 
-    fn try_fetch(&mut self, number: u64, room: &str, line: &str) -> Result<(), Problem> {
+    fn try_fetch(&mut self, number: u64, room: &str, line: &str, wait: bool) -> Result<(), Problem> {
         let command = commands::parse(line)?;
         self.allowed(&command)?;
         let room = self.room_named(Some(room)).map_err(|problem| {
             problem.hint("enter it in the running client, or give this command another directory with --data")
         })?;
         match command {
-            Command::GetFile { from: None, file } => self.get_from_any(number, room, file),
-            Command::GetFile { from: Some(from), file } => {
-                self.full_name(&from).and_then(|peer| self.get_from(number, &peer, file))
+            Command::GetFile { from: None, file, kind } => self.get_from_any(number, room, file, kind, wait),
+            Command::GetFile { from: Some(from), file, kind } => {
+                self.full_name(&from).and_then(|peer| self.get_from(number, &peer, file, kind, wait))
             }
             _ => Err(Problem::new("usage", USAGE, "only files are fetched for other processes")),
         }
@@ -134,6 +144,16 @@ impl Core {
         self.tell_files(command);
         self.ok(number, name);
         Ok(())
+    }
+
+    fn set_rate(&mut self, number: u64, way: Way, limit: Option<u64>) -> Result<(), Problem> {
+        let rules = &mut self.config.files;
+        match way {
+            Way::Up => rules.up = limit,
+            Way::Down => rules.down = limit,
+        }
+        let (up, down) = (rules.up, rules.down);
+        self.setting(number, "setrate", FilesCommand::Rates { up, down })
     }
 
     fn show_invite(&mut self, number: u64, with_secret: bool) -> Result<(), Problem> {

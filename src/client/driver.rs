@@ -2,18 +2,21 @@
 
 use super::control::{Ask, Control, Jobs};
 use super::core::{Core, CoreConfig};
-use super::effects::{Effect, FilesCommand, Input, LinkInfo, Start};
+use super::effects::{Effect, FilesCommand, Input, LinkInfo, SplitKeyMade, Start};
 use super::event::Event;
 use super::files::FilesHandle;
 use super::scripts::Script;
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::RoomKeys;
+use crate::crypto::rsa_split::SplitKey;
 use crate::crypto::secret::Secret;
 use crate::net::link::{self, Dial, LinkError};
 use crate::net::queue::FrameSender;
 use crate::wire::frame::{ToClient, ToServer};
 use crate::wire::name::FullName;
 use crate::wire::pin::ServerPin;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -129,9 +132,7 @@ pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut file
                     permit.send(command);
                 }
             }
-            Some((ticket, keys)) = derivations.recv() => {
-                driver.input(Input::RoomDerived { ticket, keys: Box::new(keys) }, &mut script);
-            }
+            Some(derived) = derivations.recv() => driver.input(derived, &mut script),
             said = user.recv(), if listening => match said {
                 Some(UserInput::Line(line)) => driver.line(&line, &mut script),
                 Some(UserInput::Interrupt) => driver.interrupt(&mut script),
@@ -161,7 +162,8 @@ struct Driver {
     files: VecDeque<FilesCommand>,
     /// What other processes wait for.
     jobs: Jobs,
-    derived: mpsc::Sender<(u64, RoomKeys)>,
+    /// For what is computed on other threads.
+    derived: mpsc::Sender<Input>,
     ended: Option<Ended>,
     interrupted: bool,
 }
@@ -241,12 +243,23 @@ impl Driver {
                 self.screen.in_room(self.core.rooms().first().map(String::as_str));
                 self.screen.show(wall_ms(), tag.as_deref(), &event);
             }
+            Effect::Files(FilesCommand::PrepareOffer { offer, path }) => {
+                self.files.push_back(FilesCommand::PrepareOffer { offer, path: at_home(path) });
+            }
             Effect::Files(command) => self.files.push_back(command),
             Effect::DeriveRoom { ticket, password, room } => {
                 let derived = self.derived.clone();
                 tokio::task::spawn_blocking(move || {
                     let keys = RoomKeys::derive(&password, &room.0);
-                    let _ = derived.blocking_send((ticket, keys));
+                    let _ = derived.blocking_send(Input::RoomDerived { ticket, keys: Box::new(keys) });
+                });
+            }
+            Effect::MakeSplitKey { transfer, seed } => {
+                let derived = self.derived.clone();
+                tokio::task::spawn_blocking(move || {
+                    let made = SplitKey::generate(&mut ChaCha20Rng::from_seed(*seed)).ok();
+                    let made = made.map(|(key, public, path)| Box::new(SplitKeyMade { key, public, path }));
+                    let _ = derived.blocking_send(Input::SplitKey { transfer, made });
                 });
             }
             Effect::AskPassword { number, room } => {
@@ -425,6 +438,14 @@ async fn hold_link(generation: u64, dial: Dial, news: mpsc::Sender<(u64, LinkCha
         }
     };
     tell(LinkChange::Down(end)).await;
+}
+
+/// `~/…` as a shell would have it.
+fn at_home(path: PathBuf) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path,
+    }
 }
 
 fn wall_ms() -> u64 {

@@ -1,15 +1,20 @@
 //! What the client core asks of the world, and what the world tells it: the seam between the pure core and its driver.
 
+mod files;
+
 use super::event::Event;
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::RoomKeys;
+use crate::crypto::rsa_split::{PathPart, PublicPart, SplitKey};
 use crate::crypto::secret::Secret;
 use crate::wire::frame::{ToClient, ToServer, Welcome};
-use crate::wire::id::{RoomId, SearchId, TransferId};
+use crate::wire::id::{RoomId, TransferId};
 use crate::wire::invite::Invite;
 use crate::wire::name::{FullName, Name};
-use crate::wire::payload::{FileRefusal, FileRow};
-use std::net::SocketAddr;
+pub use files::{
+    ChannelStart, Congestion, FilesCommand, FilesEvent, LostReason, OfferReady, OfferRefusal, ShareCommand,
+    UploadReady, Wanted,
+};
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
@@ -57,12 +62,30 @@ pub enum Input {
         /// What the password gives.
         keys: Box<RoomKeys>,
     },
+    /// To [`Effect::MakeSplitKey`]; `None` if this device could not.
+    SplitKey {
+        /// As asked.
+        transfer: TransferId,
+        /// The private key and the two parts of the public one.
+        made: Option<Box<SplitKeyMade>>,
+    },
     /// Standard input has ended: finish transfers, then leave.
     EndOfInput,
     /// News of the file side.
     Files(FilesEvent),
     /// Time passed; see `Core::next_timeout`.
     Timeout,
+}
+
+/// A fresh split RSA key.
+#[derive(Debug)]
+pub struct SplitKeyMade {
+    /// Decrypts once.
+    pub key: SplitKey,
+    /// Goes with the request.
+    pub public: PublicPart,
+    /// Goes over the path.
+    pub path: PathPart,
 }
 
 /// `@NAME getfile FILE` in a room of choice, into a directory of choice.
@@ -76,6 +99,8 @@ pub struct Fetch {
     pub line: String,
     /// Where the file goes, absolute; the downloads directory where it is left out.
     pub into: Option<PathBuf>,
+    /// Whether to stand in line where all slots are taken.
+    pub wait: bool,
 }
 
 /// Rooms that the command line names.
@@ -142,6 +167,14 @@ pub enum Effect {
         /// The salt.
         room: RoomId,
     },
+    /// Run [`SplitKey::generate`](crate::crypto::rsa_split::SplitKey::generate) away from the core (seconds), with a ChaCha20 generator
+    /// of this seed; answered by [`Input::SplitKey`].
+    MakeSplitKey {
+        /// Given back.
+        transfer: TransferId,
+        /// Secret, used once.
+        seed: Zeroizing<[u8; 32]>,
+    },
     /// A private room's password is missing; answered by [`Input::Password`].
     AskPassword {
         /// The command's number.
@@ -172,196 +205,4 @@ pub enum Effect {
     },
     /// End the link cleanly, then the process with this exit code.
     Exit(u8),
-}
-
-/// What the core asks of the file side (shares, hashing, downloads, the UDP channel).
-#[derive(Debug)]
-pub enum FilesCommand {
-    /// Look through the shares; answered by [`FilesEvent::Found`] after a random delay. Never starts hashing.
-    Search {
-        /// The search.
-        search: SearchId,
-        /// Who asks.
-        asker: FullName,
-        /// A glob over base names.
-        pattern: String,
-    },
-    /// Open and hash a shared file, take an upload slot; answered by [`FilesEvent::UploadReady`].
-    PrepareUpload {
-        /// The transfer.
-        transfer: TransferId,
-        /// Who asks.
-        peer: FullName,
-        /// Base name.
-        file: String,
-        /// Only this content will do.
-        root: Option<[u8; 32]>,
-    },
-    /// Gather candidates for a download; answered by [`FilesEvent::DownloadReady`].
-    PrepareDownload {
-        /// The transfer.
-        transfer: TransferId,
-    },
-    /// Run the channel, sending. Follows `UploadReady`.
-    StartUpload(Box<ChannelStart>),
-    /// Run the channel, receiving. Follows `DownloadReady`.
-    StartDownload {
-        /// The channel.
-        channel: Box<ChannelStart>,
-        /// The name asked for; sanitised before it touches the disk.
-        file: String,
-        /// Where it goes; the downloads directory where it is left out.
-        into: Option<PathBuf>,
-    },
-    /// Give a transfer up, running or only prepared; its slot is freed.
-    Cancel {
-        /// Which.
-        transfer: TransferId,
-        /// Told to the peer over the channel if it runs.
-        reason: String,
-    },
-    /// `@me setshare FILE`, and its kin; answered by [`FilesEvent::Shares`].
-    Share(ShareCommand),
-    /// `@me setmaxuploads N`.
-    MaxUploads(u32),
-    /// `@me setwindowsize N`, segments.
-    Window(u32),
-}
-
-/// Sharing commands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ShareCommand {
-    /// A file's own switch on.
-    Set(String),
-    /// A file's own switch off.
-    Clear(String),
-    /// The global switch.
-    Global(bool),
-    /// Only tell.
-    Status,
-}
-
-/// What is needed to run one transfer's channel.
-pub struct ChannelStart {
-    /// The transfer.
-    pub transfer: TransferId,
-    /// The other side.
-    pub peer: FullName,
-    /// Key and iv for what we send.
-    pub send: Zeroizing<[u8; 44]>,
-    /// Key and iv for what we receive.
-    pub receive: Zeroizing<[u8; 44]>,
-    /// Connection id on datagrams to us.
-    pub our_connection: [u8; 8],
-    /// Connection id on datagrams to the peer.
-    pub peer_connection: [u8; 8],
-    /// Where the peer may be reached.
-    pub peer_candidates: Vec<SocketAddr>,
-    /// Bytes of the file.
-    pub size: u64,
-    /// BLAKE3 of the file.
-    pub root: [u8; 32],
-    /// The key agreement mode that ran.
-    pub mode: String,
-}
-
-impl std::fmt::Debug for ChannelStart {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ChannelStart")
-            .field("transfer", &self.transfer)
-            .field("peer", &self.peer)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What the file side tells the core.
-#[derive(Debug)]
-pub enum FilesEvent {
-    /// To `Search`; nothing is said where nothing matched.
-    Found {
-        /// The search.
-        search: SearchId,
-        /// Who asked.
-        asker: FullName,
-        /// Matches, capped.
-        rows: Vec<FileRow>,
-        /// Matches beyond the cap.
-        more: u64,
-    },
-    /// To `PrepareUpload`.
-    UploadReady {
-        /// The transfer.
-        transfer: TransferId,
-        /// Or why not.
-        result: Result<UploadReady, FileRefusal>,
-    },
-    /// To `PrepareDownload`.
-    DownloadReady {
-        /// The transfer.
-        transfer: TransferId,
-        /// Random; on datagrams to us.
-        connection: [u8; 8],
-        /// Where we may be reached.
-        candidates: Vec<SocketAddr>,
-        /// Our window, segments.
-        window: u32,
-    },
-    /// To `Share`.
-    Shares {
-        /// The global switch.
-        global: bool,
-        /// Each file of the shared folder, and whether it is shared now.
-        files: Vec<(String, bool)>,
-        /// A file that was named and is not there.
-        missing: Option<String>,
-    },
-    /// The channel runs: a path was validated.
-    Started {
-        /// The transfer.
-        transfer: TransferId,
-        /// The peer's address in use.
-        route: String,
-    },
-    /// At most ten a second for each transfer.
-    Progress {
-        /// The transfer.
-        transfer: TransferId,
-        /// File bytes so far.
-        bytes: u64,
-        /// Bytes a second lately.
-        rate: u64,
-    },
-    /// The file is whole, checked and under its name (download), or acknowledged whole (upload).
-    Done {
-        /// The transfer.
-        transfer: TransferId,
-        /// File bytes.
-        bytes: u64,
-        /// From start to done.
-        seconds: f64,
-        /// Where it stands (download).
-        path: Option<String>,
-    },
-    /// It will not come to an end.
-    Failed {
-        /// The transfer.
-        transfer: TransferId,
-        /// One of `cancelled`, `timeout`, `no_path`, `verification`, `disk`, `peer_closed`, `protocol`.
-        reason: String,
-        /// For people.
-        detail: String,
-    },
-}
-
-/// A file that is ready to be sent.
-#[derive(Debug, Clone)]
-pub struct UploadReady {
-    /// BLAKE3.
-    pub root: [u8; 32],
-    /// Bytes.
-    pub size: u64,
-    /// Random; on datagrams to us.
-    pub connection: [u8; 8],
-    /// Where we may be reached.
-    pub candidates: Vec<SocketAddr>,
 }

@@ -80,6 +80,12 @@ pub enum Event {
     TransferProgress(Transfer),
     TransferDone(Transfer),
     TransferFailed(Transfer),
+    TransferWaiting(Transfer),
+    SourceAdded(Transfer),
+    SourceLost(Transfer),
+    Hashing(Transfer),
+    Queued(Transfer),
+    OfferRefused(Transfer),
     Rooms {
         rooms: Vec<RoomRow>,
     },
@@ -154,6 +160,21 @@ pub struct Transfer {
     pub root: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Holders that deliver now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sources: Option<u32>,
+    /// Files in a folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entries: Option<u64>,
+    /// In the line for a slot; 1 is next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<u32>,
+    /// Seconds until its turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<u64>,
 }
 
 /// A row of `rooms`.

@@ -46,6 +46,14 @@ impl Core {
             (Body::FileRequest(request), false) => self.file_request(id, sender, request),
             (Body::FileAnswer(answer), false) => self.file_answer(id, sender, &answer),
             (Body::FileRefused { transfer, reason }, false) => self.file_refused(sender, &transfer, reason),
+            (Body::FileQueued { transfer, place, seconds }, false) => self.queued(sender, &transfer, place, seconds),
+            (Body::FileHashing { transfer, bytes, total }, false) => {
+                self.holder_hashes(sender, &transfer, bytes, total)
+            }
+            (Body::FileGivenUp { transfer }, false) => self.given_up(sender, &transfer),
+            (Body::FileOffer(offer), false) => self.offered(&sender.name, offer),
+            (Body::OfferRefused { offer }, false) => self.offer_refused(&sender.name, &offer),
+            (Body::OfferWithdrawn { offer }, false) => self.offer_withdrawn(&sender.name, &offer),
             (Body::Ping { token }, false) => {
                 // Whether it arrives is the asker's business.
                 let _ = self.send_direct(&sender.name, Body::Pong { token }, None);

@@ -2,7 +2,8 @@
 //!
 //! [`core::Core`] is the way in. Beside it, by concern: commands (`commands`, `running`, `dispatch`); into, in and out of rooms (`entering`,
 //! `joining`, `rooms`, `commits`, `catching_up`, `leaving`); one conversation (`conversation`, `reading`, `history`, `outbox`); people
-//! (`direct`, `hearing`, `peers`); files (`search`, `transfers`, `agreeing`, `filing`); the home server (`links`, `requests`).
+//! (`direct`, `hearing`, `peers`); files (`search`, `transfers`, `download`, `downloads`, `uploads`, `offers`, `agreeing`,
+//! `filing`); the home server (`links`, `requests`).
 
 mod agreeing;
 mod catching_up;
@@ -13,6 +14,8 @@ mod conversation;
 pub mod core;
 mod direct;
 mod dispatch;
+mod download;
+mod downloads;
 pub mod driver;
 pub mod effects;
 mod entering;
@@ -26,6 +29,7 @@ pub mod json;
 pub mod keyboard;
 mod leaving;
 mod links;
+mod offers;
 mod outbox;
 mod peers;
 mod problem;
@@ -39,3 +43,4 @@ pub mod screen;
 pub mod scripts;
 mod search;
 mod transfers;
+mod uploads;

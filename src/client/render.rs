@@ -1,6 +1,8 @@
 //! Events as lines for people. All that others wrote goes through [`shown`]; nothing else of the client prints.
 
-use super::event::{Event, RoomRow, ShareRow, Transfer};
+mod files;
+
+use super::event::{Event, RoomRow, ShareRow};
 use crate::wire::text::shown;
 
 /// How lines look.
@@ -90,27 +92,6 @@ impl Style {
         }
     }
 
-    fn files(&self, event: &Event) -> Option<String> {
-        let line = |hue, text: String| Some(self.line(hue, &text));
-        match event {
-            Event::FileFound { from, file, size: bytes, state, free_slots, .. } => {
-                let slots = if *free_slots == 0 { "busy".to_owned() } else { format!("{free_slots} free") };
-                let state = if state == "ready" { String::new() } else { format!(", {}", shown(state)) };
-                line(Hue::Plain, format!("{} has {} ({}, {slots}{state})", self.short(from), shown(file), size(*bytes)))
-            }
-            Event::SearchDone { pattern, found, .. } => line(Hue::Dim, format!("{found} found for {}", shown(pattern))),
-            Event::TransferOffered(t) => line(Hue::Good, format!("{} is offered", self.transfer(t))),
-            Event::TransferStarted(t) => line(Hue::Dim, format!("{} has started", self.transfer(t))),
-            Event::TransferProgress(t) => line(Hue::Dim, self.progress(t)),
-            Event::TransferDone(t) => line(Hue::Good, self.finished(t)),
-            Event::TransferFailed(t) => {
-                let reason = t.reason.as_deref().unwrap_or("failed");
-                line(Hue::Bad, format!("{} failed: {}", self.transfer(t), shown(reason)))
-            }
-            other => self.rest(other),
-        }
-    }
-
     fn rest(&self, event: &Event) -> Option<String> {
         let line = |hue, text: String| Some(self.line(hue, &text));
         match event {
@@ -145,23 +126,6 @@ impl Style {
             Event::Bye { reason } => line(Hue::Dim, format!("bye ({})", shown(reason))),
             _ => None,
         }
-    }
-
-    fn transfer(&self, t: &Transfer) -> String {
-        let way = if t.direction == "upload" { "to" } else { "from" };
-        format!("{} {way} {}", shown(&t.file), self.short(&t.peer))
-    }
-
-    fn progress(&self, t: &Transfer) -> String {
-        let (bytes, total) = (t.bytes.unwrap_or(0), t.size.unwrap_or(0));
-        let percent = (u128::from(bytes) * 100).checked_div(u128::from(total)).unwrap_or(0);
-        format!("{}: {percent}% of {} at {}/s", self.transfer(t), size(total), size(t.rate.unwrap_or(0)))
-    }
-
-    fn finished(&self, t: &Transfer) -> String {
-        let path = t.path.as_ref().map(|p| format!(" -> {}", shown(p))).unwrap_or_default();
-        let (bytes, rate) = (size(t.bytes.unwrap_or(0)), size(t.rate.unwrap_or(0)));
-        format!("{} is done: {bytes} in {:.2} s, {rate}/s{path}", self.transfer(t), t.seconds.unwrap_or(0.0))
     }
 
     /// A name without our own server's.
@@ -238,6 +202,7 @@ fn table<T>(none: &str, rows: &[T], row: impl Fn(&T) -> String) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::event::Transfer;
     use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
     fn bad(c: char) -> bool {
@@ -266,6 +231,7 @@ mod tests {
             path: some(),
             root: some(),
             reason: some(),
+            detail: some(),
             ..Transfer::default()
         };
         vec![
@@ -284,7 +250,13 @@ mod tests {
             Event::TransferStarted(t.clone()),
             Event::TransferProgress(t.clone()),
             Event::TransferDone(t.clone()),
-            Event::TransferFailed(t),
+            Event::TransferFailed(t.clone()),
+            Event::TransferWaiting(t.clone()),
+            Event::SourceAdded(t.clone()),
+            Event::SourceLost(t.clone()),
+            Event::Hashing(t.clone()),
+            Event::Queued(t.clone()),
+            Event::OfferRefused(t),
             Event::Rooms { rooms: vec![RoomRow { room: n(), id: n(), members: 1 }] },
             Event::Peers { room: n(), peers: vec![n()] },
             Event::Pong { target: n(), rtt_ms: 1.0, route: n() },

@@ -175,6 +175,13 @@ impl Core {
             Body::WhoHas { search, .. } => self.search_failed(&search, problem),
             Body::FileRequest(request) => self.request_failed(&request.transfer, problem),
             Body::FileAnswer(answer) => self.answer_failed(&answer.transfer),
+            Body::FileOffer(offer) => self.offer_failed(&offer.offer, problem),
+            // Nobody waits for these, and deadlines do what they would have done.
+            Body::FileQueued { .. }
+            | Body::FileHashing { .. }
+            | Body::FileGivenUp { .. }
+            | Body::OfferRefused { .. }
+            | Body::OfferWithdrawn { .. } => {}
             _ => self.fail(item.ticket, problem),
         }
     }
@@ -225,6 +232,9 @@ impl Core {
             self.meet(&change.committer.name, &change.committer.key);
             if change.replaced.is_none() {
                 self.tell(None, Event::MemberJoined { room, name: change.committer.name.to_string() });
+                self.resume_downloads_from(&change.committer.name);
+            } else {
+                self.peer_restarted(&change.committer.name, id);
             }
         }
     }

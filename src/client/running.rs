@@ -32,7 +32,7 @@ struct Asker {
 enum Wish {
     Start(Start),
     Line(String),
-    Fetch { room: String, line: String },
+    Fetch { room: String, line: String, wait: bool },
 }
 
 impl Wish {
@@ -41,7 +41,7 @@ impl Wish {
         match self {
             Self::Start(_) => 0,
             Self::Line(line) => line.len(),
-            Self::Fetch { room, line } => room.len() + line.len(),
+            Self::Fetch { room, line, .. } => room.len() + line.len(),
         }
     }
 }
@@ -102,9 +102,9 @@ impl Core {
     }
 
     pub(super) fn fetch(&mut self, fetch: Fetch) {
-        let Fetch { tag, room, line, into } = fetch;
+        let Fetch { tag, room, line, into, wait } = fetch;
         let number = self.running.open(Asker { tag: Some(tag), into });
-        self.wait(number, Wish::Fetch { room, line });
+        self.wait(number, Wish::Fetch { room, line, wait });
     }
 
     fn wait(&mut self, number: u64, wish: Wish) {
@@ -155,7 +155,7 @@ impl Core {
             match wish {
                 Wish::Start(start) => self.enter_at_start(number, start),
                 Wish::Line(line) => self.run_line(number, &line),
-                Wish::Fetch { room, line } => self.run_fetch(number, &room, &line),
+                Wish::Fetch { room, line, wait } => self.run_fetch(number, &room, &line, wait),
             }
             self.pump_all();
         }

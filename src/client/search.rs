@@ -1,14 +1,16 @@
-//! Who has a file: asked in a room, answered directly, for two seconds; and the hunt of `@any getfile` through the holders.
+//! Who has a file: asked in a room, answered directly, for two seconds.
 
 use super::core::{Core, Ticket};
+use super::download::Download;
 use super::effects::FilesCommand;
 use super::event::Event;
-use super::problem::{NOT_FOUND, PEER_REFUSED, Problem};
+use super::problem::{NOT_FOUND, Problem};
+use super::transfers::shown_name;
 use crate::limits::{SEARCH_HOLDERS, SEARCH_ROWS};
 use crate::transfer::search::literal;
 use crate::wire::id::{RoomId, SearchId, TransferId};
 use crate::wire::name::FullName;
-use crate::wire::payload::{Body, FileRow};
+use crate::wire::payload::{Body, FileKind, FileRow};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -29,23 +31,17 @@ struct Search {
     found: u64,
     /// When no more answers are waited for.
     until: Duration,
-    over: bool,
-    hunt: Option<Hunt>,
-}
-
-/// `@any getfile`.
-#[derive(Debug)]
-struct Hunt {
-    file: String,
-    untried: Vec<(FullName, FileRow)>,
-    running: Option<TransferId>,
-    busy: bool,
-    last: Option<Problem>,
+    /// Who has what a download wants.
+    download: Option<TransferId>,
 }
 
 impl Searches {
     pub fn next_timeout(&self) -> Option<Duration> {
-        self.open.values().filter(|s| !s.over).map(|s| s.until).min()
+        self.open.values().map(|s| s.until).min()
+    }
+
+    pub fn forget(&mut self, id: &SearchId) {
+        self.open.remove(id);
     }
 }
 
@@ -53,32 +49,52 @@ impl Core {
     /// `@all whohas GLOB`.
     pub(super) fn who_has(&mut self, number: u64, pattern: String) -> Result<(), Problem> {
         let room = self.room_named(None)?;
-        self.search(number, room, pattern.clone(), pattern, None)
+        self.search(Some(number), room, pattern.clone(), pattern, None).map(|_| ())
     }
 
-    /// `@any getfile FILE`: the exact name, from the first holder with a free slot, then the next.
-    pub(super) fn get_from_any(&mut self, number: u64, room: RoomId, file: String) -> Result<(), Problem> {
-        let pattern = literal(&file);
-        let hunt = Hunt { file: file.clone(), untried: Vec::new(), running: None, busy: false, last: None };
-        self.search(number, room, pattern, file, Some(hunt))
+    /// `@any getfile FILE`: the exact name, from all who have the same content.
+    pub(super) fn get_from_any(
+        &mut self,
+        number: u64,
+        room: RoomId,
+        file: String,
+        kind: FileKind,
+        wait: bool,
+    ) -> Result<(), Problem> {
+        let download = self.new_id();
+        let search = self.search_holders(Some(number), room, &file, download)?;
+        let mut wanted = Download::new(Some(number), file, kind, wait);
+        (wanted.room, wanted.search) = (Some(room), Some(search));
+        self.transfers.downloads.insert(download, wanted);
+        Ok(())
+    }
+
+    /// Asks a room who has what a download wants; the answers go there.
+    pub(super) fn search_holders(
+        &mut self,
+        ticket: Ticket,
+        room: RoomId,
+        file: &str,
+        download: TransferId,
+    ) -> Result<SearchId, Problem> {
+        self.search(ticket, room, literal(file), file.to_owned(), Some(download))
     }
 
     fn search(
         &mut self,
-        number: u64,
+        ticket: Ticket,
         room: RoomId,
         glob: String,
         pattern: String,
-        hunt: Option<Hunt>,
-    ) -> Result<(), Problem> {
+        download: Option<TransferId>,
+    ) -> Result<SearchId, Problem> {
         let title = self.conversations.get(&room).map(|c| c.title()).unwrap_or_default();
         let search = self.new_id();
         self.queue(&room, Body::WhoHas { search, pattern: glob }, None)?;
         let (holders, until) = (BTreeSet::new(), self.now + SEND_DEADLINE);
-        let ticket = Some(number);
-        let entry = Search { ticket, room, title, pattern, holders, found: 0, until, over: false, hunt };
+        let entry = Search { ticket, room, title, pattern, holders, found: 0, until, download };
         self.searches.open.insert(search, entry);
-        Ok(())
+        Ok(search)
     }
 
     /// The room has the question: from now on answers are waited for.
@@ -88,8 +104,10 @@ impl Core {
     }
 
     pub(super) fn search_failed(&mut self, id: &SearchId, problem: Problem) {
-        if let Some(search) = self.searches.open.remove(id) {
-            self.fail(search.ticket, problem);
+        let Some(search) = self.searches.open.remove(id) else { return };
+        match search.download {
+            Some(download) => self.search_ended(&download, Some(problem)),
+            None => self.fail(search.ticket, problem),
         }
     }
 
@@ -110,6 +128,8 @@ impl Core {
         let at = self.searches.asked.iter().position(|(id, who)| *id == search && who == asker);
         if at.and_then(|at| self.searches.asked.remove(at)).is_some() && !rows.is_empty() {
             rows.truncate(SEARCH_ROWS);
+            let free_slots = self.transfers.queue.free();
+            rows.iter_mut().for_each(|row| row.free_slots = free_slots);
             // A changed key, or nobody there any more: then there is no answer.
             let _ = self.send_direct(asker, Body::Holds { search, rows, more }, None);
         }
@@ -119,59 +139,32 @@ impl Core {
     pub(super) fn holds(&mut self, from: &FullName, id: &SearchId, mut rows: Vec<FileRow>, more: u64) {
         let Some(search) = self.searches.open.get_mut(id) else { return };
         let member = self.conversations.get(&search.room).is_some_and(|c| c.room.members().any(|m| m.name == *from));
-        let late = search.over || search.holders.len() >= SEARCH_HOLDERS;
-        if !member || late || self.peers.is_changed(from) || !search.holders.insert(from.clone()) {
+        if !member
+            || search.holders.len() >= SEARCH_HOLDERS
+            || self.peers.is_changed(from)
+            || !search.holders.insert(from.clone())
+        {
             return;
         }
         rows.truncate(SEARCH_ROWS);
         search.found = search.found.saturating_add(rows.len() as u64).saturating_add(more);
-        if let Some(hunt) = &mut search.hunt {
-            let exact = rows.into_iter().filter(|row| row.name == hunt.file);
-            hunt.untried.extend(exact.take(1).map(|row| (from.clone(), row)));
-            return self.hunt_on(*id);
+        if let Some(id) = search.download {
+            let Some(download) = self.transfers.downloads.get_mut(&id) else { return };
+            if let Some(row) = rows.iter().find(|row| row.name == download.file && row.kind == download.kind) {
+                download.heard_of(from, Some(row));
+                self.advance(&id);
+            }
+            return;
         }
         let (ticket, room) = (search.ticket, search.title.clone());
         for row in rows {
             let state = if row.root.is_some() { "ready" } else { "hashing" }.to_owned();
             let root = row.root.map(|root| hex(&*root));
-            let (from, file, size, free_slots) = (from.to_string(), row.name, row.size, row.free_slots);
+            let (from, file) = (from.to_string(), shown_name(&row.name, row.kind));
+            let (size, free_slots) = (row.size, row.free_slots);
             let event = Event::FileFound { room: room.clone(), from, file, size, root, state, free_slots };
             self.tell(ticket, event);
         }
-    }
-
-    /// Starts with the best holder that is left: one with a free slot, in the order of their answers.
-    fn hunt_on(&mut self, id: SearchId) {
-        let Some(search) = self.searches.open.get_mut(&id) else { return };
-        let (over, ticket) = (search.over, search.ticket);
-        let Some(hunt) = search.hunt.as_mut().filter(|hunt| hunt.running.is_none()) else { return };
-        let free = hunt.untried.iter().position(|(_, row)| row.free_slots > 0);
-        let Some(best) = free.or_else(|| (over && !hunt.untried.is_empty()).then_some(0)) else {
-            if over {
-                self.hunt_failed(&id);
-            }
-            return;
-        };
-        let (peer, row) = hunt.untried.remove(best);
-        let (file, root) = (hunt.file.clone(), row.root.map(|root| *root));
-        let transfer = self.new_id();
-        if let Some(hunt) = self.searches.open.get_mut(&id).and_then(|s| s.hunt.as_mut()) {
-            hunt.running = Some(transfer);
-        }
-        self.start_download(transfer, ticket, &peer, file, root, Some(id));
-    }
-
-    /// A holder did not deliver: the next one.
-    pub(super) fn hunt_next(&mut self, id: SearchId, problem: Problem) {
-        let Some(hunt) = self.searches.open.get_mut(&id).and_then(|s| s.hunt.as_mut()) else { return };
-        hunt.running = None;
-        hunt.busy |= problem.code == "busy";
-        hunt.last = Some(problem);
-        self.hunt_on(id);
-    }
-
-    pub(super) fn hunt_done(&mut self, id: &SearchId) {
-        self.searches.open.remove(id);
     }
 
     /// Answers to these commands' searches are not waited for any more.
@@ -179,34 +172,27 @@ impl Core {
         self.searches.open.retain(|_, search| search.ticket.is_none_or(|number| !numbers.contains(&number)));
     }
 
-    fn hunt_failed(&mut self, id: &SearchId) {
-        let Some(search) = self.searches.open.remove(id) else { return };
-        let Some(hunt) = search.hunt else { return };
-        let none = || Problem::new("not_found", NOT_FOUND, format!("nobody in {} has {}", search.title, hunt.file));
-        let problem = if hunt.busy {
-            Problem::new("busy", PEER_REFUSED, "all who have it are busy").hint("try again in a while")
-        } else {
-            hunt.last.unwrap_or_else(none)
-        };
-        self.fail(search.ticket, problem);
-    }
-
     pub(super) fn searches_timeouts(&mut self) {
         let now = self.now;
         let late: Vec<SearchId> =
-            self.searches.open.iter().filter(|(_, s)| !s.over && now >= s.until).map(|(id, _)| *id).collect();
+            self.searches.open.iter().filter(|(_, s)| now >= s.until).map(|(id, _)| *id).collect();
         for id in late {
-            let Some(search) = self.searches.open.get_mut(&id) else { continue };
-            search.over = true;
-            if search.hunt.is_some() {
-                self.hunt_on(id);
+            let Some(search) = self.searches.open.remove(&id) else { continue };
+            let Search { ticket, title: room, pattern, found, download, .. } = search;
+            if let Some(download) = download {
+                self.search_ended(&download, None);
                 continue;
             }
-            let Some(Search { ticket, title: room, pattern, found, .. }) = self.searches.open.remove(&id) else {
-                continue;
-            };
             self.tell(ticket, Event::SearchDone { room, pattern, found });
             self.done(ticket, if found == 0 { NOT_FOUND } else { 0 });
+        }
+    }
+
+    /// No more answers come for a download.
+    fn search_ended(&mut self, id: &TransferId, problem: Option<Problem>) {
+        if let Some(download) = self.transfers.downloads.get_mut(id) {
+            download.search_ended(problem);
+            self.advance(id);
         }
     }
 

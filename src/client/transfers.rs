@@ -1,70 +1,98 @@
-//! Files between two: the agreement on keys in the direct conversation, then the channel, which the file side runs.
+//! Files between two, as the core sees them: downloads with their sources, uploads with their line, and what the file side tells.
 
-use super::core::{Core, Ticket};
+use super::core::Core;
+use super::download::{Again, Download};
 use super::effects::{FilesCommand, FilesEvent, ShareCommand};
 use super::event::{self, Event};
-use super::filing::direction;
+use super::offers::Offers;
 use super::problem::{FAILED, NOT_FOUND, Problem, UNVERIFIED};
+use super::uploads::Upload;
 use crate::crypto::agreement::Requester;
-use crate::crypto::identity::PublicKey;
-use crate::group::Sealer;
-use crate::wire::id::{Id, RoomId, SearchId, TransferId};
+use crate::crypto::rsa_split::{PathPart, SplitKey};
+use crate::transfer::queue::Queue;
+use crate::wire::id::{Id, RoomId, TransferId};
 use crate::wire::name::FullName;
-use crate::wire::payload::{FileRefusal, FileRequest};
+use crate::wire::payload::{Arq, Body, FileKind};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Transfers {
-    pub open: BTreeMap<TransferId, Transfer>,
+    pub downloads: BTreeMap<TransferId, Download>,
+    pub sources: BTreeMap<TransferId, Source>,
+    pub uploads: BTreeMap<TransferId, Upload>,
+    pub queue: Queue<FullName>,
+    pub offers: Offers,
     shares: VecDeque<(u64, &'static str)>,
+    /// Who was seen to restart a moment ago.
+    restarts: Vec<Restart>,
 }
 
+/// Somebody's process has started anew, and enters its rooms one after the other.
 #[derive(Debug)]
-pub(super) struct Transfer {
-    pub ticket: Ticket,
-    /// `@any getfile` goes on to the next holder.
-    pub hunt: Option<SearchId>,
+struct Restart {
+    peer: FullName,
+    at: Duration,
+    rooms: Vec<RoomId>,
+}
+
+/// A session of a download with one holder.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub download: TransferId,
     pub peer: FullName,
-    pub file: String,
-    pub size: Option<u64>,
-    pub root: Option<[u8; 32]>,
-    pub bytes: u64,
-    pub rate: u64,
-    pub route: Option<String>,
-    pub mode: Option<String>,
     pub stage: Stage,
+    /// Of every stage but the last.
     pub deadline: Duration,
 }
 
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// Download: the file side gathers candidates.
+    /// The file side gathers candidates.
     Preparing,
-    /// Download: the request is on its way.
+    /// A split RSA key is made.
+    MakingKey(Box<Terms>),
+    /// The request is on its way, or stands in line.
     Asked(Box<Asked>),
-    /// Upload: the file side opens the file.
-    Opening(Box<Opening>),
     /// The channel runs.
-    Running { upload: bool },
+    Running,
+}
+
+/// Our side of a channel.
+#[derive(Debug, Clone)]
+pub(super) struct Terms {
+    pub connection: [u8; 8],
+    pub candidates: Vec<SocketAddr>,
+    pub arq: Arq,
+    pub window: Option<u32>,
+    pub max_datagram: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct Asked {
     pub requester: Requester,
-    pub connection: [u8; 8],
-}
-
-#[derive(Debug)]
-pub(super) struct Opening {
-    pub group: RoomId,
-    pub key: PublicKey,
-    pub request: FileRequest,
+    pub terms: Terms,
+    pub split: Option<(SplitKey, PathPart)>,
+    /// The holder said that it stands in line.
+    pub queued: bool,
 }
 
 impl Transfers {
+    pub const fn new(slots: u32) -> Self {
+        Self {
+            downloads: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+            queue: Queue::new(slots),
+            offers: Offers::new(),
+            shares: VecDeque::new(),
+            restarts: Vec::new(),
+        }
+    }
+
     pub fn any(&self) -> bool {
-        !self.open.is_empty() || !self.shares.is_empty()
+        !self.downloads.is_empty() || self.uploads.values().any(|upload| !upload.waits()) || !self.shares.is_empty()
     }
 
     pub fn share_asked(&mut self, number: u64, share: &ShareCommand) {
@@ -82,121 +110,74 @@ impl Transfers {
         self.shares.pop_front()
     }
 
-    pub fn next_timeout(&self) -> Option<Duration> {
-        let waiting = |t: &&Transfer| !matches!(t.stage, Stage::Running { .. });
-        self.open.values().filter(waiting).map(|t| t.deadline).min()
-    }
-}
-
-impl Transfer {
-    pub fn is_upload(&self) -> bool {
-        matches!(self.stage, Stage::Opening(_) | Stage::Running { upload: true })
-    }
-
-    fn told(&self, id: &TransferId) -> event::Transfer {
-        event::Transfer {
-            id: id.to_string(),
-            direction: direction(self.is_upload()).into(),
-            peer: self.peer.to_string(),
-            file: self.file.clone(),
-            size: self.size,
-            root: self.root.as_ref().map(|root| super::search::hex(root)),
-            route: self.route.clone(),
-            key_agreement: self.mode.clone(),
-            ..event::Transfer::default()
-        }
+    pub fn next_timeout(&self, most: usize) -> Option<Duration> {
+        let sources = self.sources.values().filter(|source| !matches!(source.stage, Stage::Running));
+        let sources = sources.map(|source| source.deadline);
+        let downloads = self.downloads.values().filter_map(|download| download.next_timeout(most));
+        let uploads = self.uploads.values().filter_map(Upload::next_timeout);
+        let others = [self.queue.next_timeout(), self.offers.next_timeout()].into_iter().flatten();
+        sources.chain(downloads).chain(uploads).chain(others).min()
     }
 }
 
 impl Core {
-    /// `@NAME getfile FILE`.
-    pub(super) fn get_from(&mut self, number: u64, peer: &FullName, file: String) -> Result<(), Problem> {
-        if self.peers.is_changed(peer) {
-            return Err(super::dispatch::key_changed(peer));
-        }
-        let id = self.new_id();
-        self.start_download(id, Some(number), peer, file, None, None);
-        Ok(())
-    }
-
-    pub(super) fn start_download(
-        &mut self,
-        id: TransferId,
-        ticket: Ticket,
-        peer: &FullName,
-        file: String,
-        root: Option<[u8; 32]>,
-        hunt: Option<SearchId>,
-    ) {
-        let stage = Stage::Preparing;
-        self.open_transfer(id, Transfer { ticket, hunt, root, ..Transfer::new(peer.clone(), file, stage) });
-        self.tell_files(FilesCommand::PrepareDownload { transfer: id });
-    }
-
-    pub(super) fn open_transfer(&mut self, id: TransferId, transfer: Transfer) {
-        let deadline = self.now + AGREEMENT_DEADLINE;
-        self.transfers.open.insert(id, Transfer { deadline, ..transfer });
-    }
-
     pub(super) fn files(&mut self, event: FilesEvent) {
         match event {
             FilesEvent::Found { search, asker, rows, more } => self.found(search, &asker, rows, more),
+            FilesEvent::Measured { transfer, result } => self.measured(transfer, result),
             FilesEvent::UploadReady { transfer, result } => self.upload_ready(transfer, result),
-            FilesEvent::DownloadReady { transfer, connection, candidates, window } => {
-                self.download_ready(transfer, connection, &candidates, window);
+            FilesEvent::DownloadReady { transfer, connection, candidates, window, max_datagram } => {
+                let arq = self.config.files.arq;
+                self.source_ready(transfer, Terms { connection, candidates, arq, window, max_datagram });
             }
+            FilesEvent::OfferReady { offer, result } => self.offer_ready(offer, result),
             FilesEvent::Shares { global, files, missing } => self.shares(global, files, missing),
-            FilesEvent::Started { transfer, route } => {
-                let Some(open) = self.transfers.open.get_mut(&transfer) else { return };
-                open.route = Some(route);
-                let (ticket, told) = (open.ticket, open.told(&transfer));
-                self.tell(ticket, Event::TransferStarted(told));
+            FilesEvent::Hashing { transfer, bytes, total } => self.hashing(transfer, bytes, total),
+            FilesEvent::Started { transfer, route } if self.transfers.uploads.contains_key(&transfer) => {
+                self.upload_started(&transfer, route);
             }
-            FilesEvent::Progress { transfer, bytes, rate } => {
-                let Some(open) = self.transfers.open.get_mut(&transfer) else { return };
-                (open.bytes, open.rate) = (bytes, rate);
-                let (ticket, told) = (open.ticket, open.told(&transfer));
-                let (bytes, rate) = (Some(bytes), Some(rate));
-                self.tell(ticket, Event::TransferProgress(event::Transfer { bytes, rate, ..told }));
+            FilesEvent::Started { transfer, route } => self.source_started(&transfer, route),
+            FilesEvent::Progress { transfer, bytes, total, rate, sources } => {
+                self.progress(&transfer, (bytes, rate), total, sources);
             }
+            FilesEvent::SourceLost { transfer, reason, detail, .. } => self.source_lost(&transfer, reason, detail),
+            FilesEvent::Starved { download } => self.starved(&download),
             FilesEvent::Done { transfer, bytes, seconds, path } => self.transfer_done(&transfer, bytes, seconds, path),
             FilesEvent::Failed { transfer, reason, detail } => self.transfer_failed(&transfer, &reason, detail),
         }
     }
 
-    pub(super) fn file_refused(&mut self, sender: &Sealer, id: &TransferId, reason: FileRefusal) {
-        let ours = |t: &Transfer| t.peer == sender.name && matches!(t.stage, Stage::Asked(_));
-        if self.transfers.open.get(id).is_some_and(ours) {
-            self.request_failed(id, reason.into());
-        }
+    fn hashing(&mut self, transfer: TransferId, bytes: u64, total: u64) {
+        let (ticket, told) = if let Some(upload) = self.transfers.uploads.get(&transfer) {
+            (self.upload_ticket(upload), upload.told(&transfer))
+        } else if let Some(download) = self.transfers.downloads.get(&transfer) {
+            (download.ticket, download.told(&transfer))
+        } else if let Some(offer) = self.transfers.offers.made.get(&transfer) {
+            (offer.ticket, offer.told(&transfer))
+        } else {
+            return;
+        };
+        self.tell(ticket, Event::Hashing(event::Transfer { bytes: Some(bytes), size: Some(total), ..told }));
+        self.tell_asker_of_hashing(&transfer, bytes, total);
     }
 
-    /// The request did not come to anything.
-    pub(super) fn request_failed(&mut self, id: &TransferId, problem: Problem) {
-        self.cancel_files(*id);
-        self.give_transfer_up(id, problem);
-    }
-
-    /// The asker cannot be told: the slot is free again.
-    pub(super) fn answer_failed(&mut self, id: &TransferId) {
-        if self.transfers.open.remove(id).is_some() {
-            self.cancel_files(*id);
-        }
-    }
-
-    /// Ends a transfer of which no more comes, or passes it on to the next holder.
-    pub(super) fn give_transfer_up(&mut self, id: &TransferId, problem: Problem) {
-        let Some(open) = self.transfers.open.remove(id) else { return };
-        match open.hunt {
-            Some(hunt) => self.hunt_next(hunt, problem),
-            None if open.ticket.is_some() => self.fail(open.ticket, problem),
-            None => {}
-        }
+    fn progress(&mut self, id: &TransferId, (bytes, rate): (u64, u64), total: u64, sources: u32) {
+        let (ticket, told) = if let Some(download) = self.transfers.downloads.get_mut(id) {
+            download.delivered(bytes);
+            (download.rate, download.total) = (rate, Some(total));
+            (download.ticket, event::Transfer { sources: Some(sources), ..download.told(id) })
+        } else if let Some(upload) = self.transfers.uploads.get_mut(id) {
+            (upload.bytes, upload.rate, upload.size) = (bytes, rate, Some(total));
+            let ticket = upload.offer.and_then(|offer| self.transfers.offers.ticket(&offer));
+            (ticket, event::Transfer { sources: Some(sources), ..upload.told(id) })
+        } else {
+            return;
+        };
+        let (bytes, rate) = (Some(bytes), Some(rate));
+        self.tell(ticket, Event::TransferProgress(event::Transfer { bytes, rate, ..told }));
     }
 
     fn transfer_done(&mut self, id: &TransferId, bytes: u64, seconds: f64, path: Option<String>) {
-        let Some(open) = self.transfers.open.remove(id) else { return };
-        open.hunt.iter().for_each(|hunt| self.hunt_done(hunt));
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -205,85 +186,169 @@ impl Core {
         )]
         let rate = if seconds > 0.0 { (bytes as f64 / seconds) as u64 } else { 0 };
         let (bytes, rate, seconds) = (Some(bytes), Some(rate), Some(seconds));
-        let told = event::Transfer { bytes, rate, seconds, path, ..open.told(id) };
-        self.tell(open.ticket, Event::TransferDone(told));
-        self.done(open.ticket, 0);
+        let done = |told| Event::TransferDone(event::Transfer { bytes, rate, seconds, path: path.clone(), ..told });
+        if let Some(download) = self.forget_download(id) {
+            self.tell(download.ticket, done(download.told(id)));
+            return self.done(download.ticket, 0);
+        }
+        let Some(upload) = self.forget_upload(id) else { return };
+        self.tell(self.upload_ticket(&upload), done(upload.told(id)));
+        upload.offer.iter().for_each(|offer| self.offer_taken(offer));
     }
 
     fn transfer_failed(&mut self, id: &TransferId, reason: &str, detail: String) {
-        let Some(open) = self.transfers.open.get(id) else { return };
-        let (ticket, told) = (open.ticket, open.told(id));
-        let told = event::Transfer { reason: Some(reason.to_owned()), bytes: Some(open.bytes), ..told };
-        self.tell(ticket, Event::TransferFailed(told));
-        let exit = if reason == "verification" { UNVERIFIED } else { FAILED };
-        self.give_transfer_up(id, Problem::new(reason, exit, detail));
+        let exit = if matches!(reason, "verification" | "key_agreement") { UNVERIFIED } else { FAILED };
+        let problem = Problem::new(reason, exit, detail);
+        if self.transfers.downloads.contains_key(id) {
+            return self.end_download(id, problem);
+        }
+        if self.transfers.sources.contains_key(id) {
+            return self.source_ended(id, problem, Again::Later);
+        }
+        let Some(upload) = self.forget_upload(id) else { return };
+        let reason = Some(reason.to_owned());
+        let told = event::Transfer { reason, bytes: Some(upload.bytes), ..upload.told(id) };
+        self.tell(self.upload_ticket(&upload), Event::TransferFailed(told));
     }
 
-    pub(super) fn cancel_files(&mut self, transfer: TransferId) {
-        self.tell_files(FilesCommand::Cancel { transfer, reason: "cancelled".into() });
+    /// Forgets a session with a holder. One that runs ends with its download; one that does not yet is ended here.
+    pub(super) fn drop_source(&mut self, transfer: &TransferId) {
+        let Some(source) = self.transfers.sources.remove(transfer) else { return };
+        if matches!(source.stage, Stage::Running) {
+            return;
+        }
+        let reason = "not wanted any more".to_owned();
+        self.tell_files(FilesCommand::Drop { transfer: *transfer, reason });
+        if matches!(source.stage, Stage::Asked(_)) {
+            // If it cannot be told, its own deadlines tell.
+            let _ = self.send_direct(&source.peer, Body::FileGivenUp { transfer: *transfer }, None);
+        }
+    }
+
+    /// Somebody's process has started anew, as far as one can tell: what ran with the old one has ended, and what was lost is asked for again.
+    /// It was seen in this room.
+    pub(super) fn peer_restarted(&mut self, peer: &FullName, room: RoomId) {
+        let now = self.now;
+        let seen = &mut self.transfers.restarts;
+        seen.retain(|restart| now < restart.at + SETTLING);
+        if let Some(known) = seen.iter_mut().find(|restart| restart.peer == *peer && !restart.rooms.contains(&room)) {
+            // Each restart enters a room once.
+            known.rooms.push(room);
+            return;
+        }
+        seen.retain(|restart| restart.peer != *peer);
+        seen.push(Restart { peer: peer.clone(), at: now, rooms: vec![room] });
+        let of_old = |source: &Source| match &source.stage {
+            Stage::Running => true,
+            Stage::Asked(asked) => asked.queued,
+            Stage::Preparing | Stage::MakingKey(_) => false,
+        };
+        let theirs = self.transfers.sources.iter().filter(|(_, source)| source.peer == *peer && of_old(source));
+        for id in theirs.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.tell_files(FilesCommand::Drop { transfer: id, reason: "the client has started anew".into() });
+            self.source_ended(
+                &id,
+                Problem::new("peer_closed", FAILED, format!("{peer} has started anew")),
+                Again::Soon,
+            );
+        }
+        let uploads = self.transfers.uploads.iter().filter(|(_, upload)| upload.peer == *peer);
+        for id in uploads.map(|(id, _)| *id).collect::<Vec<_>>() {
+            // Should it live after all, it may ask again.
+            self.cancel_files(id, true);
+            let Some(upload) = self.forget_upload(&id) else { continue };
+            let reason = Some("peer_closed".to_owned());
+            let told = event::Transfer { reason, bytes: Some(upload.bytes), ..upload.told(&id) };
+            self.tell(self.upload_ticket(&upload), Event::TransferFailed(told));
+        }
+        self.resume_downloads_from(peer);
+    }
+
+    pub(super) fn cancel_files(&mut self, transfer: TransferId, keep: bool) {
+        self.tell_files(FilesCommand::Cancel { transfer, reason: "cancelled".into(), keep });
     }
 
     /// `@me transfers`.
     pub(super) fn show_transfers(&mut self, number: u64) -> Result<(), Problem> {
-        let rows: Vec<_> =
-            self.transfers.open.iter().map(|(id, open)| (open.told(id), open.bytes, open.rate)).collect();
+        let downloads = self.transfers.downloads.iter().map(|(id, d)| (d.told(id), d.bytes, d.rate));
+        let uploads = self.transfers.uploads.iter().map(|(id, u)| (u.told(id), u.bytes, u.rate));
+        let rows: Vec<_> = downloads.chain(uploads).collect();
         for (told, bytes, rate) in rows {
             let (bytes, rate) = (Some(bytes), Some(rate));
             self.tell(Some(number), Event::TransferProgress(event::Transfer { bytes, rate, ..told }));
         }
+        let offers: Vec<_> = self.transfers.offers.all().collect();
+        offers.into_iter().for_each(|told| self.tell(Some(number), Event::TransferOffered(told)));
         self.ok(number, "transfers");
         Ok(())
     }
 
     /// `@me cancel ID`; the beginning of the id will do.
     pub(super) fn cancel(&mut self, number: u64, text: &str) -> Result<(), Problem> {
-        let mut fits = self.transfers.open.keys().filter(|id| id.to_string().starts_with(text));
+        let all = self.transfers.downloads.keys().chain(self.transfers.uploads.keys());
+        let all = all.chain(self.transfers.offers.made.keys());
+        let mut fits = all.filter(|id| id.to_string().starts_with(text));
         let (Some(&id), None) = (fits.next(), fits.next()) else {
             return Err(Problem::new("not_found", NOT_FOUND, "no transfer, or more than one, has this id"));
         };
-        self.cancel_one(&id);
+        self.cancel_one(&id, false);
         self.ok(number, "cancel");
         Ok(())
     }
 
-    fn cancel_one(&mut self, id: &TransferId) {
-        let Some(open) = self.transfers.open.remove(id) else { return };
-        open.hunt.iter().for_each(|hunt| self.hunt_done(hunt));
-        self.cancel_files(*id);
-        let told = event::Transfer { reason: Some("cancelled".into()), bytes: Some(open.bytes), ..open.told(id) };
-        self.tell(open.ticket, Event::TransferFailed(told));
-        self.done(open.ticket, FAILED);
+    fn cancel_one(&mut self, id: &TransferId, keep: bool) {
+        self.cancel_files(*id, keep);
+        let reason = Some("cancelled".to_owned());
+        if let Some(download) = self.forget_download(id) {
+            let told = event::Transfer { reason, bytes: Some(download.bytes), ..download.told(id) };
+            self.tell(download.ticket, Event::TransferFailed(told));
+            return self.done(download.ticket, FAILED);
+        }
+        if let Some(upload) = self.forget_upload(id) {
+            self.refuse_unless_running(id, &upload);
+            let told = event::Transfer { reason, bytes: Some(upload.bytes), ..upload.told(id) };
+            return self.tell(self.upload_ticket(&upload), Event::TransferFailed(told));
+        }
+        self.withdraw_offer(id);
     }
 
-    /// Cancels what these commands fetch.
+    /// Cancels what these commands fetch or offer.
     pub(super) fn cancel_transfers_of(&mut self, numbers: &BTreeSet<u64>) {
-        let theirs = |t: &Transfer| t.ticket.is_some_and(|number| numbers.contains(&number));
-        let ids: Vec<Id> = self.transfers.open.iter().filter(|(_, t)| theirs(t)).map(|(id, _)| *id).collect();
-        ids.iter().for_each(|id| self.cancel_one(id));
+        let theirs = |ticket: Option<u64>| ticket.is_some_and(|number| numbers.contains(&number));
+        let downloads = self.transfers.downloads.iter().filter(|(_, d)| theirs(d.ticket)).map(|(id, _)| *id);
+        let offers = self.transfers.offers.made.iter().filter(|(_, o)| theirs(o.ticket)).map(|(id, _)| *id);
+        let ids: Vec<Id> = downloads.chain(offers).collect();
+        ids.iter().for_each(|id| self.cancel_one(id, true));
     }
 
     pub(super) fn cancel_transfers(&mut self) {
-        let ids: Vec<Id> = self.transfers.open.keys().copied().collect();
-        ids.iter().for_each(|id| self.cancel_one(id));
+        let ids = self.transfers.downloads.keys().chain(self.transfers.uploads.keys());
+        let ids: Vec<Id> = ids.chain(self.transfers.offers.made.keys()).copied().collect();
+        ids.iter().for_each(|id| self.cancel_one(id, true));
     }
 
     pub(super) fn transfers_timeouts(&mut self) {
-        let late = |t: &Transfer| self.now >= t.deadline && !matches!(t.stage, Stage::Running { .. });
-        let late: Vec<Id> = self.transfers.open.iter().filter(|(_, t)| late(t)).map(|(id, _)| *id).collect();
+        let late = |s: &Source| self.now >= s.deadline && !matches!(s.stage, Stage::Running);
+        let late: Vec<Id> = self.transfers.sources.iter().filter(|(_, s)| late(s)).map(|(id, _)| *id).collect();
         for id in late {
-            let who = self.transfers.open.get(&id).map(|t| t.peer.to_string()).unwrap_or_default();
+            let who = self.transfers.sources.get(&id).map(|s| s.peer.to_string()).unwrap_or_default();
             self.request_failed(&id, Problem::timeout(&who));
         }
+        self.uploads_timeouts();
+        self.offers_timeouts();
+        self.downloads_timeouts();
     }
 }
 
-impl Transfer {
-    pub fn new(peer: FullName, file: String, stage: Stage) -> Self {
-        let (ticket, hunt, size, root, route, mode) = Default::default();
-        let (bytes, rate, deadline) = Default::default();
-        Self { ticket, hunt, peer, file, size, root, bytes, rate, route, mode, stage, deadline }
+/// A folder's name has a slash behind it.
+pub(super) fn shown_name(file: &str, kind: FileKind) -> String {
+    match kind {
+        FileKind::File => file.to_owned(),
+        FileKind::Folder => format!("{file}/"),
     }
 }
 
-/// From the wish for a file to the start of its channel; opening one may take hashing it.
-const AGREEMENT_DEADLINE: Duration = Duration::from_secs(60);
+/// From the wish for a file to an answer of any kind.
+pub(super) const AGREEMENT_DEADLINE: Duration = Duration::from_secs(60);
+/// Whoever restarts enters one room after the other: that is one restart.
+const SETTLING: Duration = Duration::from_secs(10);

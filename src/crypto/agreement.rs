@@ -195,6 +195,11 @@ impl Requester {
         Ok((Self { x25519, mlkem, offer: offer.clone() }, offer))
     }
 
+    /// The modes that were offered.
+    pub const fn modes(&self) -> &ModeList {
+        &self.offer.modes
+    }
+
     /// Takes the holder's answer. The mode is computed from both lists, never read from the peer, so it cannot be talked down.
     pub fn finish(self, answer: &Answer, context: &Context<'_>) -> Result<FileKeys, AgreementError> {
         let mode = choose(&self.offer.modes, &answer.modes).ok_or(AgreementError::NoCommonMode)?;

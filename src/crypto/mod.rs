@@ -1,6 +1,7 @@
 //! Keys with a purpose, labels, identities, agreement, sealing. Pure.
 
 pub mod agreement;
+pub mod handover;
 pub mod identity;
 pub mod kdf;
 pub mod keyfile;

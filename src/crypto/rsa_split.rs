@@ -77,8 +77,13 @@ impl SplitKey {
     /// A fresh 3,072-bit key with its two public parts. Takes seconds: not for an async thread.
     pub fn generate(rng: &mut dyn CryptoRngCore) -> Result<(Self, PublicPart, PathPart), SplitError> {
         let key = RsaPrivateKey::new_with_exp(rng, N_BITS, &BigUint::from(E)).map_err(|_| SplitError::Local)?;
-        let (public, path) = split(rng, &key).ok_or(SplitError::Local)?;
-        Ok((Self(key), public, path))
+        Self::split(rng, key).ok_or(SplitError::Local)
+    }
+
+    /// A given key, split anew. `None` if its modulus does not have 3,072 bits.
+    pub(super) fn split(rng: &mut dyn CryptoRngCore, key: RsaPrivateKey) -> Option<(Self, PublicPart, PathPart)> {
+        let (public, path) = split(rng, &key)?;
+        Some((Self(key), public, path))
     }
 
     /// Opens the holder's ciphertext, once. `transcript` is the hash of stage one; `rng` blinds the private operation.

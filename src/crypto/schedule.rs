@@ -56,6 +56,8 @@ pub struct Context<'a> {
     pub root: &'a [u8; 32],
     /// The file's size in bytes, from the answer.
     pub size: u64,
+    /// What else both go by (what travels, the ARQ policy, windows and sizes), as bytes that they encode alike.
+    pub terms: &'a [u8],
 }
 
 impl Context<'_> {
@@ -72,7 +74,8 @@ impl Context<'_> {
             .field(self.holder.key.as_bytes())
             .field(self.group)
             .field(self.root)
-            .field(&self.size.to_be_bytes());
+            .field(&self.size.to_be_bytes())
+            .field(self.terms);
         transcript
     }
 }
@@ -162,6 +165,12 @@ impl FileKeys {
         let hash = transcript.field(&self.transcript).field(ciphertext).hash();
         schedule(&hash, &[Input::Stage(&self.chain), Input::Rsa(rsa_secret)])
     }
+
+    /// Connection ids for a connection under these keys: on datagrams to the asker, and to the holder. Public, and known to both.
+    pub fn connections(&self) -> ([u8; 8], [u8; 8]) {
+        let id = |label| *expand::<8>(&self.transcript, &*self.chain, label, &[]);
+        (id("secchat/1 file asker connection"), id("secchat/1 file holder connection"))
+    }
 }
 
 macro_rules! redacted {
@@ -241,6 +250,8 @@ mod tests {
             hex(&second.asker_to_holder.key),
             "3cdca92dfb72dc1b8e1f29e48c93911bee7531d19e23c20cccb52b2de2a015fb"
         );
+        let (to_asker, to_holder) = second.connections();
+        assert_eq!((hex(&to_asker).as_str(), hex(&to_holder).as_str()), ("c9ba9271d5a4edf5", "bde1a0fc04d74e63"));
     }
 
     #[test]

@@ -65,6 +65,19 @@ impl SealKey {
         Ok(())
     }
 
+    /// Seals the datagram whose header is the first `header_len` bytes of `datagram`; the last [`TAG_LEN`] bytes are
+    /// room for the tag.
+    pub fn seal_slot(&self, packet_number: u64, header_len: usize, datagram: &mut [u8]) -> Result<(), SealError> {
+        let (header, body) = datagram.split_at_mut_checked(header_len).ok_or(SealError::Unsealable)?;
+        let (body, room) = body.split_last_chunk_mut::<TAG_LEN>().ok_or(SealError::Unsealable)?;
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(self.nonce(packet_number), Aad::from(&*header), body)
+            .map_err(|_| SealError::Unsealable)?;
+        room.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
+        Ok(())
+    }
+
     /// Opens `buf` (sealed bytes and tag) in place and returns the plain bytes. After an error the contents of `buf`
     /// mean nothing.
     pub fn open_in_place<'b>(
@@ -176,6 +189,10 @@ mod tests {
             prop_assert_eq!(&datagram[..aad.len()], &aad[..]);
             prop_assert_eq!(&datagram[aad.len()..], &expected[..]);
 
+            let mut slot = [&aad[..], &plain[..], &[0xee; TAG_LEN]].concat();
+            ours.seal_slot(number, aad.len(), &mut slot).unwrap();
+            prop_assert_eq!(&slot, &datagram);
+
             prop_assert_eq!(&*ours.open_in_place(number, &aad, &mut sealed).unwrap(), &plain[..]);
         }
 
@@ -204,6 +221,7 @@ mod tests {
             assert_eq!(key.open_in_place(0, b"", &mut vec![0; len]), Err(SealError::NotAuthentic));
         }
         assert_eq!(key.seal_datagram(0, 5, &mut vec![0; 4]), Err(SealError::Unsealable));
+        assert_eq!(key.seal_slot(0, 5, &mut [0; 5 + TAG_LEN - 1]), Err(SealError::Unsealable));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! TLS, framed streams, the client's link to a server, and its UDP port. IO.
 
+pub mod candidates;
 pub mod framed;
 pub mod hello;
 pub mod link;
 pub mod pem;
 pub mod queue;
+pub mod received;
 pub mod stun;
 pub mod tls;
 pub mod trust;

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::glob::{Glob, escape};
 use crate::limits::SEARCH_ROWS;
-use crate::wire::payload::FileRow;
+use crate::wire::payload::{FileKind, FileRow};
 
 /// A pattern that was checked: `*`, `?`, `[a-z]`, `[!a-z]`, `{a,b}`, with `\` before a character that stands for
 /// itself. Upper and lower case match each other, and so do composed and decomposed letters.
@@ -57,6 +57,10 @@ pub struct SharedFile {
     pub size: u64,
     /// BLAKE3, once it is known.
     pub root: Option<[u8; 32]>,
+    /// A file, or a folder with what is in it.
+    pub kind: FileKind,
+    /// Only a part is here.
+    pub partial: bool,
 }
 
 /// The first [`SEARCH_ROWS`] of `files` that match, with `free_slots`, and how many matched beyond them.
@@ -64,7 +68,9 @@ pub fn find(pattern: &Pattern, files: impl IntoIterator<Item = SharedFile>, free
     let (mut rows, mut more) = (Vec::new(), 0);
     for file in files.into_iter().filter(|file| pattern.matches(&file.name)) {
         if rows.len() < SEARCH_ROWS {
-            rows.push(FileRow { name: file.name, size: file.size, root: file.root.map(Into::into), free_slots });
+            let (kind, partial) = (file.kind, file.partial);
+            let root = file.root.map(Into::into);
+            rows.push(FileRow { name: file.name, size: file.size, root, free_slots, kind, partial });
         } else {
             more += 1;
         }
@@ -80,7 +86,7 @@ mod tests {
     use super::*;
 
     fn file(name: &str) -> SharedFile {
-        SharedFile { name: name.into(), size: 3, root: None }
+        SharedFile { name: name.into(), size: 3, root: None, kind: FileKind::File, partial: false }
     }
 
     #[test]

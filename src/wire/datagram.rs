@@ -2,31 +2,35 @@
 //!
 //! ```text
 //! 0x00 padding
-//! 0x01 segment         number u64, fin u8 (0 or 1), length u16, bytes
-//! 0x02 ack             largest packet u64, delay u32 µs, cumulative u64, count u8, count * (start u64, end u64)
+//! 0x02 ack             largest packet u64, delay u32 µs, ce u32, cumulative u64, count u8, count * (gap u16, length u16)
 //! 0x03 window          segments u32
 //! 0x04 ping
 //! 0x05 path challenge  8 bytes
 //! 0x06 path response   8 bytes
 //! 0x07 close           code u16, length u8, UTF-8
 //! 0x08 handshake       length u16, bytes
+//! 0x09 size probe      bytes of the whole datagram u16
+//! 0x0a size confirmed  the same
+//! 0x10 segment         number u64, then bytes up to the datagram's end; + 1: the stream ends here, + 2: acknowledge at once
 //! ```
+//!
+//! A segment has no length of its own, so it stands last and takes nine bytes beside its content.
 
 use thiserror::Error;
 
 /// Ranges that one ack may carry.
-pub const MAX_ACK_RANGES: usize = 32;
+pub const MAX_ACK_RANGES: usize = 128;
 /// Bytes of a close frame's reason.
 pub const MAX_CLOSE_REASON: usize = 200;
 /// Bytes of a handshake frame's content.
 pub const MAX_HANDSHAKE: usize = 1_024;
 /// Bytes that a segment frame takes beside its content.
-pub const SEGMENT_OVERHEAD: usize = 12;
+pub const SEGMENT_OVERHEAD: usize = 9;
 
 /// One frame, borrowing the datagram that it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame<'a> {
-    /// A piece of the file.
+    /// A piece of the stream; always the last frame of its datagram.
     Segment(Segment<'a>),
     /// What the other side has received.
     Ack(Ack),
@@ -45,16 +49,22 @@ pub enum Frame<'a> {
     Close(Close<'a>),
     /// Key agreement that must travel over the datagram path; opaque to the channel.
     Handshake(&'a [u8]),
+    /// Asks whether a datagram of this many bytes arrives; the rest of it is padding.
+    SizeProbe(u16),
+    /// A probe of this size arrived.
+    SizeConfirmed(u16),
 }
 
-/// A fixed-size piece of the file. Only the last one may be shorter.
+/// A numbered piece of one side's byte stream. Its place follows from the lengths of those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment<'a> {
-    /// Counts pieces from the file's start.
+    /// Counts pieces from the stream's start.
     pub number: u64,
-    /// Whether it is the file's last.
+    /// Whether the stream ends with it.
     pub fin: bool,
-    /// Its bytes; never empty in a valid transfer.
+    /// Whether the sender waits for the ack: it should leave at once.
+    pub ask: bool,
+    /// Its bytes; empty only if the stream ends with it.
     pub bytes: &'a [u8],
 }
 
@@ -65,6 +75,8 @@ pub struct Ack {
     pub largest: u64,
     /// Microseconds between that packet's arrival and this ack.
     pub delay_micros: u32,
+    /// Datagrams that came marked "congestion experienced" so far (RFC 3168), wrapping.
+    pub ce: u32,
     /// Every segment below this one has arrived.
     pub cumulative: u64,
     /// Segments beyond it that have arrived: ascending, apart from each other, at most [`MAX_ACK_RANGES`].
@@ -102,6 +114,8 @@ impl CloseCode {
     pub const VIOLATION: Self = Self(2);
     /// The file could not be read, or did not match its root.
     pub const FILE: Self = Self(3);
+    /// This end leaves or gives the channel up, and nobody wanted that: another channel may go on.
+    pub const GONE: Self = Self(4);
 }
 
 /// Why a frame cannot be read or written.
@@ -127,7 +141,8 @@ impl Frame<'_> {
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
         match self {
             Self::Segment(segment) => {
-                begin_segment(out, segment.number, segment.fin, segment.bytes.len())?.copy_from_slice(segment.bytes);
+                out.extend_from_slice(&segment_head(segment.number, segment.fin, segment.ask));
+                out.extend_from_slice(segment.bytes);
             }
             Self::Ack(ack) => ack.encode(out)?,
             Self::Window { segments } => {
@@ -150,22 +165,25 @@ impl Frame<'_> {
                 out.extend_from_slice(&len.to_be_bytes());
                 out.extend_from_slice(bytes);
             }
+            Self::SizeProbe(size) => {
+                out.push(SIZE_PROBE);
+                out.extend_from_slice(&size.to_be_bytes());
+            }
+            Self::SizeConfirmed(size) => {
+                out.push(SIZE_CONFIRMED);
+                out.extend_from_slice(&size.to_be_bytes());
+            }
         }
         Ok(())
     }
 }
 
-/// Appends a segment frame whose `len` content bytes are zero, and returns them to be filled in: the file is read
-/// straight into the datagram.
-pub fn begin_segment(out: &mut Vec<u8>, number: u64, fin: bool, len: usize) -> Result<&mut [u8], FrameError> {
-    let wire_len = capped_u16(len, usize::from(u16::MAX))?;
-    out.push(SEGMENT);
-    out.extend_from_slice(&number.to_be_bytes());
-    out.push(u8::from(fin));
-    out.extend_from_slice(&wire_len.to_be_bytes());
-    let start = out.len();
-    out.resize(start + len, 0);
-    Ok(&mut out[start..])
+/// What stands before a segment's bytes, which are read from the file straight into the datagram.
+pub fn segment_head(number: u64, fin: bool, ask: bool) -> [u8; SEGMENT_OVERHEAD] {
+    let flags = if fin { FIN } else { 0 } | if ask { ASK } else { 0 };
+    let mut head = [SEGMENT | flags; SEGMENT_OVERHEAD];
+    head[1..].copy_from_slice(&number.to_be_bytes());
+    head
 }
 
 /// The frames of an opened payload, in order. It stops after the first error.
@@ -197,15 +215,10 @@ impl<'a> Iterator for Frames<'a> {
 
 fn decode<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Frame<'a>, FrameError> {
     Ok(match kind {
-        SEGMENT => {
+        SEGMENT..=SEGMENT_LAST => {
             let number = reader.u64()?;
-            let fin = match reader.u8()? {
-                0 => false,
-                1 => true,
-                _ => return Err(FrameError::Invalid),
-            };
-            let len = reader.u16()?;
-            Frame::Segment(Segment { number, fin, bytes: reader.take(len.into())? })
+            let bytes = std::mem::take(&mut reader.rest);
+            Frame::Segment(Segment { number, fin: kind & FIN != 0, ask: kind & ASK != 0, bytes })
         }
         ACK => Frame::Ack(Ack::decode(reader)?),
         WINDOW => Frame::Window { segments: u32::from_be_bytes(reader.array()?) },
@@ -220,6 +233,8 @@ fn decode<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Frame<'a>, FrameError
             }
             Frame::Handshake(reader.take(len)?)
         }
+        SIZE_PROBE => Frame::SizeProbe(reader.u16()?),
+        SIZE_CONFIRMED => Frame::SizeConfirmed(reader.u16()?),
         unknown => return Err(FrameError::UnknownType(unknown)),
     })
 }
@@ -230,15 +245,22 @@ impl Ack {
             return Err(FrameError::TooLarge);
         }
         let count = u8::try_from(self.ranges.len()).map_err(|_| FrameError::TooLarge)?;
-        check_ranges(self.cumulative, &self.ranges)?;
+        let start = out.len();
         out.push(ACK);
         out.extend_from_slice(&self.largest.to_be_bytes());
         out.extend_from_slice(&self.delay_micros.to_be_bytes());
+        out.extend_from_slice(&self.ce.to_be_bytes());
         out.extend_from_slice(&self.cumulative.to_be_bytes());
         out.push(count);
+        let mut below = self.cumulative;
         for range in &self.ranges {
-            out.extend_from_slice(&range.start.to_be_bytes());
-            out.extend_from_slice(&range.end.to_be_bytes());
+            let (Some(gap), Some(len)) = (step(below, range.start), step(range.start, range.end)) else {
+                out.truncate(start);
+                return Err(FrameError::Invalid);
+            };
+            out.extend_from_slice(&gap.to_be_bytes());
+            out.extend_from_slice(&len.to_be_bytes());
+            below = range.end;
         }
         Ok(())
     }
@@ -246,30 +268,31 @@ impl Ack {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, FrameError> {
         let largest = reader.u64()?;
         let delay_micros = u32::from_be_bytes(reader.array()?);
+        let ce = u32::from_be_bytes(reader.array()?);
         let cumulative = reader.u64()?;
         let count = usize::from(reader.u8()?);
         if count > MAX_ACK_RANGES {
             return Err(FrameError::TooLarge);
         }
         let mut ranges = Vec::with_capacity(count);
+        let mut below = cumulative;
         for _ in 0..count {
-            ranges.push(SegmentRange { start: reader.u64()?, end: reader.u64()? });
+            let (gap, len) = (reader.u16()?, reader.u16()?);
+            if gap == 0 || len == 0 {
+                return Err(FrameError::Invalid);
+            }
+            let start = below.checked_add(gap.into()).ok_or(FrameError::Invalid)?;
+            below = start.checked_add(len.into()).ok_or(FrameError::Invalid)?;
+            ranges.push(SegmentRange { start, end: below });
         }
-        check_ranges(cumulative, &ranges)?;
-        Ok(Self { largest, delay_micros, cumulative, ranges })
+        Ok(Self { largest, delay_micros, ce, cumulative, ranges })
     }
 }
 
-/// Each range lies beyond the one before with a gap between, so a set of segments has one encoding.
-fn check_ranges(cumulative: u64, ranges: &[SegmentRange]) -> Result<(), FrameError> {
-    let mut below = cumulative;
-    for range in ranges {
-        if range.start <= below || range.end <= range.start {
-            return Err(FrameError::Invalid);
-        }
-        below = range.end;
-    }
-    Ok(())
+/// From one bound up to the next: at least 1, since each range lies beyond the one before with a gap between, so a set
+/// of segments has one encoding.
+fn step(from: u64, to: u64) -> Option<u16> {
+    to.checked_sub(from).and_then(|step| u16::try_from(step).ok()).filter(|step| *step > 0)
 }
 
 impl<'a> Close<'a> {
@@ -334,7 +357,6 @@ fn capped_u16(len: usize, cap: usize) -> Result<u16, FrameError> {
 }
 
 const PADDING: u8 = 0x00;
-const SEGMENT: u8 = 0x01;
 const ACK: u8 = 0x02;
 const WINDOW: u8 = 0x03;
 const PING: u8 = 0x04;
@@ -342,6 +364,12 @@ const PATH_CHALLENGE: u8 = 0x05;
 const PATH_RESPONSE: u8 = 0x06;
 const CLOSE: u8 = 0x07;
 const HANDSHAKE: u8 = 0x08;
+const SIZE_PROBE: u8 = 0x09;
+const SIZE_CONFIRMED: u8 = 0x0a;
+const SEGMENT: u8 = 0x10;
+const SEGMENT_LAST: u8 = SEGMENT | FIN | ASK;
+const FIN: u8 = 1;
+const ASK: u8 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -358,14 +386,16 @@ mod tests {
     fn samples() -> Vec<Frame<'static>> {
         let ranges = vec![SegmentRange { start: 7, end: 9 }, SegmentRange { start: 10, end: 11 }];
         vec![
-            Frame::Segment(Segment { number: u64::MAX, fin: true, bytes: b"bytes" }),
-            Frame::Ack(Ack { largest: 3, delay_micros: 4, cumulative: 5, ranges }),
+            Frame::Ack(Ack { largest: 3, delay_micros: 4, ce: 9, cumulative: 5, ranges }),
             Frame::Window { segments: 9 },
             Frame::Ping,
             Frame::PathChallenge([1; 8]),
             Frame::PathResponse([2; 8]),
             Frame::Close(Close { code: CloseCode::CANCELLED, reason: "größer" }),
             Frame::Handshake(b"opaque"),
+            Frame::SizeProbe(8_900),
+            Frame::SizeConfirmed(65_507),
+            Frame::Segment(Segment { number: u64::MAX, fin: true, ask: false, bytes: b"bytes" }),
         ]
     }
 
@@ -374,7 +404,8 @@ mod tests {
         for frame in samples() {
             let bytes = encoded(&frame);
             assert_eq!(Frames::new(&bytes).collect::<Vec<_>>(), vec![Ok(frame.clone())]);
-            for len in 1..bytes.len() {
+            let whole = if matches!(frame, Frame::Segment(_)) { SEGMENT_OVERHEAD } else { bytes.len() };
+            for len in 1..whole {
                 assert_eq!(Frames::new(&bytes[..len]).next(), Some(Err(FrameError::Truncated)), "{frame:?} at {len}");
             }
         }
@@ -385,8 +416,8 @@ mod tests {
     fn frames_follow_one_another_with_padding_between() {
         let mut bytes = vec![0; 3];
         for frame in samples() {
-            frame.encode(&mut bytes).unwrap();
             bytes.extend_from_slice(&[0; 5]);
+            frame.encode(&mut bytes).unwrap();
         }
         assert_eq!(Frames::new(&bytes).collect::<Result<Vec<_>, _>>().unwrap(), samples());
     }
@@ -395,18 +426,17 @@ mod tests {
     fn caps_hold_in_both_directions() {
         let many = (0..=MAX_ACK_RANGES as u64).map(|i| SegmentRange { start: 10 + 2 * i, end: 11 + 2 * i }).collect();
         let too_large = [
-            Frame::Ack(Ack { largest: 0, delay_micros: 0, cumulative: 0, ranges: many }),
+            Frame::Ack(Ack { largest: 0, delay_micros: 0, ce: 0, cumulative: 0, ranges: many }),
             Frame::Close(Close { code: CloseCode::DONE, reason: &"x".repeat(MAX_CLOSE_REASON + 1) }),
             Frame::Handshake(&[0; MAX_HANDSHAKE + 1]),
-            Frame::Segment(Segment { number: 0, fin: false, bytes: &[0; 65_536] }),
         ];
         for frame in too_large {
             let mut out = Vec::new();
             assert_eq!(frame.encode(&mut out), Err(FrameError::TooLarge));
             assert!(out.is_empty());
         }
-        let mut ack = encoded(&samples()[1]);
-        ack[21] = 255;
+        let mut ack = encoded(&samples()[0]);
+        ack[25] = 255;
         ack.resize(10_000, 1);
         assert_eq!(Frames::new(&ack).next(), Some(Err(FrameError::TooLarge)));
         let close = [&[CLOSE, 0, 0, 201][..], &[b'x'; 201]].concat();
@@ -417,17 +447,20 @@ mod tests {
 
     #[test]
     fn impossible_values_are_refused() {
-        for (start, end) in [(4, 9), (5, 9), (7, 7), (8, 7)] {
-            let ack = Ack { largest: 0, delay_micros: 0, cumulative: 5, ranges: vec![SegmentRange { start, end }] };
-            assert_eq!(Frame::Ack(ack).encode(&mut Vec::new()), Err(FrameError::Invalid));
+        for (start, end) in [(4, 9), (5, 9), (7, 7), (8, 7), (7, 100_000), (100_000, 100_001)] {
+            let ranges = vec![SegmentRange { start, end }];
+            let (mut out, ack) = (vec![1], Ack { largest: 0, delay_micros: 0, ce: 0, cumulative: 5, ranges });
+            assert_eq!(Frame::Ack(ack).encode(&mut out), Err(FrameError::Invalid));
+            assert_eq!(out, [1]);
         }
-        let mut adjacent = encoded(&samples()[1]);
-        let start_of_second = adjacent.len() - 9;
-        adjacent[start_of_second] = 9;
-        assert_eq!(Frames::new(&adjacent).next(), Some(Err(FrameError::Invalid)));
-        let mut fin = encoded(&samples()[0]);
-        fin[9] = 2;
-        assert_eq!(Frames::new(&fin).next(), Some(Err(FrameError::Invalid)));
+        for zeroed in [27, 29] {
+            let mut adjacent = encoded(&samples()[0]);
+            adjacent[zeroed] = 0;
+            assert_eq!(Frames::new(&adjacent).next(), Some(Err(FrameError::Invalid)));
+        }
+        let mut beyond = encoded(&samples()[0]);
+        beyond[17..25].fill(0xff);
+        assert_eq!(Frames::new(&beyond).next(), Some(Err(FrameError::Invalid)));
         assert_eq!(Frames::new(&[CLOSE, 0, 0, 1, 0xff]).next(), Some(Err(FrameError::Invalid)));
         assert_eq!(Frames::new(&[0x7f]).next(), Some(Err(FrameError::UnknownType(0x7f))));
     }
@@ -442,8 +475,8 @@ mod tests {
     proptest! {
         #[test]
         fn round_trip(
-            number: u64, fin: bool, bytes in proptest::collection::vec(any::<u8>(), 0..1500),
-            largest: u64, delay_micros: u32, cumulative in 0..1u64 << 50,
+            number: u64, fin: bool, ask: bool, bytes in proptest::collection::vec(any::<u8>(), 0..1500),
+            largest: u64, delay_micros: u32, ce: u32, cumulative in 0..1u64 << 50,
             steps in proptest::collection::vec((1..1000u64, 1..1000u64), 0..=MAX_ACK_RANGES),
             code: u16, reason in "\\PC{0,50}", segments: u32,
         ) {
@@ -454,10 +487,10 @@ mod tests {
                 SegmentRange { start, end: at }
             }).collect();
             let frames = vec![
-                Frame::Segment(Segment { number, fin, bytes: &bytes }),
-                Frame::Ack(Ack { largest, delay_micros, cumulative, ranges }),
+                Frame::Ack(Ack { largest, delay_micros, ce, cumulative, ranges }),
                 Frame::Window { segments },
                 Frame::Close(Close { code: CloseCode(code), reason: &reason }),
+                Frame::Segment(Segment { number, fin, ask, bytes: &bytes }),
             ];
             let mut out = Vec::new();
             for frame in &frames {

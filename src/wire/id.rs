@@ -12,6 +12,8 @@ pub type RoomId = Id;
 pub type MessageId = Id;
 /// Names one transfer of one file between two peers.
 pub type TransferId = Id;
+/// Names one offer of a file or folder.
+pub type OfferId = Id;
 /// Names one search.
 pub type SearchId = Id;
 /// Names one run of a client process.

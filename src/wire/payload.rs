@@ -1,9 +1,13 @@
 //! What stands inside a sealed MLS message: texts, searches, agreements on files. No server reads these.
 
-use super::id::{MessageId, SearchId, TransferId};
+mod files;
+
+use super::id::{MessageId, OfferId, SearchId, TransferId};
 use super::{DecodeError, decode, encode};
 use crate::limits::PAYLOAD_MAX;
-use minicbor::bytes::{ByteArray, ByteVec};
+use minicbor::bytes::ByteArray;
+
+pub use files::{Arq, FileAnswer, FileKind, FileOffer, FileRefusal, FileRequest, FileRow};
 
 /// A body with what lets receivers drop repeats and notice gaps, swaps and diverging views.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -97,130 +101,56 @@ pub enum Body {
         #[n(1)]
         secret: String,
     },
-}
-
-/// A file in an answer to a search.
-#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
-pub struct FileRow {
-    /// Base name.
-    #[n(0)]
-    pub name: String,
-    /// Bytes.
-    #[n(1)]
-    pub size: u64,
-    /// BLAKE3, once it is known.
-    #[n(2)]
-    pub root: Option<ByteArray<32>>,
-    /// Upload slots that are free now.
-    #[n(3)]
-    pub free_slots: u32,
-}
-
-/// The asker's part of the agreement on a file's keys.
-#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
-pub struct FileRequest {
-    /// Random.
-    #[n(0)]
-    pub transfer: TransferId,
-    /// Base name of the file.
-    #[n(1)]
-    pub file: String,
-    /// If given, only this content will do.
-    #[n(2)]
-    pub root: Option<ByteArray<32>>,
-    /// Fresh.
-    #[n(3)]
-    pub random: ByteArray<32>,
-    /// Fresh X25519 public key.
-    #[n(4)]
-    pub x25519: ByteArray<32>,
-    /// Fresh ML-KEM-768 encapsulation key.
-    #[n(5)]
-    pub ml_kem: Option<ByteVec>,
-    /// Names of the key agreement modes offered, best first.
-    #[n(6)]
-    pub modes: Vec<String>,
-    /// Connection id that datagrams to the asker bear.
-    #[n(7)]
-    pub connection: ByteArray<8>,
-    /// `IP:PORT` where the asker may be reached, at most [`crate::limits::CANDIDATES_MAX`].
-    #[n(8)]
-    pub candidates: Vec<String>,
-    /// The asker's receive window, segments.
+    /// Directly: would you like this?
     #[n(9)]
-    pub window: u32,
-}
-
-/// The holder's part.
-#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
-pub struct FileAnswer {
-    /// The request's.
-    #[n(0)]
-    pub transfer: TransferId,
-    /// BLAKE3 of the whole file.
-    #[n(1)]
-    pub root: ByteArray<32>,
-    /// Bytes.
-    #[n(2)]
-    pub size: u64,
-    /// Fresh.
-    #[n(3)]
-    pub random: ByteArray<32>,
-    /// Fresh X25519 public key.
-    #[n(4)]
-    pub x25519: ByteArray<32>,
-    /// ML-KEM-768 ciphertext.
-    #[n(5)]
-    pub ml_kem: Option<ByteVec>,
-    /// The mode chosen.
-    #[n(6)]
-    pub mode: String,
-    /// The modes that the holder knows, best first (in the transcript, so that none can be stripped).
-    #[n(7)]
-    pub modes: Vec<String>,
-    /// Connection id that datagrams to the holder bear.
-    #[n(8)]
-    pub connection: ByteArray<8>,
-    /// `IP:PORT` where the holder may be reached.
-    #[n(9)]
-    pub candidates: Vec<String>,
-    /// Proves that the holder has the keys (`confirm` of its role).
+    FileOffer(#[n(0)] FileOffer),
+    /// Directly: no, thank you. A yes is a request that names the offer.
     #[n(10)]
-    pub confirm: ByteArray<32>,
-}
-
-/// Why a file is not sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
-#[cbor(index_only)]
-pub enum FileRefusal {
-    /// No upload slot is free.
-    #[n(0)]
-    Busy,
-    /// No such file, or it is not shared: which, is not told.
-    #[n(1)]
-    NotShared,
-    /// The file has another root than the one asked for.
-    #[n(2)]
-    Changed,
-    /// The request makes no sense, or no mode is common.
-    #[n(3)]
-    BadRequest,
-    /// The holder could not read it.
-    #[n(4)]
-    Unreadable,
-}
-
-impl FileRefusal {
-    /// The stable word for JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Busy => "busy",
-            Self::NotShared => "not_shared",
-            Self::Changed => "changed",
-            Self::BadRequest => "bad_request",
-            Self::Unreadable => "unreadable",
-        }
-    }
+    OfferRefused {
+        /// The offer's.
+        #[n(0)]
+        offer: OfferId,
+    },
+    /// Directly: the offer stands no longer.
+    #[n(11)]
+    OfferWithdrawn {
+        /// The offer's.
+        #[n(0)]
+        offer: OfferId,
+    },
+    /// Directly: the request stands in line; said again when the place changes.
+    #[n(12)]
+    FileQueued {
+        /// The request's.
+        #[n(0)]
+        transfer: TransferId,
+        /// 1 is next.
+        #[n(1)]
+        place: u32,
+        /// Seconds until it is about to begin, if there is anything to tell it from.
+        #[n(2)]
+        seconds: Option<u64>,
+    },
+    /// Directly: the request's file is being read to learn its root.
+    #[n(13)]
+    FileHashing {
+        /// The request's.
+        #[n(0)]
+        transfer: TransferId,
+        /// Bytes so far.
+        #[n(1)]
+        bytes: u64,
+        /// Bytes in all.
+        #[n(2)]
+        total: u64,
+    },
+    /// Directly: the asker does not want it any more.
+    #[n(14)]
+    FileGivenUp {
+        /// The request's.
+        #[n(0)]
+        transfer: TransferId,
+    },
 }
 
 impl Envelope {

@@ -5,33 +5,36 @@ use std::time::Duration;
 use secchat::channel::{ClosedBy, Config, Event, Failure};
 use secchat::wire::datagram::CloseCode;
 
-use crate::sim::{Link, RECEIVER, SENDER, Sim, addr};
+use crate::sim::{ASKER, HOLDER, Link, START, Sim, addr};
 
-const START: Duration = Duration::from_secs(1000);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn with_outage(from_ms: u64, to_ms: u64) -> Link {
-    let outage = START + Duration::from_millis(from_ms)..START + Duration::from_millis(to_ms);
-    Link { outages: vec![outage], ..Link::clean() }
+    Link::clean().with_outage(Duration::from_millis(from_ms), Duration::from_millis(to_ms - from_ms))
+}
+
+/// A window small enough that the stream takes a while.
+fn slow() -> Config {
+    Config { window: Some(16), max_datagram: 1_200, ..Config::default() }
 }
 
 #[test]
 fn thirty_seconds_without_a_network_are_survived() {
     for seed in 0..50 {
         let from = 100 + 37 * seed;
-        let mut sim = Sim::new(seed, with_outage(from, from + 30_000), Config::default(), 1_000_000);
+        let mut sim = Sim::new(seed, with_outage(from, from + 30_000), slow(), 1_000_000);
         sim.run(HOUR);
-        assert!(sim.is_whole() && sim.finished(SENDER) && sim.finished(RECEIVER), "seed {seed}: {:?}", sim.events);
+        assert!(sim.is_whole() && sim.finished(HOLDER) && sim.finished(ASKER), "seed {seed}: {:?}", sim.events);
         assert!(sim.now < START + Duration::from_secs(45), "seed {seed} took until {:?}", sim.now);
     }
 }
 
 #[test]
 fn a_longer_silence_ends_both_by_the_idle_deadline() {
-    let config = Config::default();
+    let config = slow();
     let mut sim = Sim::new(1, with_outage(500, 10_000_000), config.clone(), 1_000_000);
     sim.run(HOUR);
-    for end in [SENDER, RECEIVER] {
+    for end in [HOLDER, ASKER] {
         assert_eq!(sim.events[end].last(), Some(&Event::Failed(Failure::Silent)));
         assert!(sim.ends[end].is_drained());
     }
@@ -42,7 +45,7 @@ fn a_longer_silence_ends_both_by_the_idle_deadline() {
 fn no_path_ends_both_by_the_connect_deadline() {
     let mut sim = Sim::new(1, with_outage(0, 10_000_000), Config::default(), 1_000);
     sim.run(HOUR);
-    for end in [SENDER, RECEIVER] {
+    for end in [HOLDER, ASKER] {
         assert_eq!(sim.events[end], [Event::Failed(Failure::NoPath)]);
     }
     assert_eq!(sim.now, START + Config::default().connect_timeout);
@@ -50,9 +53,9 @@ fn no_path_ends_both_by_the_connect_deadline() {
 
 #[test]
 fn the_candidate_that_answers_is_taken() {
-    let mut sim = Sim::without_candidates(5, Link::clean(), Config::default(), 50_000);
+    let mut sim = Sim::without_candidates(5, Link::clean(), slow(), 50_000);
     let now = sim.now;
-    for end in [SENDER, RECEIVER] {
+    for end in [HOLDER, ASKER] {
         for port in 1..10 {
             sim.ends[end].add_candidate(now, ([192, 0, 2, 1], port).into());
         }
@@ -61,51 +64,52 @@ fn the_candidate_that_answers_is_taken() {
     }
     sim.run(HOUR);
     assert!(sim.is_whole());
-    for end in [SENDER, RECEIVER] {
-        assert_eq!(sim.events[end], [Event::PathValidated(sim.addrs[1 - end]), Event::Finished]);
-    }
+    // The asker's short stream is there with the answer to the holder's challenge, before anything is settled.
+    let validated = |end: usize| Event::PathValidated(sim.addrs[1 - end]);
+    assert_eq!(sim.events[ASKER], [validated(ASKER), Event::PeerFinished, Event::Finished]);
+    assert_eq!(sim.events[HOLDER], [Event::PeerFinished, validated(HOLDER), Event::Finished]);
 }
 
 #[test]
 fn one_side_that_knows_where_to_go_is_enough() {
-    for knowing in [SENDER, RECEIVER] {
+    for knowing in [HOLDER, ASKER] {
         let mut sim = Sim::without_candidates(5, Link::bad(), Config::default(), 50_000);
         let (now, peer) = (sim.now, sim.addrs[1 - knowing]);
         sim.ends[knowing].add_candidate(now, peer);
         sim.run(HOUR);
-        assert!(sim.is_whole() && sim.finished(SENDER), "{knowing}: {:?}", sim.events);
+        assert!(sim.is_whole() && sim.finished(HOLDER), "{knowing}: {:?}", sim.events);
     }
 }
 
 #[test]
 fn a_peer_that_moves_is_followed() {
-    for moving in [SENDER, RECEIVER] {
-        let mut sim = Sim::new(5, Link::clean(), Config::default(), 500_000);
+    for moving in [HOLDER, ASKER] {
+        let mut sim = Sim::new(5, Link::clean(), slow(), 500_000);
         sim.run(Duration::from_millis(400));
         let new = addr("10.0.0.77:7777");
         sim.addrs[moving] = new;
         sim.run(HOUR);
-        assert!(sim.is_whole() && sim.finished(SENDER), "{moving}: {:?}", sim.events);
+        assert!(sim.is_whole() && sim.finished(HOLDER), "{moving}: {:?}", sim.events);
         assert!(sim.events[1 - moving].contains(&Event::PathValidated(new)));
     }
 }
 
 #[test]
 fn a_receiver_that_stops_is_waited_for_and_then_given_up() {
-    let mut sim = Sim::new(5, Link::clean(), Config::default(), 500_000);
+    let mut sim = Sim::new(5, Link::clean(), slow(), 500_000);
     sim.run(Duration::from_millis(400));
     let now = sim.now;
-    sim.ends[RECEIVER].set_receive_window(now, 0);
+    sim.ends[ASKER].set_receive_window(now, 0);
     sim.run(Duration::from_millis(200));
-    let before = sim.received.len();
+    let before = sim.received[ASKER].len();
     sim.run(Duration::from_secs(100));
-    assert_eq!(sim.received.len(), before, "nothing comes while the window is shut");
+    assert_eq!(sim.received[ASKER].len(), before, "nothing comes while the window is shut");
     let now = sim.now;
-    sim.ends[RECEIVER].set_receive_window(now, 3);
+    sim.ends[ASKER].set_receive_window(now, 3);
     sim.run(Duration::from_secs(1));
-    assert!(sim.received.len() > before);
+    assert!(sim.received[ASKER].len() > before);
     let now = sim.now;
-    sim.ends[RECEIVER].set_receive_window(now, 0);
+    sim.ends[ASKER].set_receive_window(now, 0);
     sim.run(HOUR);
     assert!(sim.events.iter().flatten().any(|event| *event == Event::Failed(Failure::Stalled)), "{:?}", sim.events);
     assert!(sim.ends.iter().all(|end| end.is_drained()));
@@ -113,9 +117,27 @@ fn a_receiver_that_stops_is_waited_for_and_then_given_up() {
 }
 
 #[test]
+fn a_close_before_anything_was_sent_reaches_the_peer_too() {
+    for (closing, at) in [HOLDER, ASKER].into_iter().flat_map(|end| (0..150).step_by(5).map(move |at| (end, at))) {
+        let mut sim = Sim::new(at, Link::clean(), slow(), 500_000);
+        sim.run(Duration::from_millis(at));
+        let now = sim.now;
+        sim.ends[closing].close(now, CloseCode::CANCELLED, "enough");
+        sim.run(HOUR);
+        let told = sim.events[1 - closing].last();
+        let by_peer = matches!(told, Some(Event::Closed { by: ClosedBy::Peer, code: CloseCode::CANCELLED, .. }));
+        assert!(
+            by_peer && sim.now < now + Duration::from_secs(5),
+            "end {closing} after {at} ms: {told:?} {:?}",
+            sim.now
+        );
+    }
+}
+
+#[test]
 fn a_close_reaches_the_peer_with_its_reason() {
-    for closing in [SENDER, RECEIVER] {
-        let mut sim = Sim::new(closing as u64, Link::bad(), Config::default(), 500_000);
+    for closing in [HOLDER, ASKER] {
+        let mut sim = Sim::new(3 + closing as u64, Link::bad(), slow(), 500_000);
         sim.run(Duration::from_secs(1));
         let now = sim.now;
         sim.ends[closing].close(now, CloseCode::CANCELLED, &"née ".repeat(60));
@@ -135,20 +157,20 @@ fn a_close_reaches_the_peer_with_its_reason() {
 fn key_agreement_bytes_arrive_over_a_bad_path_and_stop_when_told() {
     let mut sim = Sim::new(3, Link::bad(), Config::default(), 30_000);
     let now = sim.now;
-    assert!(sim.ends[SENDER].send_handshake(now, &[1; 1025]).is_err());
-    sim.ends[RECEIVER].send_handshake(now, b"to the sender").unwrap();
-    sim.ends[SENDER].send_handshake(now, &[7; 1024]).unwrap();
-    sim.file_ready = false;
+    assert!(sim.ends[HOLDER].send_handshake(now, &[1; 1025]).is_err());
+    sim.ends[ASKER].send_handshake(now, b"to the sender").unwrap();
+    sim.ends[HOLDER].send_handshake(now, &[7; 1024]).unwrap();
+    sim.ready = false;
     sim.run(Duration::from_secs(10));
-    for (end, expected) in [(SENDER, &b"to the sender"[..]), (RECEIVER, &[7; 1024])] {
+    for (end, expected) in [(HOLDER, &b"to the sender"[..]), (ASKER, &[7; 1024])] {
         let came = |event: &Event| matches!(event, Event::Handshake(bytes) if bytes.as_bytes() == expected);
         assert!(sim.events[end].iter().any(came), "{:?}", sim.events[end]);
         sim.ends[end].stop_handshake();
     }
-    assert!(sim.received.is_empty(), "no file byte leaves before the driver lets it");
-    sim.file_ready = true;
+    assert!(sim.received.iter().all(Vec::is_empty), "no file byte leaves before the driver lets it");
+    sim.ready = true;
     sim.run(HOUR);
-    assert!(sim.is_whole() && sim.finished(SENDER));
+    assert!(sim.is_whole() && sim.finished(HOLDER));
 }
 
 #[test]
@@ -156,5 +178,5 @@ fn a_path_by_satellite_and_back_is_slow_but_works() {
     let link = Link { delay: Duration::from_millis(1_500), jitter: Duration::from_millis(300), ..Link::clean() };
     let mut sim = Sim::new(3, link, Config::default(), 30_000);
     sim.run(HOUR);
-    assert!(sim.is_whole() && sim.finished(SENDER) && sim.finished(RECEIVER), "{:?}", sim.events);
+    assert!(sim.is_whole() && sim.finished(HOLDER) && sim.finished(ASKER), "{:?}", sim.events);
 }

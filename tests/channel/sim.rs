@@ -9,16 +9,18 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 use secchat::channel::{
-    ChannelKeys, Config, Connection, ConnectionIds, Event, NoSink, NoSource, SegmentSource, SourceError,
+    Batch, ChannelKeys, Config, Connection, ConnectionIds, Event, Piece, Side, SourceError, StreamSink, StreamSource,
 };
 use secchat::crypto::seal::SealKey;
 use secchat::wire::datagram::Frame;
 use secchat::wire::packet::{ConnectionId, HEADER_LEN, Header};
 
-pub const SENDER: usize = 0;
-pub const RECEIVER: usize = 1;
-pub const SENDER_ID: ConnectionId = ConnectionId(*b"sender's");
-pub const RECEIVER_ID: ConnectionId = ConnectionId(*b"receiver");
+/// The end with the long stream.
+pub const HOLDER: usize = 0;
+/// The end that chose the path; its stream is short.
+pub const ASKER: usize = 1;
+pub const START: Duration = Duration::from_secs(1000);
+const IDS: [ConnectionId; 2] = [ConnectionId(*b"holder's"), ConnectionId(*b"asker's ")];
 
 /// What the network does to each datagram; chances in per mille.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +28,10 @@ pub struct Link {
     pub loss: u32,
     pub duplicate: u32,
     pub corrupt: u32,
+    /// These come up to two jitters late.
+    pub reorder: u32,
+    /// Bytes of the largest datagram that passes; 0 is all.
+    pub largest: usize,
     pub delay: Duration,
     pub jitter: Duration,
     /// Times at which nothing passes.
@@ -38,9 +44,15 @@ impl Link {
         Self { delay: Duration::from_millis(20), ..Self::default() }
     }
 
-    /// One datagram in five is lost, some come twice or damaged, most of the rest out of order.
+    /// One datagram in five is lost, one in four comes late, some come twice or damaged.
     pub fn bad() -> Self {
-        Self { loss: 200, duplicate: 50, corrupt: 50, jitter: Duration::from_millis(15), ..Self::clean() }
+        Self { loss: 200, duplicate: 50, corrupt: 50, reorder: 250, jitter: Duration::from_millis(10), ..Self::clean() }
+    }
+
+    /// The same with nothing at all for a while.
+    pub fn with_outage(self, from: Duration, long: Duration) -> Self {
+        let outage = START + from..START + from + long;
+        Self { outages: vec![outage], ..self }
     }
 }
 
@@ -49,14 +61,17 @@ pub struct Sim {
     pub now: Duration,
     pub ends: [Connection; 2],
     pub addrs: [SocketAddr; 2],
-    pub file: Vec<u8>,
-    /// Whether the sender's source has bytes to give.
-    pub file_ready: bool,
-    pub received: Vec<u8>,
+    /// What each end sends.
+    pub streams: [Vec<u8>; 2],
+    /// Whether the ends' sources have bytes to give.
+    pub ready: bool,
+    /// What each end was given.
+    pub received: [Vec<u8>; 2],
     pub events: [Vec<Event>; 2],
     /// Every datagram that an end sent, with its destination.
     pub sent: Vec<(SocketAddr, usize)>,
-    link: Link,
+    pub link: Link,
+    batch: Batch,
     rng: ChaCha8Rng,
     under_way: BinaryHeap<Reverse<Datagram>>,
     count: u64,
@@ -72,39 +87,51 @@ struct Datagram {
 }
 
 impl Sim {
-    /// Two ends with one candidate each and a random file of `file_len` bytes.
-    pub fn new(seed: u64, link: Link, config: Config, file_len: usize) -> Self {
-        let mut sim = Self::without_candidates(seed, link, config, file_len);
-        for end in [SENDER, RECEIVER] {
+    /// Two ends with one candidate each; the holder's stream is `len` random bytes.
+    pub fn new(seed: u64, link: Link, config: Config, len: usize) -> Self {
+        let mut sim = Self::without_candidates(seed, link, config, len);
+        for end in [HOLDER, ASKER] {
             let peer = sim.addrs[1 - end];
             assert!(sim.ends[end].add_candidate(sim.now, peer));
         }
         sim
     }
 
-    pub fn without_candidates(seed: u64, link: Link, config: Config, file_len: usize) -> Self {
+    pub fn without_candidates(seed: u64, link: Link, config: Config, len: usize) -> Self {
+        let mut sim = Self::unfinished(seed, link, config, [len, 10 + seed as usize % 3_000]);
+        for end in [HOLDER, ASKER] {
+            sim.ends[end].finish_stream(START);
+        }
+        sim
+    }
+
+    /// Two ends without candidates whose streams exist in part and are not finished.
+    pub fn unfinished(seed: u64, link: Link, config: Config, lens: [usize; 2]) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut file = vec![0; file_len];
-        rng.fill_bytes(&mut file);
-        let entropy = [rng.next_u32() as u8; 32];
-        let now = Duration::from_secs(1000);
-        let len = file_len as u64;
-        let sender_ids = ConnectionIds { local: SENDER_ID, remote: RECEIVER_ID };
-        let receiver_ids = ConnectionIds { local: RECEIVER_ID, remote: SENDER_ID };
-        let sender =
-            Connection::new_sender(config.clone(), keys(SENDER), sender_ids, entropy, len, now).expect("valid");
-        let receiver =
-            Connection::new_receiver(config, keys(RECEIVER), receiver_ids, entropy, len, now).expect("valid");
+        let streams = lens.map(|len| {
+            let mut stream = vec![0; len];
+            rng.fill_bytes(&mut stream);
+            stream
+        });
+        let ends = [HOLDER, ASKER].map(|end| {
+            let ids = ConnectionIds { local: IDS[end], remote: IDS[1 - end] };
+            let side = if end == HOLDER { Side::Holder } else { Side::Asker };
+            let entropy = [rng.next_u32() as u8; 32];
+            let mut made = Connection::new(config.clone(), keys(end), ids, side, entropy, START).expect("valid");
+            made.set_stream_end(START, lens[end] as u64);
+            made
+        });
         Self {
-            now,
-            ends: [sender, receiver],
+            now: START,
+            ends,
             addrs: [addr("10.0.0.1:1000"), addr("10.0.0.2:2000")],
-            file,
-            file_ready: true,
-            received: Vec::new(),
+            streams,
+            ready: true,
+            received: [Vec::new(), Vec::new()],
             events: [Vec::new(), Vec::new()],
             sent: Vec::new(),
             link,
+            batch: Batch::new(1 + seed as usize % 20),
             rng,
             under_way: BinaryHeap::new(),
             count: 0,
@@ -114,7 +141,10 @@ impl Sim {
     /// Runs until both ends are drained or `for_long` has passed.
     pub fn run(&mut self, for_long: Duration) {
         let until = self.now + for_long;
+        let mut steps = 0;
         loop {
+            steps += 1;
+            assert!(steps < 1_000_000, "time stands still: {:?}", self.ends);
             self.drain();
             let next = self.next_time();
             match next {
@@ -128,34 +158,34 @@ impl Sim {
 
     /// Puts a datagram at an end's door now.
     pub fn deliver(&mut self, end: usize, from: SocketAddr, bytes: &[u8]) {
+        self.hand_over(end, from, bytes);
+        self.ends[end].end_of_batch(self.now);
+    }
+
+    fn hand_over(&mut self, end: usize, from: SocketAddr, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
-        if end == RECEIVER {
-            self.ends[end].handle_datagram(self.now, from, &mut bytes, &mut self.received);
-        } else {
-            self.ends[end].handle_datagram(self.now, from, &mut bytes, &mut NoSink);
-        }
+        let mut sink = Checked(&mut self.received[end]);
+        self.ends[end].handle_datagram(self.now, from, &mut bytes, false, &mut sink);
     }
 
     /// Everything that the ends want to send or tell.
     pub fn drain(&mut self) {
-        for end in [SENDER, RECEIVER] {
-            let mut out = Vec::new();
+        let mut batch = std::mem::replace(&mut self.batch, Batch::new(1));
+        for end in [HOLDER, ASKER] {
             loop {
-                let to = if end == SENDER && self.file_ready {
-                    self.ends[end].poll_transmit(self.now, &mut &self.file[..], &mut out)
-                } else if end == SENDER {
-                    self.ends[end].poll_transmit(self.now, &mut NotYet, &mut out)
-                } else {
-                    self.ends[end].poll_transmit(self.now, &mut NoSource, &mut out)
-                };
-                let Some(to) = to else { break };
-                self.sent.push((to, out.len()));
-                self.carry(self.addrs[end], to, &out);
+                let mut source = Source { bytes: &self.streams[end], ready: self.ready };
+                let Some(to) = self.ends[end].poll_transmit(self.now, &mut source, &mut batch) else { break };
+                assert!(!batch.is_empty() && batch.len() <= batch.max() && batch.bytes().len() <= 65_507);
+                for datagram in batch.datagrams() {
+                    self.sent.push((to, datagram.len()));
+                    self.carry(self.addrs[end], to, datagram);
+                }
             }
             while let Some(event) = self.ends[end].poll_event() {
                 self.events[end].push(event);
             }
         }
+        self.batch = batch;
     }
 
     /// A copy of a datagram under way to `end`, if there is one.
@@ -168,8 +198,9 @@ impl Sim {
         self.events[end].contains(&Event::Finished)
     }
 
+    /// Whether both streams have arrived.
     pub fn is_whole(&self) -> bool {
-        blake3::hash(&self.received) == blake3::hash(&self.file)
+        self.received[ASKER] == self.streams[HOLDER] && self.received[HOLDER] == self.streams[ASKER]
     }
 
     fn next_time(&self) -> Option<Duration> {
@@ -181,17 +212,19 @@ impl Sim {
         while self.under_way.peek().is_some_and(|Reverse(datagram)| datagram.arrives <= self.now) {
             let Some(Reverse(datagram)) = self.under_way.pop() else { break };
             if let Some(end) = self.addrs.iter().position(|addr| *addr == datagram.to) {
-                self.deliver(end, datagram.from, &datagram.bytes);
+                self.hand_over(end, datagram.from, &datagram.bytes);
             }
         }
         for end in &mut self.ends {
+            end.end_of_batch(self.now);
             end.handle_timeout(self.now);
         }
     }
 
     fn carry(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         let out = self.link.outages.iter().any(|outage| outage.contains(&self.now));
-        if out || self.chance(self.link.loss) {
+        let too_large = self.link.largest > 0 && bytes.len() > self.link.largest;
+        if out || too_large || self.chance(self.link.loss) {
             return;
         }
         let copies = 1 + u32::from(self.chance(self.link.duplicate));
@@ -201,8 +234,9 @@ impl Sim {
                 let at = self.rng.next_u32() as usize % bytes.len();
                 bytes[at] ^= 1 << (self.rng.next_u32() % 8);
             }
-            let jitter = self.link.jitter.as_nanos() as u64;
-            let extra = if jitter == 0 { 0 } else { self.rng.next_u64() % jitter };
+            let late = self.chance(self.link.reorder);
+            let jitter = self.link.jitter.as_nanos() as u64 * 2;
+            let extra = if late && jitter > 0 { self.rng.next_u64() % jitter } else { 0 };
             let arrives = self.now + self.link.delay + Duration::from_nanos(extra);
             self.count += 1;
             self.under_way.push(Reverse(Datagram { arrives, order: self.count, from, to, bytes }));
@@ -214,19 +248,34 @@ impl Sim {
     }
 }
 
-/// A source whose bytes are still on their way from the disk.
-struct NotYet;
+/// A stream, or one whose bytes are still on their way from the disk.
+struct Source<'a> {
+    bytes: &'a [u8],
+    ready: bool,
+}
 
-impl SegmentSource for NotYet {
-    fn read(&mut self, _offset: u64, _out: &mut [u8]) -> Result<(), SourceError> {
-        Err(SourceError::NotReady)
+impl StreamSource for Source<'_> {
+    fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), SourceError> {
+        let ends = pieces.iter().map(|piece| piece.offset + piece.bytes.len() as u64);
+        assert!(ends.zip(pieces.iter().skip(1)).all(|(end, next)| end == next.offset), "{pieces:?}");
+        if self.ready { self.bytes.read(pieces) } else { Err(SourceError::NotReady) }
+    }
+}
+
+/// Holds that each byte comes once and in order.
+struct Checked<'a>(&'a mut Vec<u8>);
+
+impl StreamSink for Checked<'_> {
+    fn deliver(&mut self, offset: u64, bytes: &[u8]) {
+        assert_eq!(offset, self.0.len() as u64);
+        self.0.extend_from_slice(bytes);
     }
 }
 
 /// The keys of one end.
 pub fn keys(end: usize) -> ChannelKeys {
     let key = |which: u8| SealKey::new([which; 32], [which; 12]);
-    if end == SENDER { ChannelKeys { send: key(1), recv: key(2) } } else { ChannelKeys { send: key(2), recv: key(1) } }
+    if end == HOLDER { ChannelKeys { send: key(1), recv: key(2) } } else { ChannelKeys { send: key(2), recv: key(1) } }
 }
 
 /// A datagram as the holder of `end`'s keys would make it: what a hostile peer can do.
@@ -236,7 +285,7 @@ pub fn sealed(end: usize, packet_number: u64, frames: &[Frame<'_>]) -> Vec<u8> {
 
 /// The same with `rest` behind the frames.
 pub fn sealed_with(end: usize, packet_number: u64, frames: &[Frame<'_>], rest: &[u8]) -> Vec<u8> {
-    let connection = if end == SENDER { RECEIVER_ID } else { SENDER_ID };
+    let connection = IDS[1 - end];
     let mut datagram = Header { connection, packet_number }.encode().to_vec();
     for frame in frames {
         frame.encode(&mut datagram).expect("within its caps");

@@ -1,5 +1,6 @@
 //! The binary's commands around servers, certificates and identities, driven as a user would.
 
+mod bench;
 mod files;
 mod harness;
 mod naughty;

@@ -13,7 +13,7 @@ fn errors_show_names_and_paths_harmless() {
     fs::write(&bad, NAUGHTY).unwrap();
     let path = bad.to_str().unwrap();
     let unreachable = ["--server", "127.0.0.1:1"];
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 12] = [
         &["client", "--server", NAUGHTY, "--name", "bob"],
         &["client", "--server", "127.0.0.1:1", "--name", NAUGHTY],
         &["client", "--invite", NAUGHTY, "--name", "bob"],
@@ -21,6 +21,7 @@ fn errors_show_names_and_paths_harmless() {
         &["client", "--server", "127.0.0.1:1", "--name", "bob", "--ca", path],
         &["client", "--server", "127.0.0.1:1", "--name", "bob", "--data", path],
         &["client", "--server", "127.0.0.1:1", "--name", "bob", "--share", path],
+        &["client", unreachable[0], unreachable[1], "--name", "bob", "--inject", NAUGHTY],
         &["fetch", unreachable[0], unreachable[1], "--name", "bob", "--room", NAUGHTY, NAUGHTY],
         &["server", "--data", path],
         &["server", "--cert", path, "--listen", "127.0.0.1:0"],
@@ -40,4 +41,18 @@ fn errors_show_names_and_paths_harmless() {
     let (code, out, err) = told(command.output().unwrap());
     assert_ne!(code, 0);
     assert!(format!("{out}{err}").lines().flat_map(str::chars).all(harmless), "{out:?} {err:?}");
+}
+
+/// A slip in the description of a bad path is found while the command line is read, before any network or disk.
+#[test]
+fn a_path_to_be_harmed_is_checked_first() {
+    let home = tempdir().unwrap();
+    let client = ["client", "--server", "127.0.0.1:1", "--name", "bob"];
+    let fetch = ["fetch", "--server", "127.0.0.1:1", "--name", "bob", "--room", "lab", "x"];
+    for command in [&client[..], &fetch, &["bench", "transfer"]] {
+        let (code, _, err) = run(home.path(), &[command, &["--inject", "loss=1"]].concat());
+        assert_eq!(code, 2, "{err}");
+        assert!(err.contains("loss: `1` is not a percentage from 0% to 100% (for example loss=1%"), "{err}");
+    }
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
 }

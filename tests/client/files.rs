@@ -3,6 +3,7 @@
 use crate::world::{World, root_of};
 use secchat::client::effects::{FilesEvent, Input};
 use secchat::client::event::Event;
+use secchat::wire::payload::FileRefusal;
 use std::time::Duration;
 
 fn holders() -> World {
@@ -64,8 +65,8 @@ fn both_sides_agree_on_the_keys_of_a_file() {
 fn a_refusal_says_why() {
     let mut world = holders();
     for (file, slots, code, exit) in [("other", 2, "not_shared", 6), ("a b.iso", 0, "busy", 6)] {
+        world.say(1, &format!("@me setmaxuploads {slots}"));
         world.clear();
-        world.clients[1].slots = slots;
         let number = world.say(0, &format!("@bob getfile {file}"));
         assert_eq!((world.clients[0].errors(), world.clients[0].done[&number]), (vec![code.to_owned()], exit));
     }
@@ -76,23 +77,22 @@ fn a_refusal_says_why() {
 #[test]
 fn any_takes_the_holder_with_a_free_slot_and_then_the_next() {
     let mut world = holders();
-    world.clients[1].slots = 0;
+    world.say(1, "@me setmaxuploads 0");
     let number = world.say(0, "@any getfile a b.iso");
     agreed(&world, 0, 2);
     assert_eq!(world.clients[0].done[&number], 0);
 
-    // Carol said that she had a slot, and is busy when she is asked.
+    // Bob said that he had a slot, and cannot read the file when he is asked.
     let mut world = holders();
-    world.held.insert(1);
-    let number = world.type_line(0, "@any getfile a b.iso");
-    world.clients[2].slots = 1;
-    world.run();
-    world.held.clear();
-    world.pass(Duration::from_secs(3));
+    world.clients[1].refusal = Some(FileRefusal::Unreadable);
+    let number = world.say(0, "@any getfile a b.iso");
+    agreed(&world, 0, 2);
     assert_eq!(world.clients[0].done[&number], 0);
 
     let mut world = holders();
-    (1..3).for_each(|holder| world.clients[holder].slots = 0);
+    (1..3).for_each(|holder| {
+        world.say(holder, "@me setmaxuploads 0");
+    });
     let number = world.say(0, "@any getfile a b.iso");
     world.pass(Duration::from_secs(3));
     assert_eq!((world.clients[0].errors(), world.clients[0].done[&number]), (vec!["busy".to_owned()], 6));

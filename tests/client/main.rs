@@ -2,10 +2,15 @@
 
 mod chat;
 mod directs;
+mod downloads;
+mod file_side;
 mod files;
 mod ghost;
 mod hostile;
+mod line;
 mod model;
+mod modes;
+mod offers;
 mod resume;
 mod scripts;
 mod world;

@@ -24,13 +24,13 @@ fn every_event_of_a_command_bears_its_tag() {
 fn a_fetch_for_another_process_that_nobody_waits_for_any_more_comes_to_nothing() {
     let mut world = World::den(&["alice", "bob"]);
     world.clients[1].files.insert("x".into(), vec![1; 10]);
-    let fetch = Fetch { tag: "t".into(), room: "den".into(), line: "@any getfile x".into(), into: None };
+    let fetch = Fetch { tag: "t".into(), room: "den".into(), line: "@any getfile x".into(), into: None, wait: true };
     world.feed(0, Input::Fetch(Box::new(fetch)));
     world.feed(0, Input::GiveUp { tag: "t".into() });
     world.run();
     assert_eq!(world.clients[0].done.values().next_back(), Some(&1));
     assert!(world.clients[0].channels.is_empty() && world.clients[1].channels.is_empty());
-    let chat = Fetch { tag: "u".into(), room: "den".into(), line: "@bob hello".into(), into: None };
+    let chat = Fetch { tag: "u".into(), room: "den".into(), line: "@bob hello".into(), into: None, wait: true };
     world.feed(0, Input::Fetch(Box::new(chat)));
     world.run();
     assert_eq!(world.clients[0].done.values().next_back(), Some(&2), "only files are fetched");
@@ -65,7 +65,7 @@ fn the_end_of_input_waits_for_transfers() {
     world.feed(0, Input::EndOfInput);
     world.run();
     assert_eq!(world.clients[0].exit, None);
-    let id = *world.clients[0].channels.keys().next().unwrap();
+    let id = *world.clients[0].downloads.values().next().unwrap();
     let done = secchat::client::effects::FilesEvent::Done { transfer: id, bytes: 10, seconds: 1.0, path: None };
     world.feed(0, Input::Files(done));
     world.run();

@@ -1,10 +1,13 @@
 //! Several client cores and one real server core with its store, in virtual time; frames can be held, lost and mangled between them.
 
-use secchat::client::core::{Core, CoreConfig};
-use secchat::client::effects::{ChannelStart, Effect, FilesCommand, FilesEvent, Input, LinkInfo, Start, UploadReady};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use secchat::client::core::{Core, CoreConfig, FileRules};
+use secchat::client::effects::{ChannelStart, Effect, Input, LinkInfo, SplitKeyMade, Start};
 use secchat::client::event::Event;
 use secchat::crypto::identity::{Identity, PublicKey};
 use secchat::crypto::room::{DoorKey, RoomKeys};
+use secchat::crypto::rsa_split::SplitKey;
 use secchat::crypto::secret::Secret;
 use secchat::server::{self, Config, Output, SessionId};
 use secchat::store::ServerStore;
@@ -12,7 +15,7 @@ use secchat::wire::frame::{Login, ToClient, ToServer, VERSION};
 use secchat::wire::id::{Id, RoomId, TransferId};
 use secchat::wire::invite::Host;
 use secchat::wire::name::{FullName, Name};
-use secchat::wire::payload::{FileRefusal, FileRow};
+use secchat::wire::payload::FileRefusal;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -61,6 +64,8 @@ pub struct World {
     pub mangler: Mangler,
     /// Every byte that the server was sent.
     pub received: Vec<u8>,
+    /// For clients that are added from now on.
+    pub rules: FileRules,
     sessions: SessionId,
     config: Config,
 }
@@ -78,9 +83,18 @@ pub struct Client {
     pub password: Option<Secret>,
     /// Files that it shares.
     pub files: BTreeMap<String, Vec<u8>>,
-    pub slots: u32,
+    /// Files that it does not share. A name that ends with a slash is a folder's.
+    pub disk: BTreeMap<String, Vec<u8>>,
     /// Channels that were started, and whether they send.
     pub channels: BTreeMap<TransferId, (ChannelStart, bool)>,
+    /// The download of each source.
+    pub downloads: BTreeMap<TransferId, TransferId>,
+    /// What the file side was told to end, and whether what has come is kept.
+    pub ended: Vec<(TransferId, bool)>,
+    /// Whatever is asked for is hashed without end.
+    pub hashing: bool,
+    /// Nothing is sent, for this reason.
+    pub refusal: Option<FileRefusal>,
     pub dropped_links: usize,
     /// Channels start and then stand still.
     pub stall: bool,
@@ -108,6 +122,7 @@ impl World {
             held: BTreeSet::new(),
             mangler: Box::new(|_, frame| vec![frame]),
             received: Vec::new(),
+            rules: FileRules::default(),
             sessions: 0,
             config,
         }
@@ -160,7 +175,8 @@ impl World {
         scripted: bool,
     ) -> usize {
         let endpoint = Some((Host::Name("chat.example".into()), 4433));
-        let config = CoreConfig { identity: identity.clone(), pins, endpoint, scripted };
+        let files = self.rules.clone();
+        let config = CoreConfig { identity: identity.clone(), pins, endpoint, scripted, files };
         self.clients.push(Client {
             core: Core::new(config, [instance; 32]),
             name: name.into(),
@@ -171,8 +187,12 @@ impl World {
             pins: Vec::new(),
             password: None,
             files: BTreeMap::new(),
-            slots: 2,
+            disk: BTreeMap::new(),
             channels: BTreeMap::new(),
+            downloads: BTreeMap::new(),
+            ended: Vec::new(),
+            hashing: false,
+            refusal: None,
             dropped_links: 0,
             stall: false,
             instance,
@@ -241,6 +261,7 @@ impl World {
             pins: c.pins.clone(),
             endpoint: Some((Host::Name("chat.example".into()), 4433)),
             scripted: false,
+            files: self.rules.clone(),
         };
         c.core = Core::new(config, [c.instance; 32]);
         c.commands = 0;
@@ -294,6 +315,12 @@ impl World {
                 Effect::CommandDone { number, code, .. } => {
                     assert_eq!(c.done.insert(number, code), None, "a command ends once");
                 }
+                Effect::MakeSplitKey { transfer, seed } => {
+                    let made = SplitKey::generate(&mut ChaCha20Rng::from_seed(*seed)).unwrap();
+                    let (key, public, path) = made;
+                    let made = Some(Box::new(SplitKeyMade { key, public, path }));
+                    self.feed(client, Input::SplitKey { transfer, made });
+                }
                 Effect::DropLink { .. } => {
                     c.dropped_links += 1;
                     c.to_server.clear();
@@ -305,63 +332,6 @@ impl World {
                 Effect::Exit(code) => c.exit = Some(code),
             }
         }
-    }
-
-    /// A file side whose channels arrive at once.
-    fn files(&mut self, client: usize, command: FilesCommand) {
-        let c = &mut self.clients[client];
-        let slots = c.slots;
-        let row = |(name, bytes): (&String, &Vec<u8>)| FileRow {
-            name: name.clone(),
-            size: bytes.len() as u64,
-            root: Some(root_of(bytes).into()),
-            free_slots: slots,
-        };
-        let event = match command {
-            FilesCommand::Search { search, asker, pattern } => {
-                let fits = |name: &String| pattern == "*" || *name == pattern;
-                let rows: Vec<_> = c.files.iter().filter(|(name, _)| fits(name)).map(row).collect();
-                if rows.is_empty() {
-                    return;
-                }
-                FilesEvent::Found { search, asker, rows, more: 0 }
-            }
-            FilesCommand::PrepareDownload { transfer } => FilesEvent::DownloadReady {
-                transfer,
-                connection: [1; 8],
-                candidates: vec!["192.0.2.9:9".parse().unwrap()],
-                window: 16,
-            },
-            FilesCommand::PrepareUpload { transfer, file, .. } => {
-                let result = match c.files.get(&file) {
-                    None => Err(FileRefusal::NotShared),
-                    Some(_) if c.slots == 0 => Err(FileRefusal::Busy),
-                    Some(bytes) => Ok(UploadReady {
-                        root: root_of(bytes),
-                        size: bytes.len() as u64,
-                        connection: [2; 8],
-                        candidates: Vec::new(),
-                    }),
-                };
-                FilesEvent::UploadReady { transfer, result }
-            }
-            FilesCommand::StartUpload(start) => {
-                c.channels.insert(start.transfer, (*start, true));
-                return;
-            }
-            FilesCommand::StartDownload { channel, .. } => {
-                let (transfer, bytes, stall) = (channel.transfer, channel.size, c.stall);
-                c.channels.insert(transfer, (*channel, false));
-                self.feed(client, Input::Files(FilesEvent::Started { transfer, route: "192.0.2.9:9".into() }));
-                if stall {
-                    return;
-                }
-                FilesEvent::Done { transfer, bytes, seconds: 0.5, path: Some("downloads/x".into()) }
-            }
-            FilesCommand::Share(_) => FilesEvent::Shares { global: true, files: Vec::new(), missing: None },
-            FilesCommand::Cancel { .. } | FilesCommand::MaxUploads(_) | FilesCommand::Window(_) => return,
-        };
-        self.feed(client, Input::Files(event));
     }
 
     fn feed_server(&mut self, input: server::Input) {

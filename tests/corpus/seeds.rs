@@ -1,7 +1,11 @@
 //! Well-formed and malformed input for each fuzz target, made by the code itself.
 
+#[path = "seeds/transfer.rs"]
+mod transfer;
+
 use secchat::crypto::identity::{Fingerprint, Identity};
 use secchat::crypto::keyfile;
+use secchat::crypto::rsa_split::PublicPart;
 use secchat::crypto::secret::Secret;
 use secchat::wire::cert::NameCert;
 use secchat::wire::datagram::{Ack, Close, CloseCode, Frame, Segment, SegmentRange};
@@ -13,7 +17,7 @@ use secchat::wire::invite::{Host, Invite, InvitedRoom};
 use secchat::wire::log::{RemoveReason, Row, RowKind};
 use secchat::wire::name::{FullName, Name};
 use secchat::wire::packet::{ConnectionId, Header, MIN_DATAGRAM};
-use secchat::wire::payload::{Body, Envelope, FileAnswer, FileRefusal, FileRequest, FileRow};
+use secchat::wire::payload::{Arq, Body, Envelope, FileAnswer, FileKind, FileOffer, FileRefusal, FileRequest, FileRow};
 use secchat::wire::policy::{Policy, RoomKind};
 use std::net::Ipv6Addr;
 
@@ -36,10 +40,15 @@ pub fn all() -> Vec<Seed> {
     add("keyfile", key_files());
     add("packet", packets());
     add("datagram", datagrams());
+    let end = Frame::Segment(Segment { number: 9, fin: true, ask: true, bytes: &[] });
     add("channel_sender", scripts(&[asks_for_path(), ack(0, 0), ack(0, 3)]));
-    add("channel_receiver", scripts(&[asks_for_path(), segment(0), segment(1), segment(7)]));
+    add("channel_receiver", scripts(&[asks_for_path(), segment(0), segment(1), segment(7), written(&end)]));
     add("room", rooms());
     add("command", commands());
+    add("asks", transfer::asks());
+    add("answers", transfer::answers());
+    add("manifest", transfer::manifests());
+    add("partial", transfer::partials());
     all
 }
 
@@ -106,7 +115,14 @@ fn to_client() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn envelopes() -> Vec<(&'static str, Vec<u8>)> {
-    let file = FileRow { name: "a b.txt".into(), size: 0, root: Some([4; 32].into()), free_slots: 2 };
+    let file = FileRow {
+        name: "a b.txt".into(),
+        size: 0,
+        root: Some([4; 32].into()),
+        free_slots: 2,
+        kind: FileKind::Folder,
+        partial: true,
+    };
     let modes = vec!["x25519+mlkem768".to_owned(), "x25519".to_owned()];
     let request = FileRequest {
         transfer: Id([1; 16]),
@@ -118,7 +134,13 @@ fn envelopes() -> Vec<(&'static str, Vec<u8>)> {
         modes: modes.clone(),
         connection: [4; 8].into(),
         candidates: vec!["192.0.2.1:9".into(), "[2001:db8::1]:9".into()],
-        window: 16,
+        window: Some(16),
+        arq: Arq::GoBackN,
+        max_datagram: 65_507,
+        kind: FileKind::Folder,
+        offer: Some(Id([2; 16])),
+        wait: true,
+        rsa: Some(Box::new(PublicPart { n: [0xff; 384], y: [1; 35], x_hash: [2; 32] })),
     };
     let answer = FileAnswer {
         transfer: Id([1; 16]),
@@ -132,6 +154,19 @@ fn envelopes() -> Vec<(&'static str, Vec<u8>)> {
         connection: [9; 8].into(),
         candidates: Vec::new(),
         confirm: [10; 32].into(),
+        arq: Arq::SelectiveRepeat,
+        max_datagram: 1_200,
+        window: None,
+        kind: FileKind::File,
+        partial: true,
+    };
+    let offer = FileOffer {
+        offer: Id([2; 16]),
+        name: "..\\x\u{202e}".into(),
+        size: u64::MAX,
+        root: [5; 32].into(),
+        kind: FileKind::Folder,
+        entries: u64::MAX,
     };
     let bodies = [
         ("ok-text", Body::Text("Grüße \u{202e}".into())),
@@ -141,6 +176,12 @@ fn envelopes() -> Vec<(&'static str, Vec<u8>)> {
         ("ok-answer", Body::FileAnswer(answer)),
         ("ok-refused", Body::FileRefused { transfer: Id([1; 16]), reason: FileRefusal::Busy }),
         ("ok-ping", Body::Ping { token: 1 }),
+        ("ok-offer", Body::FileOffer(offer)),
+        ("ok-offer-refused", Body::OfferRefused { offer: Id([2; 16]) }),
+        ("ok-offer-withdrawn", Body::OfferWithdrawn { offer: Id([2; 16]) }),
+        ("ok-queued", Body::FileQueued { transfer: Id([1; 16]), place: u32::MAX, seconds: Some(u64::MAX) }),
+        ("ok-hashing", Body::FileHashing { transfer: Id([1; 16]), bytes: 2, total: 1 }),
+        ("ok-given-up", Body::FileGivenUp { transfer: Id([1; 16]) }),
         ("ok-secret", Body::NewSecret { version: 2, secret: "two words".into() }),
     ];
     let sealed = |body| {
@@ -237,10 +278,11 @@ fn packets() -> Vec<(&'static str, Vec<u8>)> {
 
 fn datagrams() -> Vec<(&'static str, Vec<u8>)> {
     let close = Frame::Close(Close { code: CloseCode::CANCELLED, reason: "enough" });
-    let frames = [asks_for_path(), ack(9, 4), segment(3), written(&close), written(&Frame::Handshake(b"key"))];
+    let frames = [asks_for_path(), ack(9, 4), written(&close), written(&Frame::Handshake(b"key"))];
+    let sizes = [written(&Frame::SizeProbe(1_452)), written(&Frame::SizeConfirmed(8_900))];
     let window = written(&Frame::Window { segments: u32::MAX });
     vec![
-        ("ok-all", [frames.concat(), window, written(&Frame::Ping)].concat()),
+        ("ok-all", [frames.concat(), window, written(&Frame::Ping), sizes.concat(), segment(3)].concat()),
         ("ok-padding", vec![0; 40]),
         ("bad-type", vec![0x7f]),
         ("bad-ack-count", [&written(&Frame::Ping)[..], &[2], &[0; 20], &[255; 9]].concat()),
@@ -289,11 +331,11 @@ fn asks_for_path() -> Vec<u8> {
 
 fn ack(largest: u64, cumulative: u64) -> Vec<u8> {
     let ranges = vec![SegmentRange { start: cumulative + 2, end: cumulative + 3 }];
-    written(&Frame::Ack(Ack { largest, delay_micros: 5, cumulative, ranges }))
+    written(&Frame::Ack(Ack { largest, delay_micros: 5, ce: 0, cumulative, ranges }))
 }
 
 fn segment(number: u64) -> Vec<u8> {
-    written(&Frame::Segment(Segment { number, fin: false, bytes: &[7; 150] }))
+    written(&Frame::Segment(Segment { number, fin: false, ask: false, bytes: &[7; 150] }))
 }
 
 fn written(frame: &Frame<'_>) -> Vec<u8> {

@@ -3,16 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use secchat::client::effects::FilesEvent;
+use secchat::client::effects::{FilesCommand, FilesEvent, LostReason};
 
-use crate::place::{Place, begin, ends, id};
-
-fn failure(events: &[FilesEvent]) -> &str {
-    match events.last() {
-        Some(FilesEvent::Failed { reason, .. }) => reason,
-        other => panic!("{other:?}"),
-    }
-}
+use crate::place::{Place, begin, ends, id, until_end};
 
 #[tokio::test]
 async fn bytes_other_than_those_agreed_on_never_get_the_name() {
@@ -20,21 +13,30 @@ async fn bytes_other_than_those_agreed_on_never_get_the_name() {
     holder.offer("a.txt", &[7; 100_000]).await;
     begin(&mut holder, &mut asker, id(1), "a.txt", "a.txt", |told| told.root[31] ^= 1).await;
     let ends = ends(&mut holder, &mut asker).await;
-    assert_eq!(failure(&ends.download), "verification");
-    assert!(asker.downloaded().is_empty(), "{:?}", asker.downloaded());
+    let [.., FilesEvent::SourceLost { transfer, reason, .. }, FilesEvent::Starved { .. }] = ends.download.as_slice()
+    else {
+        panic!("{:?}", ends.download)
+    };
+    assert_eq!((*transfer, *reason), (id(1), LostReason::Lied));
+    assert!(asker.shown().is_empty(), "{:?}", asker.shown());
 }
 
 #[tokio::test]
-async fn a_file_that_is_edited_on_its_way_fails_at_both_ends() {
+async fn a_file_that_is_edited_on_its_way_is_noticed_and_never_mixed() {
     let (mut holder, mut asker) = (Place::new(None), Place::new(None));
     holder.offer("a.bin", &vec![7; 64 << 20]).await;
     begin(&mut holder, &mut asker, id(1), "a.bin", "a.bin", |_| {}).await;
     assert!(matches!(holder.next().await, FilesEvent::Started { .. }));
     fs::write(holder.share().join("a.bin"), vec![8; 64 << 20]).unwrap();
     let ends = ends(&mut holder, &mut asker).await;
-    assert_eq!(failure(&ends.upload), "disk");
-    assert_eq!(failure(&ends.download), "peer_closed");
-    assert!(asker.downloaded().is_empty(), "{:?}", asker.downloaded());
+    // Noticed in the middle of an answer, or before the next one, which the asker is told.
+    let noticed = |reason: &str| reason == "disk" || reason == "peer_closed";
+    assert!(matches!(ends.upload.last(), Some(FilesEvent::Failed { reason, .. }) if noticed(reason)));
+    let [.., FilesEvent::SourceLost { reason, .. }, FilesEvent::Starved { .. }] = ends.download.as_slice() else {
+        panic!("{:?}", ends.download)
+    };
+    assert_eq!(*reason, LostReason::Changed);
+    assert!(asker.shown().is_empty(), "{:?}", asker.shown());
 }
 
 #[tokio::test]
@@ -80,7 +82,7 @@ async fn garbage_on_the_port_ends_nothing() {
     let (mut holder, mut asker) = (Place::new(None), Place::new(None));
     let content: Vec<u8> = (0..4_000_000_u32).map(|n| (n % 251) as u8).collect();
     holder.offer("a", &content).await;
-    let ports = [&holder, &asker].map(|place| place.files.local_addr().port());
+    let ports = [holder.files.local_addrs(), asker.files.local_addrs()].concat();
     let noise = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut connection = [0; 8];
     begin(&mut holder, &mut asker, id(1), "a", "a", |told| connection = told.connection).await;
@@ -90,9 +92,34 @@ async fn garbage_on_the_port_ends_nothing() {
         datagram[1..9].copy_from_slice(&connection);
         datagram[9..17].copy_from_slice(&n.to_be_bytes());
         datagram.truncate((n % 1_201) as usize);
-        ports.iter().for_each(|port| drop(noise.send_to(&datagram, ("127.0.0.1", *port))));
+        ports.iter().for_each(|port| drop(noise.send_to(&datagram, ("127.0.0.1", port.port()))));
     }
     let ends = ends(&mut holder, &mut asker).await;
     assert!(matches!(ends.download.last(), Some(FilesEvent::Done { .. })), "{:?}", ends.download);
     assert_eq!(fs::read(asker.downloads().join("a")).unwrap(), content);
+}
+
+#[tokio::test]
+async fn a_holder_that_stops_it_and_one_that_leaves_are_told_apart() {
+    for (keep, expected) in [(false, LostReason::Cancelled), (true, LostReason::Left)] {
+        let (mut holder, mut asker) = (Place::new(None), Place::new(None));
+        holder.offer("big", &vec![7; 64 << 20]).await;
+        begin(&mut holder, &mut asker, id(1), "big", "big", |_| {}).await;
+        assert!(matches!(asker.next().await, FilesEvent::Started { .. }));
+        holder.command(FilesCommand::Cancel { transfer: id(1), reason: "enough".into(), keep }).await;
+        let FilesEvent::SourceLost { reason, detail, .. } = asker.next().await else { panic!() };
+        assert_eq!((reason, detail.as_str()), (expected, "enough"));
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_refused_with_the_reason_and_leaves_nothing() {
+    let (mut holder, mut asker) = (Place::new(None), Place::new(None));
+    holder.offer("small", b"small").await;
+    begin(&mut holder, &mut asker, id(1), "small", "small", |ready| ready.size = 1 << 42).await;
+    let download = until_end(&mut asker).await;
+    let Some(FilesEvent::Failed { reason, detail, .. }) = download.last() else { panic!("{download:?}") };
+    assert_eq!(reason, "disk");
+    assert!(detail.contains("not enough room"), "{detail}");
+    assert!(asker.downloaded().is_empty(), "{:?}", asker.downloaded());
 }

@@ -1,6 +1,10 @@
 //! Two file sides on one machine, over real UDP.
 
+mod crash;
+mod folders;
 mod hostile;
+mod killed;
 mod moves;
 mod place;
+mod several;
 mod slots;

@@ -1,6 +1,8 @@
 //! The table itself: a row for each command.
 
-use super::{Command, Needs, Spec, alone, file_name, get_file, number, room_word, say, split_word, word};
+use super::{
+    Command, Needs, Spec, alone, file_name, get_file, number, rate_limit, room_word, say, send_file, split_word, word,
+};
 use crate::client::effects::ShareCommand;
 
 /// Every command, in the order in which help shows them.
@@ -49,10 +51,35 @@ pub const TABLE: &[Spec] = &[
     is("whohas", "@all whohas GLOB, /whohas GLOB", "who shares a file of that name", Needs::Room, |a| {
         Some(Command::WhoHas { pattern: file_name(a)? })
     }),
-    is("getfile", "@NAME getfile FILE, @any getfile FILE, /getfile NAME FILE", "fetch a file", Needs::Link, |a| {
-        let (from, file) = split_word(a);
-        let from = from.trim_start_matches('@');
-        get_file((!from.eq_ignore_ascii_case("any")).then_some(from), file).ok()
+    is(
+        "getfile",
+        "@NAME getfile FILE, @any getfile FILE, /getfile NAME FILE",
+        "fetch a file, or a folder as FOLDER/",
+        Needs::Link,
+        |a| {
+            let (from, file) = split_word(a);
+            let from = from.trim_start_matches('@');
+            get_file((!from.eq_ignore_ascii_case("any")).then_some(from), file).ok()
+        },
+    ),
+    is(
+        "sendfile",
+        "@NAME sendfile PATH, /sendfile NAME PATH",
+        "offer a file or folder of yours to somebody",
+        Needs::Link,
+        |a| {
+            let (to, path) = split_word(a);
+            send_file(to, path)
+        },
+    ),
+    is("accept", "@me accept ID, /accept ID", "take what somebody offers", Needs::Link, |a| {
+        Some(Command::Accept { id: word(a)? })
+    }),
+    is("refuse", "@me refuse ID, /refuse ID", "say no to an offer", Needs::Nothing, |a| {
+        Some(Command::Refuse { id: word(a)? })
+    }),
+    is("grant", "@me grant NAME, /grant NAME", "let somebody fetch past the limit, once", Needs::Nothing, |a| {
+        Some(Command::Grant { name: word(a)? })
     }),
     is("setshare", "@me setshare FILE, /setshare FILE", "share a file of your shared folder", Needs::Nothing, |a| {
         Some(Command::Share(ShareCommand::Set(file_name(a)?)))
@@ -84,12 +111,19 @@ pub const TABLE: &[Spec] = &[
     is("verify", "@me verify NAME, /verify NAME", "a number to compare with somebody by voice", Needs::Nothing, |a| {
         Some(Command::Verify { name: word(a)? })
     }),
-    is("setwindowsize", "@me setwindowsize N", "segments in flight in new transfers", Needs::Nothing, |a| {
-        Some(Command::Window(number(a, 1)?))
+    is("setwindowsize", "@me setwindowsize N|auto", "segments in flight in new transfers", Needs::Nothing, |a| {
+        Some(Command::Window(if a == "auto" { None } else { Some(number(a, 1)?) }))
     }),
     is("setmaxuploads", "@me setmaxuploads N", "uploads at once", Needs::Nothing, |a| {
         Some(Command::MaxUploads(number(a, 0)?))
     }),
+    is(
+        "setrate",
+        "@me setrate up|down RATE|off",
+        "most that leaves or comes, like 20mbit or 2MB",
+        Needs::Nothing,
+        rate_limit,
+    ),
     is("help", "/help [COMMAND]", "this list", Needs::Nothing, |a| {
         Some(Command::Help { about: (!a.is_empty()).then(|| a.to_owned()) })
     }),
@@ -107,11 +141,15 @@ pub(super) const OWN: &[&str] = &[
     "setglobalshare",
     "clrglobalshare",
     "getsharestatus",
+    "accept",
+    "refuse",
+    "grant",
     "trust",
     "ignore",
     "verify",
     "setwindowsize",
     "setmaxuploads",
+    "setrate",
     "transfers",
     "cancel",
 ];

@@ -5,7 +5,8 @@ fn tell(to: &str, text: &str) -> Command {
 }
 
 fn get(from: Option<&str>, file: &str) -> Command {
-    Command::GetFile { from: from.map(Into::into), file: file.into() }
+    let (file, kind) = (file.into(), FileKind::File);
+    Command::GetFile { from: from.map(Into::into), file, kind }
 }
 
 fn say_to(room: Option<&str>, text: &str) -> Command {
@@ -24,6 +25,20 @@ fn each_form_of_a_command_is_the_same_command() {
             get(Some("bob"), "a b.txt"),
         ),
         (&["@any getfile x", "@any|getfile|x", "/get any x", "/getfile @any 'x'"], get(None, "x")),
+        (
+            &["@bob getfile my photos/", "@bob|getfile|'my photos/'"],
+            Command::GetFile { from: Some("bob".into()), file: "my photos".into(), kind: FileKind::Folder },
+        ),
+        (
+            &["@bob sendfile ~/a b/", "@bob|sendfile|~/a b/", "/sendfile @bob \"~/a b/\""],
+            Command::SendFile { to: "bob".into(), path: "~/a b/".into() },
+        ),
+        (&["@me accept 3f", "/accept 3f"], Command::Accept { id: "3f".into() }),
+        (&["@me grant bob", "@me grant @bob"], Command::Grant { name: "bob".into() }),
+        (&["@me setwindowsize 32"], Command::Window(Some(32))),
+        (&["@me setrate up 20mbit"], Command::Rate { way: Way::Up, limit: Some(2_500_000) }),
+        (&["@me setrate down off"], Command::Rate { way: Way::Down, limit: None }),
+        (&["@me setwindowsize auto"], Command::Window(None)),
         (&["@all whohas *.iso", "@all|whohas|*.iso", "/whohas *.iso"], Command::WhoHas { pattern: "*.iso".into() }),
         (&["@server ping", "@server|ping", "/ping"], Command::PingServer),
         (&["@bob ping", "/ping bob"], Command::Ping { to: "bob".into() }),
@@ -53,11 +68,20 @@ fn empty_and_unknown_lines_are_refused() {
     for empty in ["", "   ", "@all", "@all|", "@bob", "@bob|  ", "@#den", "@server"] {
         assert_eq!(parse(empty), Err(ParseError::Empty), "{empty:?}");
     }
-    for unknown in ["/nonsense", "@me accept 3", "@bob sendfile x"] {
+    for unknown in ["/nonsense", "@me sendfile x"] {
         assert!(matches!(parse(unknown), Err(ParseError::Unknown(_))), "{unknown}");
     }
-    for usage in ["@", "@any hello", "@bob getfile", "/create", "/create den --hidden", "@me setwindowsize 0", "/help_"]
-    {
+    for usage in [
+        "@",
+        "@any hello",
+        "@bob getfile",
+        "@bob getfile /",
+        "@bob sendfile",
+        "/create",
+        "/create den --hidden",
+        "@me setwindowsize 0",
+        "/help_",
+    ] {
         assert!(parse(usage).is_err(), "{usage}");
     }
     assert_eq!(parse(&"x".repeat(TEXT_MAX + 1)), Err(ParseError::TooLong));
@@ -66,7 +90,8 @@ fn empty_and_unknown_lines_are_refused() {
 #[test]
 fn each_row_is_reached_by_its_slash() {
     for spec in TABLE {
-        let line = ["", " x", " 1", " x y"].iter().find_map(|args| parse(&format!("/{}{args}", spec.name)).ok());
+        let line =
+            ["", " x", " 1", " x y", " up off"].iter().find_map(|args| parse(&format!("/{}{args}", spec.name)).ok());
         let found = super::spec(&line.unwrap_or_else(|| panic!("{}", spec.name))).unwrap();
         assert_eq!(found.name, spec.name);
     }

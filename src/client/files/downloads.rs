@@ -1,13 +1,17 @@
 //! The downloads directory. Everything happens beneath one directory handle, never through a link, never over a file
 //! that is there.
+//!
+//! What is not whole yet stands in a hidden directory of its own, named after its root, so that it is found again after a
+//! restart; [`Workplace`] is one of these.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt};
-use rustix::fs::{OFlags, RenameFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags};
 use thiserror::Error;
 
 use crate::transfer::name::SafeName;
@@ -19,25 +23,23 @@ pub(super) struct Downloads {
     path: PathBuf,
 }
 
-/// What is known of a file before it comes.
-#[derive(Debug, Clone)]
-pub(super) struct Expected {
-    pub(super) name: SafeName,
-    /// Bytes.
-    pub(super) size: u64,
-    /// BLAKE3.
-    pub(super) root: [u8; 32],
-}
-
 /// Why a download does not stand under its name.
 #[derive(Debug, Error)]
 pub(super) enum DownloadError {
-    /// It is not the file that was agreed on.
-    #[error("the bytes that came are not those of the file that was agreed on")]
-    Verification,
     /// The disk.
     #[error("the downloads directory: {0}")]
     Disk(#[from] io::Error),
+    /// There is not enough room.
+    #[error("the downloads directory has not enough room: {needed} bytes are needed and {free} are free")]
+    Full {
+        /// Bytes.
+        needed: u64,
+        /// Bytes.
+        free: u64,
+    },
+    /// What the folder holds cannot be made here.
+    #[error("the folder cannot be taken: {0}")]
+    Folder(String),
     /// The name and every number after it are taken.
     #[error("too many files have this name already")]
     NamesTaken,
@@ -51,23 +53,65 @@ impl Downloads {
         Ok(Self { dir: Arc::new(dir), path: path.to_owned() })
     }
 
-    /// Makes the unfinished file, told apart from others by the random `tag`.
-    pub(super) fn begin(&self, expected: Expected, tag: [u8; 8]) -> Result<PartialFile, DownloadError> {
-        let tag: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
-        let partial = expected.name.partial(&tag);
-        let mut options = OpenOptions::new();
-        let no_follow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
-        options.write(true).create_new(true).mode(0o600).custom_flags(no_follow);
-        let file = self.dir.open_with(&partial, &options)?;
-        let downloads = self.clone();
-        Ok(PartialFile { downloads, partial, file, expected, hasher: blake3::Hasher::new(), written: 0 })
+    /// The place where what has this root is put together: the one that is left from before, unless somebody works there
+    /// now, else a new one. `tag` is random.
+    pub(super) fn workplace(&self, root: &[u8; 32], tag: [u8; 8]) -> io::Result<Workplace> {
+        let name = format!("{WORKPLACE}{}", hex(root.get(..16).unwrap_or_default()));
+        match self.take_place(&name)? {
+            Some(place) => Ok(place),
+            None => {
+                self.take_place(&format!("{name}-{}", hex(&tag)))?.ok_or_else(|| io::ErrorKind::ResourceBusy.into())
+            }
+        }
     }
 
-    /// Gives the file `partial` the first of its names that is free.
-    fn settle(&self, partial: &str, name: &SafeName) -> Result<PathBuf, DownloadError> {
+    /// Bytes that may still be written here.
+    pub(super) fn free(&self) -> io::Result<u64> {
+        let found = rustix::fs::fstatvfs(&*self.dir)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    /// Removes what nobody has worked on for [`KEPT_FOR`].
+    pub(super) fn clean(&self, now: SystemTime) -> io::Result<()> {
+        for entry in self.dir.entries()? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if !name.starts_with(WORKPLACE) || !entry.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+                continue;
+            }
+            let Some(place) = self.take_place(&name)? else { continue };
+            let changed = place.changed().unwrap_or(now);
+            if now.duration_since(changed).is_ok_and(|age| age > KEPT_FOR) {
+                tracing::info!("{name} was left unfinished for a week and is removed");
+                place.remove()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a place and locks it; `None` if another has it.
+    fn take_place(&self, name: &str) -> io::Result<Option<Workplace>> {
+        match rustix::fs::mkdirat(&*self.dir, name, Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&*self.dir, name, flags, Mode::empty())?;
+        let dir = Dir::from_std_file(opened.into());
+        let lock = open_new_or_old(&dir, "lock")?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Some(Workplace { downloads: self.clone(), dir, name: name.to_owned(), _lock: lock }))
+    }
+
+    /// Gives what stands at `from` in `dir` the first of its names that is free.
+    fn settle(&self, dir: &Dir, from: &str, name: &SafeName) -> Result<PathBuf, DownloadError> {
         let names = std::iter::once(name.clone()).chain((1..=NUMBERS_MAX).map(|n| name.numbered(n)));
         for name in names {
-            match rename_to_new(&self.dir, partial, name.as_str()) {
+            match rename_to_new(dir, from, &self.dir, name.as_str()) {
                 Ok(()) => {
                     self.dir.open(".")?.sync_all()?;
                     return Ok(self.path.join(name));
@@ -80,73 +124,100 @@ impl Downloads {
     }
 }
 
-/// A file that is still coming. It is removed when dropped, unless it was finished.
+/// A hidden directory for what is not whole yet. It stays when this is dropped.
 #[derive(Debug)]
-pub(super) struct PartialFile {
+pub(super) struct Workplace {
     downloads: Downloads,
-    partial: String,
-    file: File,
-    expected: Expected,
-    hasher: blake3::Hasher,
-    written: u64,
+    /// The directory itself.
+    pub(super) dir: Dir,
+    name: String,
+    // Gives way when it is dropped.
+    _lock: File,
 }
 
-impl PartialFile {
-    /// Appends bytes.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.hasher.update(bytes);
-        self.file.write_all(bytes)?;
-        self.written += bytes.len() as u64;
-        Ok(())
+impl Workplace {
+    /// Opens a file in it to read and write, as it was left or new.
+    pub(super) fn file(&self, name: &str) -> io::Result<File> {
+        open_new_or_old(&self.dir, name)
     }
 
-    /// Checks that this is the file expected and gives it its name; returns its path.
-    pub(super) fn finish(self) -> Result<PathBuf, DownloadError> {
-        let same = blake3::Hash::from_bytes(self.expected.root) == self.hasher.finalize();
-        if self.written != self.expected.size || !same {
-            return Err(DownloadError::Verification);
+    /// Bytes that may still be written here.
+    pub(super) fn free(&self) -> io::Result<u64> {
+        self.downloads.free()
+    }
+
+    /// Moves the file or directory `from`, which is whole, under the first of its names that is free, and removes the rest.
+    pub(super) fn settle(self, from: &str, name: &SafeName) -> Result<PathBuf, DownloadError> {
+        let path = self.downloads.settle(&self.dir, from, name)?;
+        if let Err(error) = self.remove() {
+            tracing::warn!("what is left of a finished download stays: {error}");
         }
-        self.file.sync_all()?;
-        self.downloads.settle(&self.partial, &self.expected.name)
+        Ok(path)
+    }
+
+    /// Removes it with all that is in it.
+    pub(super) fn remove(self) -> io::Result<()> {
+        self.downloads.dir.remove_dir_all(&self.name)
+    }
+
+    /// When its state was last written.
+    fn changed(&self) -> io::Result<SystemTime> {
+        let found = self.dir.metadata("state").or_else(|_| self.dir.dir_metadata())?;
+        Ok(found.modified()?.into_std())
     }
 }
 
-impl Drop for PartialFile {
-    fn drop(&mut self) {
-        // After a rename nothing stands under this name; the tag is random, so it is nobody else's.
-        let _ = self.downloads.dir.remove_file(&self.partial);
-    }
+fn open_new_or_old(dir: &Dir, name: &str) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let no_follow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    options.read(true).write(true).create(true).mode(0o600).custom_flags(no_follow);
+    dir.open_with(name, &options)
 }
 
 /// Renames in one step, and fails if `to` is there, be it a dangling link.
-fn rename_to_new(dir: &Dir, from: &str, to: &str) -> io::Result<()> {
-    match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
+fn rename_to_new(from_dir: &Dir, from: &str, to_dir: &Dir, to: &str) -> io::Result<()> {
+    match rustix::fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
-            link_to_new(dir, from, to)
+            take_then_rename(from_dir, from, to_dir, to)
         }
         Err(error) => Err(error.into()),
     }
 }
 
 /// For file systems without that kind of rename.
-fn link_to_new(dir: &Dir, from: &str, to: &str) -> io::Result<()> {
-    dir.hard_link(from, dir, to)?;
-    dir.remove_file(from)
+fn take_then_rename(from_dir: &Dir, from: &str, to_dir: &Dir, to: &str) -> io::Result<()> {
+    if from_dir.symlink_metadata(from)?.is_dir() {
+        // A rename replaces an empty directory, which this one is, and ours.
+        to_dir.create_dir(to)?;
+        return from_dir.rename(from, to_dir, to);
+    }
+    from_dir.hard_link(from, to_dir, to)?;
+    from_dir.remove_file(from)
 }
 
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// How the names of workplaces begin. Hidden, so they are never shared.
+const WORKPLACE: &str = ".secchat-";
+/// How long an unfinished download waits to be resumed.
+const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Numbers tried after a name that is taken.
 const NUMBERS_MAX: u32 = 9_999;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cap_std::fs::FileExt;
     use proptest::prelude::*;
     use std::fs;
     use std::os::unix::fs::symlink;
     use tempfile::TempDir;
 
     const VICTIMS: [&str; 3] = ["victim", "dir/victim", "downloads/mine"];
+    const ROOT: [u8; 32] = [0xab; 32];
 
     /// A directory with files that must not change, and links to them in the downloads directory within it.
     fn trap(links: &[String]) -> TempDir {
@@ -175,13 +246,15 @@ mod tests {
         all
     }
 
-    fn fetch(root: &Path, name: &str, bytes: &[u8]) -> Option<PathBuf> {
-        let downloads = Downloads::open(&root.join("downloads")).unwrap();
+    fn downloads(root: &TempDir) -> Downloads {
+        Downloads::open(&root.path().join("downloads")).unwrap()
+    }
+
+    fn fetch(downloads: &Downloads, name: &str, bytes: &[u8]) -> Option<PathBuf> {
         let name = SafeName::new(name).ok()?;
-        let expected = Expected { name, size: bytes.len() as u64, root: *blake3::hash(bytes).as_bytes() };
-        let mut partial = downloads.begin(expected, [7; 8]).unwrap();
-        partial.write(bytes).unwrap();
-        Some(partial.finish().unwrap())
+        let place = downloads.workplace(&ROOT, [7; 8]).unwrap();
+        place.file("data").unwrap().write_all_at(bytes, 0).unwrap();
+        Some(place.settle("data", &name).unwrap())
     }
 
     proptest! {
@@ -199,7 +272,7 @@ mod tests {
             links.retain(|link| link != "mine" && !link.contains('/'));
             let root = trap(&links);
             let before = outside(root.path());
-            if let Some(path) = fetch(root.path(), &name, b"evil") {
+            if let Some(path) = fetch(&downloads(&root), &name, b"evil") {
                 prop_assert_eq!(path.parent().unwrap(), root.path().join("downloads"));
                 prop_assert!(fs::symlink_metadata(&path).unwrap().is_file());
                 prop_assert_eq!(fs::read(&path).unwrap(), b"evil");
@@ -210,45 +283,66 @@ mod tests {
     }
 
     #[test]
-    fn a_planted_partial_file_is_not_written_through() {
+    fn a_planted_workplace_is_not_written_through() {
         let root = trap(&[]);
-        let name = SafeName::new("a").unwrap();
-        symlink(root.path().join("victim"), root.path().join("downloads").join(name.partial("0707070707070707")))
-            .unwrap();
-        let downloads = Downloads::open(&root.path().join("downloads")).unwrap();
-        let expected = Expected { name, size: 0, root: *blake3::hash(b"").as_bytes() };
-        assert!(matches!(downloads.begin(expected, [7; 8]), Err(DownloadError::Disk(_))));
+        let hidden = root.path().join("downloads").join(format!("{WORKPLACE}{}", hex(&ROOT[..16])));
+        symlink(root.path().join("dir"), &hidden).unwrap();
+        assert!(downloads(&root).workplace(&ROOT, [7; 8]).is_err());
+        fs::remove_file(&hidden).unwrap();
+        fs::create_dir(&hidden).unwrap();
+        symlink(root.path().join("victim"), hidden.join("data")).unwrap();
+        assert!(downloads(&root).workplace(&ROOT, [7; 8]).unwrap().file("data").is_err());
         assert_eq!(fs::read(root.path().join("victim")).unwrap(), b"victim");
     }
 
     #[test]
-    fn a_file_that_is_short_or_wrong_or_given_up_leaves_nothing() {
-        let root = TempDir::new().unwrap();
-        let downloads = Downloads::open(root.path()).unwrap();
-        let begin = |size| {
-            let expected = Expected { name: SafeName::new("a").unwrap(), size, root: *blake3::hash(b"abc").as_bytes() };
-            downloads.begin(expected, [1; 8]).unwrap()
-        };
-        for (size, bytes) in [(3, b"abd"), (4, b"abc")] {
-            let mut partial = begin(size);
-            partial.write(bytes).unwrap();
-            assert!(matches!(partial.finish(), Err(DownloadError::Verification)));
-        }
-        drop(begin(3));
-        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    fn what_was_left_is_found_again_and_two_never_work_at_one_place() {
+        let root = trap(&[]);
+        let downloads = downloads(&root);
+        let first = downloads.workplace(&ROOT, [1; 8]).unwrap();
+        first.file("data").unwrap().write_all_at(b"part", 0).unwrap();
+        let second = downloads.workplace(&ROOT, [2; 8]).unwrap();
+        assert_eq!(second.file("data").unwrap().metadata().unwrap().len(), 0);
+        drop((first, second));
+        let again = downloads.workplace(&ROOT, [3; 8]).unwrap();
+        assert_eq!(again.file("data").unwrap().metadata().unwrap().len(), 4);
     }
 
     #[test]
-    fn the_link_that_stands_in_for_a_missing_rename_does_not_replace_either() {
+    fn what_nobody_came_back_for_is_removed_after_a_week_unless_somebody_works_there() {
+        let root = trap(&[]);
+        let downloads = downloads(&root);
+        let working = downloads.workplace(&ROOT, [1; 8]).unwrap();
+        drop(downloads.workplace(&[1; 32], [1; 8]).unwrap());
+        let there = || fs::read_dir(root.path().join("downloads")).unwrap().count();
+        downloads.clean(SystemTime::now()).unwrap();
+        assert_eq!(there(), 3);
+        downloads.clean(SystemTime::now() + KEPT_FOR * 2).unwrap();
+        assert_eq!(there(), 2);
+        drop(working);
+        downloads.clean(SystemTime::now() + KEPT_FOR * 2).unwrap();
+        assert_eq!(there(), 1);
+    }
+
+    #[test]
+    fn what_stands_in_for_a_missing_rename_does_not_replace_either() {
         let root = TempDir::new().unwrap();
         let dir = Dir::open_ambient_dir(root.path(), ambient_authority()).unwrap();
-        fs::write(root.path().join("a"), "new").unwrap();
-        fs::write(root.path().join("b"), "old").unwrap();
-        assert_eq!(link_to_new(&dir, "a", "b").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(rename_to_new(&dir, "a", "b").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(fs::read(root.path().join("b")).unwrap(), b"old");
-        link_to_new(&dir, "a", "c").unwrap();
-        assert_eq!(fs::read(root.path().join("c")).unwrap(), b"new");
-        assert!(!root.path().join("a").exists());
+        for name in ["a", "b"] {
+            fs::write(root.path().join(name), name).unwrap();
+        }
+        fs::create_dir_all(root.path().join("folder/deep")).unwrap();
+        fs::create_dir_all(root.path().join("other/deep")).unwrap();
+        for (from, to) in [("a", "b"), ("folder", "b"), ("folder", "other")] {
+            let failed = take_then_rename(&dir, from, &dir, to).unwrap_err().kind();
+            assert_eq!(failed, io::ErrorKind::AlreadyExists, "{from} {to}");
+            let failed = rename_to_new(&dir, from, &dir, to).unwrap_err().kind();
+            assert_eq!(failed, io::ErrorKind::AlreadyExists, "{from} {to}");
+        }
+        take_then_rename(&dir, "a", &dir, "c").unwrap();
+        take_then_rename(&dir, "folder", &dir, "new").unwrap();
+        assert_eq!(fs::read(root.path().join("c")).unwrap(), b"a");
+        assert!(root.path().join("new/deep").is_dir());
+        assert!(!root.path().join("a").exists() && !root.path().join("folder").exists());
     }
 }

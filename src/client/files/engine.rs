@@ -1,54 +1,69 @@
-//! The file side's one thread: commands in, events out, datagrams both ways. Disks and hashes work on other threads.
+//! The file side's own thread: commands in, events out. Datagrams are the business of two others, one for each direction;
+//! disks and hashes work on more.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::downloads::{DownloadError, Downloads};
-use super::hashing::Hasher;
-use super::prepare::{Prepared, Preparing};
-use super::reflexive::Reflexive;
-use super::run::Run;
+use super::content::Content;
+use super::downloads::Downloads;
+use super::fetches::{FetchLetter, Parts};
+use super::hashing::{Hasher, Trees};
+use super::mailbox::Address;
+use super::offering::Offer;
+use super::prepare::Prepared;
 use super::shares::SharedFolder;
-use super::side::FilesConfig;
-use crate::channel::MAX_WINDOW;
-use crate::client::effects::{FilesCommand, FilesEvent};
+use super::uploads::UploadLetter;
+use super::wire::Seen;
+use crate::client::effects::{FilesCommand, FilesEvent, OfferReady, OfferRefusal};
 use crate::limits::CANDIDATES_MAX;
-use crate::net::udp::{Sent, UdpPort};
-use crate::transfer::slots::Slots;
-use crate::wire::id::TransferId;
-use crate::wire::packet::FIRST_BYTE;
+use crate::net::udp::{BoundPort, is_candidate};
+use crate::wire::id::{OfferId, TransferId};
+use crate::wire::payload::FileRefusal;
 
 /// All state of the engine's thread.
 pub(super) struct Engine {
-    pub(super) port: UdpPort,
+    pub(super) up: Direction<UploadLetter>,
+    pub(super) down: Direction<FetchLetter>,
     pub(super) folder: Arc<SharedFolder>,
+    pub(super) trees: Arc<Trees>,
+    pub(super) parts: Parts,
     pub(super) downloads: Downloads,
     pub(super) hasher: Hasher,
-    pub(super) slots: Slots,
-    pub(super) window: u32,
+    pub(super) settings: Settings,
     pub(super) loopback: bool,
-    origin: Instant,
-    // By the connection id on datagrams to us.
-    pub(super) runs: HashMap<[u8; 8], Run>,
+    pub(super) origin: Instant,
     pub(super) prepared: HashMap<TransferId, Prepared>,
+    pub(super) offers: HashMap<OfferId, Offer>,
     // Events that the core has not room for yet. It grows with the core's own commands only: progress is left out.
     pub(super) outbox: VecDeque<FilesEvent>,
-    // The datagram being made.
-    out: Vec<u8>,
-    // A datagram that the socket had no room for.
-    blocked: Option<(Vec<u8>, SocketAddr)>,
     pub(super) results: mpsc::UnboundedSender<Internal>,
-    pub(super) reflexive: Reflexive,
     pub(super) searches: Arc<tokio::sync::Semaphore>,
     pub(super) share_commands: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What reaches the engine's thread, apart from datagrams.
+/// What new transfers are told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    /// A fixed window, segments.
+    pub(super) window: Option<u32>,
+    /// Bytes of the largest datagram.
+    pub(super) max_datagram: usize,
+}
+
+/// One of the two threads that move datagrams, from here.
+#[derive(Debug)]
+pub(super) struct Direction<T> {
+    pub(super) address: Address<T>,
+    pub(super) port: Arc<BoundPort>,
+    pub(super) seen: Seen,
+}
+
+/// What reaches the engine's thread.
 pub(super) struct Inputs {
     pub(super) commands: mpsc::Receiver<FilesCommand>,
     pub(super) results: mpsc::UnboundedReceiver<Internal>,
@@ -56,53 +71,34 @@ pub(super) struct Inputs {
     pub(super) stopped: oneshot::Receiver<()>,
 }
 
-/// What other threads report. At most a few for each command.
+/// What other threads report.
 #[derive(Debug)]
 pub(super) enum Internal {
     /// For the core, as it is.
     Event(FilesEvent),
     /// Switches were turned.
     SharesChanged(FilesEvent),
-    /// A file was opened and hashed, or not.
-    Prepared(TransferId, Preparing),
+    /// Something was opened and hashed to be sent, or not.
+    Prepared(TransferId, Result<Arc<Content>, FileRefusal>),
+    /// Something was opened and hashed to be offered, or not.
+    Offered(OfferId, Result<(Arc<Content>, OfferReady), OfferRefusal>),
     /// The server is at this host now, and answers STUN at this port, if it is not 0.
     Server(String, u16),
     /// Its addresses, looked up.
     Stun(Vec<SocketAddr>),
-    /// A writer has ended.
-    Written([u8; 8], Result<PathBuf, DownloadError>),
+}
+
+/// Ends a hash that nobody waits for any more.
+#[derive(Debug)]
+pub(super) struct CancelOnDrop(pub(super) Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
 }
 
 impl Engine {
-    pub(super) fn new(
-        config: &FilesConfig,
-        port: UdpPort,
-        folder: Arc<SharedFolder>,
-        downloads: Downloads,
-        hasher: Hasher,
-        results: mpsc::UnboundedSender<Internal>,
-    ) -> Self {
-        Self {
-            port,
-            folder,
-            downloads,
-            hasher,
-            slots: Slots::new(config.uploads),
-            window: config.window.clamp(1, MAX_WINDOW),
-            loopback: config.loopback,
-            origin: Instant::now(),
-            runs: HashMap::new(),
-            prepared: HashMap::new(),
-            outbox: VecDeque::new(),
-            out: Vec::with_capacity(DATAGRAM_ROOM),
-            blocked: None,
-            results,
-            reflexive: Reflexive::default(),
-            searches: Arc::new(tokio::sync::Semaphore::new(SEARCHES_WAITING)),
-            share_commands: Arc::new(tokio::sync::Mutex::new(())),
-        }
-    }
-
     /// Time since the start: the clock of every channel.
     pub(super) fn now(&self) -> Duration {
         self.origin.elapsed()
@@ -110,129 +106,50 @@ impl Engine {
 
     pub(super) async fn run(mut self, inputs: Inputs, events: mpsc::Sender<FilesEvent>) {
         let Inputs { mut commands, mut results, mut stopped } = inputs;
-        let mut buffer = vec![0; DATAGRAM_ROOM];
-        let mut leaving: Option<Duration> = None;
         loop {
-            let more = self.pump();
             let now = self.now();
-            if leaving.is_some_and(|until| self.runs.is_empty() || now >= until) {
-                return;
-            }
-            let deadline = match self.blocked {
-                // Deadlines that have passed cannot be met before there is room again.
-                Some(_) => now + BLOCKED_TICK,
-                None if more => now,
-                None => self.deadline(now),
-            };
+            self.forget_stale(now);
+            let tick = tokio::time::sleep(IDLE_TICK);
             tokio::select! {
-                _ = self.port.readable() => self.receive(&mut buffer),
-                _ = self.port.writable(), if self.blocked.is_some() => self.send_blocked(),
+                biased;
+                permit = events.reserve(), if !self.outbox.is_empty() => {
+                    match (permit, self.outbox.pop_front()) {
+                        (Ok(permit), Some(event)) => permit.send(event),
+                        _ => break,
+                    }
+                }
+                _ = &mut stopped => break,
+                Some(command) = commands.recv() => self.on_command(command),
                 Some(result) = results.recv() => self.on_internal(result),
-                permit = events.reserve(), if !self.outbox.is_empty() && leaving.is_none() => {
-                    if let (Ok(permit), Some(event)) = (permit, self.outbox.pop_front()) {
-                        permit.send(event);
-                    }
-                }
-                Some(command) = commands.recv(), if leaving.is_none() => self.on_command(command),
-                _ = &mut stopped, if leaving.is_none() => leaving = Some(self.leave()),
-                () = tokio::time::sleep_until((self.origin + deadline).into()) => {}
+                () = tick => {}
             }
         }
-    }
-
-    /// Lets every transfer act on the time, speak, and report. Returns whether one has more to say at once.
-    fn pump(&mut self) -> bool {
-        let now = self.now();
-        let mut more = false;
-        for run in self.runs.values_mut() {
-            run.on_time(now);
-            for sent in 0.. {
-                if self.blocked.is_some() {
-                    break;
-                }
-                if sent == BURST {
-                    more = true;
-                    break;
-                }
-                let Some(to) = run.poll_transmit(now, &mut self.out) else { break };
-                if self.port.try_send(&self.out, to) == Sent::Full {
-                    self.blocked = Some((std::mem::take(&mut self.out), to));
-                }
-            }
-            run.report(now, self.outbox.len() < OUTBOX_WITH_PROGRESS, &mut self.outbox);
-            if run.is_over() {
-                self.slots.release(run.transfer());
-            }
-        }
-        self.runs.retain(|_, run| !run.is_gone());
-        while let Some((server, question)) = self.reflexive.poll(now) {
-            // A question that is lost is asked again.
-            self.port.try_send(&question, server);
-        }
-        self.forget_stale(now);
-        more
-    }
-
-    fn deadline(&self, now: Duration) -> Duration {
-        let runs = self.runs.values().filter_map(|run| run.deadline(now));
-        runs.chain(self.reflexive.deadline()).chain([now + IDLE_TICK]).min().unwrap_or(now + IDLE_TICK)
-    }
-
-    fn receive(&mut self, buffer: &mut [u8]) {
-        let now = self.now();
-        for _ in 0..BURST {
-            // An error here concerns a datagram that we sent earlier.
-            let Ok(Some((len, from))) = self.port.try_recv(buffer) else { return };
-            let Some(datagram) = buffer.get_mut(..len) else { continue };
-            match connection_id(datagram) {
-                Some(id) => {
-                    if let Some(run) = self.runs.get_mut(&id) {
-                        run.on_datagram(now, from, datagram);
-                    }
-                }
-                None => self.reflexive.on_datagram(now, from, datagram),
-            }
-        }
-    }
-
-    fn send_blocked(&mut self) {
-        if let Some((datagram, to)) = self.blocked.take()
-            && self.port.try_send(&datagram, to) == Sent::Full
-        {
-            self.blocked = Some((datagram, to));
-        }
+        self.up.address.send(UploadLetter::Leave);
+        self.down.address.send(FetchLetter::Leave);
     }
 
     fn on_internal(&mut self, result: Internal) {
         match result {
+            Internal::Event(FilesEvent::Progress { .. } | FilesEvent::Hashing { .. })
+                if self.outbox.len() >= OUTBOX_WITH_PROGRESS => {}
             Internal::Event(event) => self.outbox.push_back(event),
             Internal::SharesChanged(event) => {
                 self.hasher.wake();
                 self.outbox.push_back(event);
             }
             Internal::Server(host, port) => self.look_up(host, port),
-            Internal::Stun(stun) => {
-                self.loopback |= stun.iter().any(|addr| addr.ip().is_loopback());
-                let now = self.now();
-                self.reflexive.set_servers(now, stun);
+            Internal::Stun(servers) => {
+                if servers.iter().any(|addr| addr.ip().is_loopback()) {
+                    self.loopback = true;
+                    self.up.address.send(UploadLetter::Loopback);
+                    self.down.address.send(FetchLetter::Loopback);
+                }
+                self.up.address.send(UploadLetter::Servers(servers.clone()));
+                self.down.address.send(FetchLetter::Servers(servers));
             }
-            Internal::Prepared(transfer, preparing) => self.on_prepared(transfer, preparing),
-            Internal::Written(connection, result) => {
-                let now = self.now();
-                let event = self.runs.get_mut(&connection).and_then(|run| run.on_written(now, result));
-                self.outbox.extend(event);
-            }
+            Internal::Prepared(transfer, result) => self.on_prepared(transfer, result),
+            Internal::Offered(offer, result) => self.on_offered(offer, result),
         }
-    }
-
-    /// Where we may be reached, at most [`CANDIDATES_MAX`] addresses: our own, and those that the server sees.
-    pub(super) fn candidates(&self) -> Vec<SocketAddr> {
-        let mut addrs = self.port.candidates(self.loopback);
-        let seen = self.reflexive.candidates(self.loopback).filter(|seen| !addrs.contains(seen));
-        let mut seen: Vec<SocketAddr> = seen.collect();
-        addrs.truncate(CANDIDATES_MAX.saturating_sub(seen.len()));
-        addrs.append(&mut seen);
-        addrs
     }
 
     /// Finds the addresses of the server, each of which sees us in its own way.
@@ -245,37 +162,26 @@ impl Engine {
         });
     }
 
-    /// Nobody listens any more: tells every peer; returns until when their answers are waited for.
-    fn leave(&mut self) -> Duration {
-        let now = self.now();
-        self.prepared.clear();
-        for run in self.runs.values_mut().filter(|run| !run.is_over()) {
-            run.cancel(now, "the client leaves");
-        }
-        now + LEAVING
+    pub(super) fn fail(&mut self, transfer: TransferId, reason: &str, detail: &str) {
+        let (reason, detail) = (reason.to_owned(), detail.to_owned());
+        self.outbox.push_back(FilesEvent::Failed { transfer, reason, detail });
     }
 }
 
-/// The connection id of a file datagram.
-fn connection_id(datagram: &[u8]) -> Option<[u8; 8]> {
-    let (first, rest) = datagram.split_first()?;
-    if *first != FIRST_BYTE {
-        return None;
+impl<T> Direction<T> {
+    /// Where we may be reached, at most [`CANDIDATES_MAX`] addresses: our own, and those that the server sees.
+    pub(super) fn candidates(&self, loopback: bool) -> Vec<SocketAddr> {
+        let mut addrs = self.port.candidates(loopback);
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let fit = |addr: &&SocketAddr| is_candidate(**addr, loopback) && !addrs.contains(addr);
+        let mut seen: Vec<SocketAddr> = seen.iter().filter(fit).copied().collect();
+        addrs.truncate(CANDIDATES_MAX.saturating_sub(seen.len()));
+        addrs.append(&mut seen);
+        addrs
     }
-    rest.first_chunk().copied()
 }
 
-/// Room for the largest datagram.
-const DATAGRAM_ROOM: usize = 65_536;
-/// Datagrams in a row, before others have their turn.
-const BURST: usize = 64;
 /// Beyond this many events waiting, progress is not added.
 const OUTBOX_WITH_PROGRESS: usize = 64;
-/// Searches that may wait for their random delay; those that come on top get no answer.
-const SEARCHES_WAITING: usize = 64;
 /// How often the engine looks around when nothing happens.
 const IDLE_TICK: Duration = Duration::from_secs(1);
-/// How often timeouts are looked at while nothing can be sent.
-const BLOCKED_TICK: Duration = Duration::from_millis(10);
-/// How long peers have to confirm that they heard us leave.
-const LEAVING: Duration = Duration::from_millis(300);

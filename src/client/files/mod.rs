@@ -2,26 +2,67 @@
 //!
 //! ```text
 //! side       how it is started, spoken to, and ended
-//! engine     one thread: commands in, events out, datagrams both ways
-//! prepare    what it does on each command
-//! reflexive  our address as the server sees it
-//! run        one running transfer: its channel, its file, its progress
+//! engine     its own thread: commands in, events out
+//! prepare    what that does on each command
+//! offering   offers of files and folders from anywhere
+//!
+//! lane       a thread for one direction: datagrams in, every session speaks, wait
+//! wire       its UDP port: batches, and our address as the server sees it (reflexive)
+//! harm       a bad path on demand, for tests
+//! mailbox    how others speak to it
+//! tunnel     one session's sealed connection, and the hand-over of keys before it
+//! session    what sessions of both directions have in common (meter, rates)
+//!
+//! uploads    the direction that sends
+//! upload     one session of it: asks in, bytes out
+//! reading    positioned reads straight into datagrams
+//! content    what was opened to be sent: a file, a folder, a part
+//!
+//! fetches    the direction that receives
+//! fetch      one download: what is asked of which source
+//! supply     one source of it
+//! writer     the thread that checks and writes one download, from here
+//! desk       and from there
+//! store      an unfinished download on disk
+//! part       what others may have of it
+//! downloads  the downloads directory: unfinished things, and their final names
+//!
 //! shares     the shared folder and its switches
-//! hashing    BLAKE3 of shared files, in the background, remembered
-//! upload     an opened file as the source of a channel
-//! downloads  the downloads directory: unfinished files, and their final names
-//! writer     a thread that writes one download
+//! walk       the files of a folder
+//! hashing    trees of files, made in the background
+//! outboards  trees that were made before
+//! stamp      by what a file is known to be the same
 //! ```
 
+mod content;
+mod desk;
 mod downloads;
 mod engine;
+mod fetch;
+mod fetches;
+mod harm;
 mod hashing;
+mod lane;
+mod mailbox;
+mod meter;
+mod offering;
+mod outboards;
+mod part;
 mod prepare;
+mod rates;
+mod reading;
 mod reflexive;
-mod run;
+mod session;
 mod shares;
 mod side;
+mod stamp;
+mod store;
+mod supply;
+mod tunnel;
 mod upload;
+mod uploads;
+mod walk;
+mod wire;
 mod writer;
 
 pub use shares::ShareError;

@@ -1,24 +1,28 @@
 //! What the engine does on each command: from a request to a running channel.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::downloads::{Downloads, Expected};
-use super::engine::{Engine, Internal};
-use super::run::{Run, Side, Terms};
-use super::shares::{OpenShare, SharedFolder};
-use super::upload::FileSource;
-use super::writer::Writer;
-use crate::channel::MAX_WINDOW;
-use crate::client::effects::{ChannelStart, FilesCommand, FilesEvent, ShareCommand, UploadReady};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::content::Content;
+use super::downloads::Downloads;
+use super::engine::{CancelOnDrop, Engine, Internal};
+use super::fetches::{FetchLetter, Parts};
+use super::hashing::{HashError, Trees};
+use super::part::Part;
+use super::shares::SharedFolder;
+use super::uploads::UploadLetter;
+use super::writer::Expected;
+use crate::client::effects::{ChannelStart, FilesCommand, FilesEvent, ShareCommand, UploadReady, Wanted};
 use crate::transfer::name::SafeName;
-use crate::transfer::search::Pattern;
-use crate::transfer::slots::SlotRefusal;
+use crate::transfer::search::{Pattern, SharedFile};
+use crate::wire::datagram::CloseCode;
 use crate::wire::id::{SearchId, TransferId};
 use crate::wire::name::FullName;
-use crate::wire::payload::FileRefusal;
+use crate::wire::payload::{FileKind, FileRefusal};
 
 /// A transfer whose channel does not run yet.
 #[derive(Debug)]
@@ -32,38 +36,34 @@ enum Kind {
     /// Being opened and hashed.
     Opening { _cancel: CancelOnDrop },
     /// Ready to be sent, under this connection id.
-    Upload([u8; 8], OpenShare),
+    Upload([u8; 8], Arc<Content>),
     /// Ready to be received, under this connection id.
     Download([u8; 8]),
-}
-
-/// A file to send: opened, with its root; or why not.
-pub(super) type Preparing = Result<(OpenShare, [u8; 32]), FileRefusal>;
-
-/// Ends a hash that nobody waits for any more.
-#[derive(Debug)]
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 impl Engine {
     pub(super) fn on_command(&mut self, command: FilesCommand) {
         match command {
             FilesCommand::Search { search, asker, pattern } => self.search(search, asker, &pattern),
-            FilesCommand::PrepareUpload { transfer, file, root, .. } => self.prepare_upload(transfer, file, root),
+            FilesCommand::Measure { transfer, wanted } => self.measure(transfer, wanted),
+            FilesCommand::PrepareUpload { transfer, wanted, .. } => self.prepare_upload(transfer, wanted),
             FilesCommand::PrepareDownload { transfer } => self.prepare_download(transfer),
-            FilesCommand::StartUpload(start) => self.start_upload(&start),
-            FilesCommand::StartDownload { channel, file, into } => {
-                self.start_download(&channel, &file, into.as_deref());
+            FilesCommand::StartUpload(start) => self.start_upload(start),
+            FilesCommand::StartDownload { channel, download, file, into } => {
+                self.start_download(channel, download, &file, into.as_deref());
             }
-            FilesCommand::Cancel { transfer, reason } => self.cancel(transfer, &reason),
+            FilesCommand::PrepareOffer { offer, path } => self.prepare_offer(offer, path),
+            FilesCommand::Drop { transfer, reason } => {
+                self.prepared.remove(&transfer);
+                self.down.address.send(FetchLetter::Drop(transfer, reason));
+            }
+            FilesCommand::Cancel { transfer, reason, keep } => self.cancel(transfer, reason, keep),
             FilesCommand::Share(command) => self.share(command),
-            FilesCommand::MaxUploads(limit) => self.slots.set_limit(limit),
-            FilesCommand::Window(segments) => self.window = segments.clamp(1, MAX_WINDOW),
+            FilesCommand::Window(segments) => self.settings.window = segments,
+            FilesCommand::Rates { up, down } => {
+                self.up.address.send(UploadLetter::Rate(up));
+                self.down.address.send(FetchLetter::Rate(down));
+            }
         }
     }
 
@@ -75,10 +75,11 @@ impl Engine {
         };
         let delay =
             random::<2>().map_or(Duration::ZERO, |bytes| SEARCH_DELAY * u16::from_be_bytes(bytes).into() / 65_536);
-        let (folder, results, free) = (Arc::clone(&self.folder), self.results.clone(), self.slots.free());
+        let (folder, results) = (Arc::clone(&self.folder), self.results.clone());
+        let parts = self.coming();
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            let found = tokio::task::spawn_blocking(move || folder.search(&pattern, free)).await;
+            let found = tokio::task::spawn_blocking(move || folder.search(&pattern, parts)).await;
             if let Ok((rows, more)) = found
                 && !rows.is_empty()
             {
@@ -86,6 +87,16 @@ impl Engine {
             }
             drop(permit);
         });
+    }
+
+    /// What is being fetched, as a search shows it.
+    fn coming(&self) -> Vec<SharedFile> {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = |part: &Arc<Part>| {
+            let (name, size, root) = (part.name.clone(), part.size, Some(part.root));
+            SharedFile { name, size, root, kind: FileKind::File, partial: true }
+        };
+        parts.values().map(shown).collect()
     }
 
     fn share(&mut self, command: ShareCommand) {
@@ -102,48 +113,66 @@ impl Engine {
         });
     }
 
-    fn prepare_upload(&mut self, transfer: TransferId, file: String, root: Option<[u8; 32]>) {
-        let refused = match self.slots.take(transfer) {
-            Ok(()) => None,
-            Err(SlotRefusal::Busy) => Some(FileRefusal::Busy),
-            Err(SlotRefusal::Repeated) => Some(FileRefusal::BadRequest),
-        };
-        if let Some(refusal) = refused {
-            self.outbox.push_back(FilesEvent::UploadReady { transfer, result: Err(refusal) });
-            return;
+    fn measure(&mut self, transfer: TransferId, wanted: Wanted) {
+        if let Some(offer) = &wanted.offer {
+            let result = self.offered(offer, &wanted).map(|content| content.total);
+            return self.outbox.push_back(FilesEvent::Measured { transfer, result });
         }
-        let (folder, results) = (Arc::clone(&self.folder), self.results.clone());
-        let cancel = Arc::new(AtomicBool::new(false));
-        let cancelled = Arc::clone(&cancel);
+        let (folder, parts, results) = (Arc::clone(&self.folder), Arc::clone(&self.parts), self.results.clone());
         tokio::task::spawn_blocking(move || {
-            let preparing = open_and_hash(&folder, &file, root, &cancelled);
-            let _ = results.send(Internal::Prepared(transfer, preparing));
+            let result = match wanted.kind {
+                FileKind::File => folder.open_shared(&wanted.file).map(|open| open.stamp.size),
+                FileKind::Folder => folder.measure_folder(&wanted.file),
+            };
+            let part = |refusal| part_of(&folder, &parts, &wanted).map(|part| part.total).ok_or(refusal);
+            let result = result.or_else(part);
+            let _ = results.send(Internal::Event(FilesEvent::Measured { transfer, result }));
         });
-        let until = self.now() + HASH_DEADLINE;
-        self.prepared.insert(transfer, Prepared { kind: Kind::Opening { _cancel: CancelOnDrop(cancel) }, until });
     }
 
-    pub(super) fn on_prepared(&mut self, transfer: TransferId, preparing: Preparing) {
+    fn prepare_upload(&mut self, transfer: TransferId, wanted: Wanted) {
+        if self.prepared.contains_key(&transfer) {
+            let result = Err(FileRefusal::BadRequest);
+            return self.outbox.push_back(FilesEvent::UploadReady { transfer, result });
+        }
+        let cancel = Arc::new(AtomicBool::new(false));
+        let cancelled = Arc::clone(&cancel);
+        let until = self.now() + HASH_DEADLINE;
+        self.prepared.insert(transfer, Prepared { kind: Kind::Opening { _cancel: CancelOnDrop(cancel) }, until });
+        if let Some(offer) = &wanted.offer {
+            let result = self.offered(offer, &wanted);
+            return self.on_prepared(transfer, result);
+        }
+        let (folder, trees, parts) = (Arc::clone(&self.folder), Arc::clone(&self.trees), Arc::clone(&self.parts));
+        let results = self.results.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut watch = Watching::new(transfer, &results, &cancelled);
+            let opened = open(&folder, &trees, &wanted, &mut watch);
+            let content = opened.or_else(|refusal| part_of(&folder, &parts, &wanted).ok_or(refusal));
+            let _ = results.send(Internal::Prepared(transfer, content.map(Arc::new)));
+        });
+    }
+
+    pub(super) fn on_prepared(&mut self, transfer: TransferId, result: Result<Arc<Content>, FileRefusal>) {
         if !matches!(self.prepared.get(&transfer), Some(Prepared { kind: Kind::Opening { .. }, .. })) {
             return;
         }
         self.prepared.remove(&transfer);
-        let result = preparing.and_then(|(open, root)| {
+        let result = result.and_then(|content| {
             let connection = random().ok_or(FileRefusal::Unreadable)?;
-            Ok((connection, open, root))
+            let until = self.now() + START_DEADLINE;
+            let ready = UploadReady {
+                root: content.root,
+                size: content.size,
+                partial: content.is_part(),
+                connection,
+                candidates: self.up.candidates(self.loopback),
+                window: self.settings.window,
+                max_datagram: self.settings.max_datagram,
+            };
+            self.prepared.insert(transfer, Prepared { kind: Kind::Upload(connection, content), until });
+            Ok(ready)
         });
-        let result = match result {
-            Ok((connection, open, root)) => {
-                let size = open.stamp.size;
-                let until = self.now() + START_DEADLINE;
-                self.prepared.insert(transfer, Prepared { kind: Kind::Upload(connection, open), until });
-                Ok(UploadReady { root, size, connection, candidates: self.candidates() })
-            }
-            Err(refusal) => {
-                self.slots.release(transfer);
-                Err(refusal)
-            }
-        };
         self.outbox.push_back(FilesEvent::UploadReady { transfer, result });
     }
 
@@ -154,72 +183,45 @@ impl Engine {
         };
         let until = self.now() + ANSWER_DEADLINE;
         self.prepared.insert(transfer, Prepared { kind: Kind::Download(connection), until });
-        let (candidates, window) = (self.candidates(), self.window);
-        self.outbox.push_back(FilesEvent::DownloadReady { transfer, connection, candidates, window });
+        let candidates = self.down.candidates(self.loopback);
+        let (window, max_datagram) = (self.settings.window, self.settings.max_datagram);
+        self.outbox.push_back(FilesEvent::DownloadReady { transfer, connection, candidates, window, max_datagram });
     }
 
-    fn start_upload(&mut self, start: &ChannelStart) {
+    fn start_upload(&mut self, start: Box<ChannelStart>) {
         match self.prepared.remove(&start.transfer) {
-            Some(Prepared { kind: Kind::Upload(connection, open), .. }) if connection == start.our_connection => {
-                self.start(start, Side::Up(FileSource::new(open)));
+            Some(Prepared { kind: Kind::Upload(connection, content), .. }) if connection == start.our_connection => {
+                self.up.address.send(UploadLetter::Start(start, content));
             }
-            _ => {
-                self.slots.release(start.transfer);
-                self.fail(start.transfer, "timeout", "the file was not waiting any more");
-            }
+            _ => self.fail(start.transfer, "timeout", "the file was not waiting any more"),
         }
     }
 
-    fn start_download(&mut self, start: &ChannelStart, file: &str, into: Option<&Path>) {
-        match self.prepared.remove(&start.transfer) {
-            Some(Prepared { kind: Kind::Download(connection), .. }) if connection == start.our_connection => {}
-            _ => return self.fail(start.transfer, "timeout", "the answer came too late"),
+    fn start_download(&mut self, channel: Box<ChannelStart>, download: TransferId, file: &str, into: Option<&Path>) {
+        match self.prepared.remove(&channel.transfer) {
+            Some(Prepared { kind: Kind::Download(connection), .. }) if connection == channel.our_connection => {}
+            _ => return self.fail(channel.transfer, "timeout", "the answer came too late"),
         }
         let (Ok(name), Some(tag)) = (SafeName::new(file), random()) else {
-            return self.fail(start.transfer, "disk", "no file can have this name");
+            return self.fail(download, "disk", "no file can have this name");
         };
         let downloads = match into.map(Downloads::open) {
             None => self.downloads.clone(),
             Some(Ok(downloads)) => downloads,
-            Some(Err(error)) => return self.fail(start.transfer, "disk", &error.to_string()),
+            Some(Err(error)) => return self.fail(download, "disk", &error.to_string()),
         };
-        let expected = Expected { name, size: start.size, root: start.root };
-        let (results, connection) = (self.results.clone(), start.our_connection);
-        let done = move |result| {
-            let _ = results.send(Internal::Written(connection, result));
-        };
-        match Writer::start(downloads, expected, tag, done) {
-            Ok(writer) => self.start(start, Side::Down(Some(writer))),
-            Err(error) => self.fail(start.transfer, "disk", &error.to_string()),
-        }
+        let expected = Expected { name, kind: channel.kind, size: channel.size, root: channel.root, tag };
+        self.down.address.send(FetchLetter::Start { channel, download, expected, downloads });
     }
 
-    fn start(&mut self, start: &ChannelStart, side: Side) {
-        let now = self.now();
-        let run = random().ok_or("the system gives no random numbers".to_owned()).and_then(|entropy| {
-            let terms = Terms { window: self.window, loopback: self.loopback, entropy };
-            Run::new(now, start, side, terms).map_err(|error| error.to_string())
-        });
-        match run {
-            Ok(run) => {
-                self.runs.insert(start.our_connection, run);
-            }
-            Err(error) => {
-                self.slots.release(start.transfer);
-                self.fail(start.transfer, "protocol", &error);
-            }
-        }
-    }
-
-    fn cancel(&mut self, transfer: TransferId, reason: &str) {
-        let now = self.now();
-        self.slots.release(transfer);
+    fn cancel(&mut self, transfer: TransferId, reason: String, keep: bool) {
+        self.offers.remove(&transfer);
         if self.prepared.remove(&transfer).is_some() {
-            self.fail(transfer, "cancelled", reason);
+            self.fail(transfer, "cancelled", &reason);
         }
-        for run in self.runs.values_mut().filter(|run| run.transfer() == transfer) {
-            self.outbox.extend(run.cancel(now, reason));
-        }
+        let code = if keep { CloseCode::GONE } else { CloseCode::CANCELLED };
+        self.up.address.send(UploadLetter::Cancel(transfer, code, reason.clone()));
+        self.down.address.send(FetchLetter::Cancel { download: transfer, reason, keep });
     }
 
     /// Gives up what nobody came back for.
@@ -227,21 +229,69 @@ impl Engine {
         let stale = self.prepared.iter().filter(|(_, prepared)| prepared.until <= now);
         for transfer in stale.map(|(transfer, _)| *transfer).collect::<Vec<_>>() {
             self.prepared.remove(&transfer);
-            self.slots.release(transfer);
             self.fail(transfer, "timeout", "the other side did not come back");
         }
     }
-
-    fn fail(&mut self, transfer: TransferId, reason: &str, detail: &str) {
-        let (reason, detail) = (reason.to_owned(), detail.to_owned());
-        self.outbox.push_back(FilesEvent::Failed { transfer, reason, detail });
-    }
 }
 
-fn open_and_hash(folder: &SharedFolder, file: &str, wanted: Option<[u8; 32]>, cancel: &AtomicBool) -> Preparing {
-    let open = folder.open_shared(file)?;
-    let root = folder.root(file, &open, cancel)?;
-    if wanted.is_some_and(|wanted| wanted != root) { Err(FileRefusal::Changed) } else { Ok((open, root)) }
+/// Opens and hashes what is shared.
+fn open(
+    folder: &SharedFolder,
+    trees: &Arc<Trees>,
+    wanted: &Wanted,
+    watch: &mut Watching<'_>,
+) -> Result<Content, FileRefusal> {
+    let content = match wanted.kind {
+        FileKind::File => {
+            let open = folder.open_shared(&wanted.file)?;
+            let total = open.stamp.size;
+            Content::of_file(open.file, open.stamp, trees, &mut |bytes| watch.read(bytes, total))
+        }
+        FileKind::Folder => {
+            let dir = folder.open_shared_folder(&wanted.file)?;
+            Content::of_folder(dir, trees, &mut |bytes, total| watch.read(bytes, total)).map(|(content, _)| content)
+        }
+    };
+    let content = content.map_err(|error| match error {
+        HashError::Changed => FileRefusal::Changed,
+        _ => FileRefusal::Unreadable,
+    })?;
+    if wanted.root.is_some_and(|root| root != content.root) { Err(FileRefusal::Changed) } else { Ok(content) }
+}
+
+/// What we have ourselves so far of what is asked for by its root: given where everything is shared that is not held back.
+fn part_of(folder: &SharedFolder, parts: &Parts, wanted: &Wanted) -> Option<Content> {
+    if !folder.shares_all() {
+        return None;
+    }
+    let parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
+    parts.get(&wanted.root?).filter(|_| wanted.kind == FileKind::File).cloned().map(Content::of_part)
+}
+
+/// Tells the core how far a hash is, ten times a second, and notices when nobody wants it any more.
+pub(super) struct Watching<'w> {
+    transfer: TransferId,
+    results: &'w UnboundedSender<Internal>,
+    cancelled: &'w AtomicBool,
+    bytes: u64,
+    told: Instant,
+}
+
+impl<'w> Watching<'w> {
+    pub(super) fn new(transfer: TransferId, results: &'w UnboundedSender<Internal>, cancelled: &'w AtomicBool) -> Self {
+        Self { transfer, results, cancelled, bytes: 0, told: Instant::now() }
+    }
+
+    /// More was read; whether to go on.
+    pub(super) fn read(&mut self, bytes: u64, total: u64) -> bool {
+        self.bytes += bytes;
+        if self.told.elapsed() >= PROGRESS_INTERVAL {
+            self.told = Instant::now();
+            let (transfer, bytes) = (self.transfer, self.bytes);
+            let _ = self.results.send(Internal::Event(FilesEvent::Hashing { transfer, bytes, total }));
+        }
+        !self.cancelled.load(Ordering::Relaxed)
+    }
 }
 
 /// `None` when the system cannot.
@@ -250,6 +300,7 @@ fn random<const N: usize>() -> Option<[u8; N]> {
     getrandom::fill(&mut bytes).is_ok().then_some(bytes)
 }
 
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// Answers to a search come within this time.
 const SEARCH_DELAY: Duration = Duration::from_millis(400);
 /// Opening and hashing a file that is asked for; some 100 GB on a slow disk.

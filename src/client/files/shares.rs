@@ -1,22 +1,27 @@
 //! The shared folder: which of its files are shared, and a way in that follows no links.
 
-use std::fs;
+use std::collections::HashMap;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt};
-use rustix::fs::OFlags;
+use cap_std::fs::Dir;
 use thiserror::Error;
 
-use super::hashing::{Roots, Stamp, hash_file};
+use super::content::Content;
+use super::hashing::Trees;
+use super::stamp::Stamp;
+use super::walk::{open_dir, open_file, walk};
 use crate::client::effects::ShareCommand;
+use crate::limits::MANIFEST_FILES;
 use crate::transfer::name::is_shareable;
 use crate::transfer::search::{Pattern, SharedFile, find};
 use crate::transfer::shares::Switches;
-use crate::wire::payload::{FileRefusal, FileRow};
+use crate::transfer::tree::Root;
+use crate::wire::payload::{FileKind, FileRefusal, FileRow};
 
 /// The files directly in one folder, and their switches. Its methods wait for the disk.
 #[derive(Debug)]
@@ -25,7 +30,9 @@ pub(super) struct SharedFolder {
     dir: Option<Dir>,
     data: PathBuf,
     switches: Mutex<Switches>,
-    roots: Roots,
+    trees: Arc<Trees>,
+    // Of shared folders, as they were found last: bytes of all files, and the root.
+    folders: Mutex<HashMap<String, (u64, Root)>>,
 }
 
 /// Why there is no shared folder.
@@ -56,6 +63,14 @@ pub(super) struct OpenShare {
     pub(super) stamp: Stamp,
 }
 
+/// What stands directly in the shared folder.
+#[derive(Debug)]
+struct Entry {
+    name: String,
+    kind: FileKind,
+    stamp: Stamp,
+}
+
 /// What `@me getsharestatus` tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ShareStatus {
@@ -66,22 +81,34 @@ pub(super) struct ShareStatus {
 
 impl SharedFolder {
     /// Opens the folder `share`; switches are kept in the directory `data`, which exists.
-    pub(super) fn open(share: Option<&Path>, data: &Path) -> Result<Self, ShareError> {
+    pub(super) fn open(share: Option<&Path>, data: &Path, trees: Arc<Trees>) -> Result<Self, ShareError> {
         let open = |path: &Path| Dir::open_ambient_dir(path, ambient_authority());
         let dir = share
             .map(|path| open(path).map_err(|source| ShareError::Folder { path: path.to_owned(), source }))
             .transpose()?;
         let switches = load_switches(&data.join(SWITCHES_FILE))?;
-        Ok(Self { dir, data: data.to_owned(), switches: Mutex::new(switches), roots: Roots::default() })
+        let (data, folders) = (data.to_owned(), Mutex::default());
+        Ok(Self { dir, data, switches: Mutex::new(switches), trees, folders })
     }
 
-    /// Shared files that match. Hashes nothing.
-    pub(super) fn search(&self, pattern: &Pattern, free_slots: u32) -> (Vec<FileRow>, u64) {
-        let shared = self.shared().into_iter().map(|(name, stamp)| {
-            let root = self.roots.get(&name, stamp);
-            SharedFile { name, size: stamp.size, root }
+    /// Shared files and folders that match, and `parts` of others that are coming, where everything is shared. Hashes
+    /// nothing.
+    pub(super) fn search(&self, pattern: &Pattern, parts: Vec<SharedFile>) -> (Vec<FileRow>, u64) {
+        let folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let shared = self.shared().into_iter().map(|Entry { name, kind, stamp }| {
+            let (size, root) = match kind {
+                FileKind::File => (stamp.size, self.trees.root(stamp)),
+                FileKind::Folder => folders.get(&name).map_or((0, None), |(size, root)| (*size, Some(*root))),
+            };
+            SharedFile { name, size, root, kind, partial: false }
         });
-        find(pattern, shared, free_slots)
+        // The core knows how many slots are free.
+        find(pattern, shared.chain(parts.into_iter().filter(|_| self.shares_all())), 0)
+    }
+
+    /// Whether everything in the folder is shared that is not held back.
+    pub(super) fn shares_all(&self) -> bool {
+        self.lock().global()
     }
 
     /// Opens a file if it is shared. That it is not shared and that there is none are the same answer.
@@ -91,26 +118,23 @@ impl SharedFolder {
         if !before.is_file() {
             return Err(FileRefusal::NotShared);
         }
-        // Neither through a link nor waiting on a pipe, should one have taken the file's place just now.
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let mut options = OpenOptions::new();
-        options.read(true).custom_flags(i32::try_from(flags.bits()).unwrap_or_default());
-        let file = dir.open_with(name, &options).map_err(|_| FileRefusal::Unreadable)?;
+        let file = open_file(dir, name).map_err(|_| FileRefusal::Unreadable)?;
         let metadata = file.metadata().map_err(|_| FileRefusal::Unreadable)?;
-        if !metadata.is_file() {
-            return Err(FileRefusal::NotShared);
-        }
-        Ok(OpenShare { file, stamp: Stamp::of(&metadata) })
+        Ok(OpenShare { file: file.into_std(), stamp: Stamp::of(&metadata) })
     }
 
-    /// The hash of an opened share, remembered or made now.
-    pub(super) fn root(&self, name: &str, open: &OpenShare, cancel: &AtomicBool) -> Result<[u8; 32], FileRefusal> {
-        if let Some(root) = self.roots.get(name, open.stamp) {
-            return Ok(root);
-        }
-        let root = hash_file(&open.file, open.stamp, cancel).map_err(|_| FileRefusal::Unreadable)?;
-        self.roots.put(name, open.stamp, root);
-        Ok(root)
+    /// Opens a folder if it is shared.
+    pub(super) fn open_shared_folder(&self, name: &str) -> Result<Dir, FileRefusal> {
+        let name = plain(name);
+        let dir = self.dir.as_ref().filter(|_| is_shareable(name) && self.lock().is_shared(name));
+        open_dir(dir.ok_or(FileRefusal::NotShared)?, name).map_err(|_| FileRefusal::NotShared)
+    }
+
+    /// Bytes of all files in a shared folder. Hashes nothing.
+    pub(super) fn measure_folder(&self, name: &str) -> Result<u64, FileRefusal> {
+        let dir = self.open_shared_folder(name)?;
+        let found = walk(&dir, MANIFEST_FILES, &|_| true).map_err(|_| FileRefusal::Unreadable)?;
+        Ok(found.files.iter().map(|(_, stamp)| stamp.size).sum())
     }
 
     /// Turns switches and tells how they stand. A switch that could not be kept is turned back.
@@ -118,14 +142,14 @@ impl SharedFolder {
         let files = self.files();
         let mut switches = self.lock();
         let mut changed = switches.clone();
-        let there = |name: &str| files.iter().any(|(file, _)| file == name);
+        let there = |name: &str| files.iter().any(|entry| entry.name == plain(name));
         let mut missing = None;
         match command {
             ShareCommand::Set(name) if !there(name) => missing = Some(name.clone()),
-            ShareCommand::Clear(name) if !there(name) && !changed.has_own(name) => missing = Some(name.clone()),
+            ShareCommand::Clear(name) if !there(name) && !changed.has_own(plain(name)) => missing = Some(name.clone()),
             // Names of files that are there satisfy the switches; at most there are too many of them.
-            ShareCommand::Set(name) => warn_if_not_kept(changed.set(name, true)),
-            ShareCommand::Clear(name) => warn_if_not_kept(changed.set(name, false)),
+            ShareCommand::Set(name) => warn_if_not_kept(changed.set(plain(name), true)),
+            ShareCommand::Clear(name) => warn_if_not_kept(changed.set(plain(name), false)),
             ShareCommand::Global(on) => changed.set_global(*on),
             ShareCommand::Status => {}
         }
@@ -136,53 +160,77 @@ impl SharedFolder {
             }
             warn_if_not_kept(kept);
         }
-        let files = files.into_iter().map(|(name, _)| (switches.is_shared(&name), name));
-        ShareStatus { global: switches.global(), files: files.map(|(on, name)| (name, on)).collect(), missing }
+        let files = files.into_iter().map(|entry| {
+            let mark = if entry.kind == FileKind::Folder { "/" } else { "" };
+            (format!("{}{mark}", entry.name), switches.is_shared(&entry.name))
+        });
+        ShareStatus { global: switches.global(), files: files.collect(), missing }
     }
 
     /// Hashes what is shared and not hashed yet.
     pub(super) fn hash_shared(&self, stop: &AtomicBool) {
-        let shared = self.shared();
-        self.roots.retain(|known| shared.iter().any(|(name, _)| name == known));
-        for (name, stamp) in shared {
-            if stop.load(Ordering::Relaxed) {
+        let go_on = || !stop.load(Ordering::Relaxed);
+        let mut folders = HashMap::new();
+        for Entry { name, kind, stamp } in self.shared() {
+            if !go_on() {
                 return;
             }
-            if self.roots.get(&name, stamp).is_none()
-                && let Ok(open) = self.open_shared(&name)
-            {
-                // What cannot be read now, or changes under our eyes, is looked at again in the next round.
-                let _ = self.root(&name, &open, stop);
+            // What cannot be read now, or changes under our eyes, is looked at again in the next round.
+            match kind {
+                FileKind::File if self.trees.root(stamp).is_some() => {}
+                FileKind::File => {
+                    if let Ok(open) = self.open_shared(&name) {
+                        let _ = self.trees.of(&open.file, open.stamp, &mut |_| go_on());
+                    }
+                }
+                FileKind::Folder => {
+                    let opened = self.open_shared_folder(&name).ok();
+                    let content = opened.and_then(|dir| Content::of_folder(dir, &self.trees, &mut |_, _| go_on()).ok());
+                    if let Some((content, _)) = content {
+                        folders.insert(name, (content.total, content.root));
+                    }
+                }
             }
         }
+        *self.folders.lock().unwrap_or_else(PoisonError::into_inner) = folders;
     }
 
-    fn shared(&self) -> Vec<(String, Stamp)> {
+    fn shared(&self) -> Vec<Entry> {
         let files = self.files();
         let switches = self.lock();
-        files.into_iter().filter(|(name, _)| switches.is_shared(name)).collect()
+        files.into_iter().filter(|entry| switches.is_shared(&entry.name)).collect()
     }
 
-    /// The regular files of the folder that can be shared at all, by name.
-    fn files(&self) -> Vec<(String, Stamp)> {
+    /// The regular files and folders directly in the folder that can be shared at all, by name.
+    fn files(&self) -> Vec<Entry> {
         let Some(entries) = self.dir.as_ref().and_then(|dir| dir.entries().ok()) else { return Vec::new() };
-        let mut files: Vec<(String, Stamp)> = entries
+        let mut files: Vec<Entry> = entries
             .filter_map(|entry| {
                 let entry = entry.ok()?;
                 let name = entry.file_name().into_string().ok().filter(|name| is_shareable(name))?;
                 // Of the entry itself, not of what a link points to.
-                let metadata = entry.metadata().ok().filter(|metadata| metadata.is_file())?;
-                Some((name, Stamp::of(&metadata)))
+                let metadata = entry.metadata().ok()?;
+                let kind = match (metadata.is_file(), metadata.is_dir()) {
+                    (true, _) => FileKind::File,
+                    (_, true) => FileKind::Folder,
+                    _ => return None,
+                };
+                Some(Entry { name, kind, stamp: Stamp::of(&metadata) })
             })
             .take(FILES_MAX)
             .collect();
-        files.sort_by(|a, b| a.0.cmp(&b.0));
+        files.sort_by(|a, b| a.name.cmp(&b.name));
         files
     }
 
     fn lock(&self) -> MutexGuard<'_, Switches> {
         self.switches.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A folder's name without the mark of one.
+fn plain(name: &str) -> &str {
+    name.strip_suffix('/').unwrap_or(name)
 }
 
 fn warn_if_not_kept<E: std::fmt::Display>(result: Result<(), E>) {
@@ -209,7 +257,7 @@ fn keep_switches(data: &Path, switches: &Switches) -> io::Result<()> {
     beside.write_all(switches.to_json().as_bytes())?;
     beside.as_file().sync_all()?;
     beside.persist(data.join(SWITCHES_FILE)).map_err(|error| error.error)?;
-    fs::File::open(data)?.sync_all()
+    File::open(data)?.sync_all()
 }
 
 /// In the data directory.
@@ -238,12 +286,13 @@ mod tests {
         }
 
         fn open(&self) -> SharedFolder {
-            SharedFolder::open(Some(self.share.path()), self.data.path()).unwrap()
+            let trees = Arc::new(Trees::new(self.data.path()));
+            SharedFolder::open(Some(self.share.path()), self.data.path(), trees).unwrap()
         }
     }
 
     fn found(folder: &SharedFolder, pattern: &str) -> Vec<(String, bool)> {
-        let (rows, _) = folder.search(&Pattern::parse(pattern).unwrap(), 2);
+        let (rows, _) = folder.search(&Pattern::parse(pattern).unwrap(), Vec::new());
         rows.into_iter().map(|row| (row.name, row.root.is_some())).collect()
     }
 
@@ -273,14 +322,12 @@ mod tests {
         assert_eq!(found(&folder, "*"), [("a".to_owned(), true)]);
         fs::write(place.share.path().join("a"), b"three").unwrap();
         assert_eq!(found(&folder, "*"), [("a".to_owned(), false)]);
-        let open = folder.open_shared("a").unwrap();
-        let root = folder.root("a", &open, &AtomicBool::new(false)).unwrap();
-        assert_eq!(root, *blake3::hash(b"three").as_bytes());
+        folder.hash_shared(&AtomicBool::new(false));
         assert_eq!(found(&folder, "*"), [("a".to_owned(), true)]);
     }
 
     #[test]
-    fn links_pipes_folders_hidden_files_and_paths_are_as_if_they_were_not_there() {
+    fn links_pipes_hidden_files_and_paths_are_as_if_they_were_not_there() {
         let place = Place::new(&[("plain", b"x"), (".hidden", b"x")]);
         let share = place.share.path();
         let outside = place.data.path().join("secret");
@@ -293,7 +340,12 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let folder = place.open();
         folder.command(&ShareCommand::Global(true));
-        assert_eq!(found(&folder, "*"), [("plain".to_owned(), false)]);
+        let (folders, plain) = (("folder".to_owned(), false), ("plain".to_owned(), false));
+        assert_eq!(found(&folder, "*"), [folders, plain]);
+        for name in ["link", "inner-link", "plain", "../plain", "/etc", "..", ".", ""] {
+            assert_eq!(folder.open_shared_folder(name).unwrap_err(), FileRefusal::NotShared, "{name}");
+        }
+        assert!(folder.open_shared_folder("folder/").is_ok());
         for name in ["link", "inner-link", "folder", "pipe", ".hidden", "folder/deep", "../secret", "nothing", "", "."]
         {
             assert_eq!(folder.open_shared(name).unwrap_err(), FileRefusal::NotShared, "{name}");
@@ -307,7 +359,8 @@ mod tests {
     fn a_broken_list_of_shares_stops_the_start() {
         let place = Place::new(&[]);
         fs::write(place.data.path().join(SWITCHES_FILE), "{").unwrap();
-        let opened = SharedFolder::open(Some(place.share.path()), place.data.path());
+        let trees = Arc::new(Trees::new(place.data.path()));
+        let opened = SharedFolder::open(Some(place.share.path()), place.data.path(), trees);
         assert!(matches!(opened, Err(ShareError::Switches { .. })));
     }
 }

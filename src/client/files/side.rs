@@ -1,22 +1,33 @@
 //! The file side from outside: how it is started, spoken to, and ended.
 
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use super::downloads::Downloads;
-use super::engine::{Engine, Inputs, Internal};
-use super::hashing::Hasher;
+use super::engine::{Direction, Engine, Inputs, Internal, Settings};
+use super::fetches::{FetchLetter, Fetches, Parts};
+use super::harm::Harm;
+use super::hashing::{Hasher, Trees};
+use super::lane;
+use super::mailbox::mailbox;
+use super::rates::Bucket;
+use super::session::Terms;
 use super::shares::{ShareError, SharedFolder};
-use crate::client::effects::{FilesCommand, FilesEvent};
-use crate::net::udp::{BindError, BoundPort};
+use super::uploads::{UploadLetter, Uploads};
+use super::wire::{Seen, Wire};
+use crate::channel::impair::Spec;
+use crate::client::effects::{Congestion, FilesCommand, FilesEvent};
+use crate::net::udp::{BindError, BoundPort, Offload};
 use crate::wire::invite::Host;
+use crate::wire::packet::{BASE_DATAGRAM, MAX_DATAGRAM};
 
 /// What the file side starts with.
 #[derive(Debug, Clone)]
@@ -27,12 +38,22 @@ pub struct FilesConfig {
     pub downloads: PathBuf,
     /// Where the switches of shares are kept; must be there.
     pub data: PathBuf,
-    /// The UDP port; without one, any, on all addresses.
+    /// The UDP port for what leaves; what comes uses the next one. Without it any, on all addresses.
     pub udp: Option<SocketAddr>,
-    /// Upload slots.
-    pub uploads: u32,
-    /// Segments under way at once; 1 to 2,048, else the nearest.
-    pub window: u32,
+    /// A fixed window for all transfers, segments; `None` follows the congestion controller.
+    pub window: Option<u32>,
+    /// How the controller takes loss and delay.
+    pub congestion: Congestion,
+    /// Limit of all uploads together, file bytes a second.
+    pub up: Option<u64>,
+    /// Limit of all downloads together, file bytes a second.
+    pub down: Option<u64>,
+    /// A test tool: what is done to our datagrams, as `--inject` has it.
+    pub inject: Option<Spec>,
+    /// Bytes of the largest datagram, 1,200 to 65,507; the path decides below that.
+    pub max_datagram: usize,
+    /// What the system is asked to do for us: all, except for measurements.
+    pub offload: Offload,
     /// Peers may be on this machine: loopback addresses are offered and taken. [`FilesHandle::set_server`] can tell, too.
     pub loopback: bool,
 }
@@ -59,13 +80,14 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-/// The file side, running. When it is dropped, peers are told, unfinished downloads are removed, and its thread ends, within
-/// a second unless the disk holds it up.
+/// The file side, running. When it is dropped, peers are told, unfinished downloads are kept, and its threads end, within
+/// a second unless the disk holds them up.
 #[derive(Debug)]
 pub struct FilesHandle {
     commands: mpsc::Sender<FilesCommand>,
     events: mpsc::Receiver<FilesEvent>,
-    local: SocketAddr,
+    // What leaves, what comes.
+    local: [SocketAddr; 2],
     news: mpsc::UnboundedSender<Internal>,
     // Dropped, it stops the thread.
     stop: Option<oneshot::Sender<()>>,
@@ -83,8 +105,8 @@ impl FilesHandle {
         self.events.recv().await
     }
 
-    /// Where the UDP port is bound.
-    pub fn local_addr(&self) -> SocketAddr {
+    /// Where the UDP ports are bound: what leaves, what comes.
+    pub fn local_addrs(&self) -> [SocketAddr; 2] {
         self.local
     }
 
@@ -113,11 +135,15 @@ impl Drop for FilesHandle {
 
 /// Starts the file side.
 pub fn start(config: FilesConfig) -> Result<FilesHandle, StartError> {
-    let port = BoundPort::bind(config.udp)?;
-    let local = port.local_addr();
-    let folder = Arc::new(SharedFolder::open(config.share.as_deref(), &config.data)?);
+    let ports = bind(&config)?;
+    let local = [ports[0].local_addr(), ports[1].local_addr()];
+    let trees = Arc::new(Trees::new(&config.data));
+    let folder = Arc::new(SharedFolder::open(config.share.as_deref(), &config.data, Arc::clone(&trees))?);
     let downloads = Downloads::open(&config.downloads)
         .map_err(|source| StartError::Downloads { path: config.downloads.clone(), source })?;
+    if let Err(error) = downloads.clean(SystemTime::now()) {
+        tracing::warn!("unfinished downloads cannot be looked through: {error}");
+    }
     let hasher = Hasher::start(Arc::clone(&folder))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()?;
@@ -125,21 +151,80 @@ pub fn start(config: FilesConfig) -> Result<FilesHandle, StartError> {
     let (outgoing, events) = mpsc::channel(EVENTS_WAITING);
     let (results, results_in) = mpsc::unbounded_channel();
     let (stop, stopped) = oneshot::channel();
-    let for_engine = results.clone();
+    let (origin, parts) = (Instant::now(), Parts::default());
+    let (up, down, lanes) = start_lanes(&config, ports, &results, &parts, origin)?;
+    let engine = Engine {
+        up,
+        down,
+        folder,
+        trees,
+        parts,
+        downloads,
+        hasher,
+        settings: Settings {
+            window: config.window,
+            max_datagram: config.max_datagram.clamp(BASE_DATAGRAM, MAX_DATAGRAM),
+        },
+        loopback: config.loopback,
+        origin,
+        prepared: HashMap::new(),
+        offers: HashMap::new(),
+        outbox: VecDeque::new(),
+        results: results.clone(),
+        searches: Arc::new(tokio::sync::Semaphore::new(SEARCHES_WAITING)),
+        share_commands: Arc::new(tokio::sync::Mutex::new(())),
+    };
     let thread = std::thread::Builder::new().name("files".into()).spawn(move || {
-        runtime.block_on(async move {
-            match port.attach() {
-                Ok(port) => {
-                    let engine = Engine::new(&config, port, folder, downloads, hasher, for_engine);
-                    engine.run(Inputs { commands: incoming, results: results_in, stopped }, outgoing).await;
-                }
-                Err(error) => tracing::error!("the UDP port cannot be used: {error}"),
-            }
-        });
+        runtime.block_on(engine.run(Inputs { commands: incoming, results: results_in, stopped }, outgoing));
+        for lane in lanes {
+            let _ = lane.join();
+        }
         // A name that is still being looked up holds nobody up.
         runtime.shutdown_timeout(THREADS_END);
     })?;
     Ok(FilesHandle { commands, events, local, news: results, stop: Some(stop), thread: Some(thread) })
+}
+
+/// The port for what leaves, and the one for what comes.
+fn bind(config: &FilesConfig) -> Result<[Arc<BoundPort>; 2], BindError> {
+    let next = config.udp.map(|addr| match addr.port() {
+        0 => addr,
+        port => SocketAddr::new(addr.ip(), port.checked_add(1).unwrap_or(0)),
+    });
+    let up = BoundPort::bind_with(config.udp, config.offload)?;
+    let down = BoundPort::bind_with(next, config.offload)?;
+    Ok([Arc::new(up), Arc::new(down)])
+}
+
+type Lanes = (Direction<UploadLetter>, Direction<FetchLetter>, [JoinHandle<()>; 2]);
+
+/// The two threads that move datagrams.
+fn start_lanes(
+    config: &FilesConfig,
+    [up, down]: [Arc<BoundPort>; 2],
+    results: &mpsc::UnboundedSender<Internal>,
+    parts: &Parts,
+    origin: Instant,
+) -> io::Result<Lanes> {
+    let terms = Terms { loopback: config.loopback, congestion: config.congestion };
+    let (now, seen) = (origin.elapsed(), [Seen::default(), Seen::default()]);
+    let (address, letters) = mailbox()?;
+    let (uploads, wire) = (
+        Uploads::new(results.clone(), terms, Bucket::new(config.up, now)),
+        Wire::new(Arc::clone(&up), seen[0].clone(), config.inject.as_ref().map(Harm::new)),
+    );
+    let sending =
+        std::thread::Builder::new().name("uploads".into()).spawn(move || lane::run(uploads, wire, letters, origin))?;
+    let up = Direction { address, port: up, seen: seen[0].clone() };
+    let (address, letters) = mailbox()?;
+    let bucket = Bucket::new(config.down, now);
+    let fetches = Fetches::new(results.clone(), Arc::clone(parts), address.clone(), terms, bucket);
+    let wire = Wire::new(Arc::clone(&down), seen[1].clone(), config.inject.as_ref().map(Harm::new));
+    let receiving = std::thread::Builder::new()
+        .name("downloads".into())
+        .spawn(move || lane::run(fetches, wire, letters, origin))?;
+    let down = Direction { address, port: down, seen: seen[1].clone() };
+    Ok((up, down, [sending, receiving]))
 }
 
 /// Hashes of requested files, and searches, that may run at once; more wait.
@@ -150,3 +235,5 @@ const THREADS_END: Duration = Duration::from_millis(500);
 const COMMANDS_WAITING: usize = 256;
 /// Events that the client may leave unread before progress is left out.
 const EVENTS_WAITING: usize = 256;
+/// Searches that may wait for their random delay; those that come on top get no answer.
+const SEARCHES_WAITING: usize = 64;

@@ -1,59 +1,267 @@
-//! An opened file as the source of a channel.
+//! One upload: asks in, a file's bytes out.
 
-use cap_std::fs::{File, FileExt};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::hashing::Stamp;
-use super::shares::OpenShare;
-use crate::channel::{SegmentSource, SourceError};
+use super::content::{Body, Content};
+use super::meter::Meter;
+use super::reading::{OpenItems, UploadSource};
+use super::session::{Terms, config_of, reason_of_close, reason_of_failure};
+use super::tunnel::{News, Tunnel};
+use super::wire::Incoming;
+use crate::channel::{Batch, ConfigError, Failure, Side, StreamSink};
+use crate::client::effects::{ChannelStart, FilesEvent};
+use crate::transfer::exchange::{Answers, Catalog, Here, Item, Violation};
+use crate::transfer::ranges::RangeSet;
+use crate::wire::datagram::CloseCode;
+use crate::wire::id::TransferId;
+use crate::wire::text::shown;
 
-/// Reads from the handle that was hashed, ahead by [`AHEAD`] bytes, and stops as soon as the file looks different.
+/// A session with one asker.
 #[derive(Debug)]
-pub(super) struct FileSource {
-    file: File,
-    stamp: Stamp,
-    // Holds the file's bytes from `start` on.
-    buffer: Vec<u8>,
-    start: u64,
+pub(super) struct Upload {
+    transfer: TransferId,
+    tunnel: Tunnel,
+    answers: Answers,
+    content: Arc<Content>,
+    open: OpenItems,
+    // What was told of a part, and when.
+    told: Option<(RangeSet, Duration)>,
+    violation: Option<Violation>,
+    started: Duration,
+    // The core knows of the path; the core knows the end.
+    announced: bool,
+    over: bool,
+    meter: Meter,
+    // For the core, at the next occasion.
+    ended: Option<FilesEvent>,
 }
 
-impl FileSource {
-    pub(super) fn new(open: OpenShare) -> Self {
-        Self { file: open.file, stamp: open.stamp, buffer: Vec::new(), start: 0 }
+impl Upload {
+    /// Opens the channel; it tries the peer's candidates at once.
+    pub(super) fn new(
+        now: Duration,
+        start: ChannelStart,
+        content: Arc<Content>,
+        terms: Terms,
+    ) -> Result<Self, ConfigError> {
+        let (transfer, config) = (start.transfer, config_of(&start, terms));
+        let tunnel = Tunnel::new(now, start, Side::Holder, config, terms.loopback)?;
+        let total = content.total.saturating_add(content.size);
+        let mut upload = Self {
+            transfer,
+            tunnel,
+            answers: Answers::new(total, LEAD),
+            content,
+            open: OpenItems::default(),
+            told: None,
+            violation: None,
+            started: now,
+            announced: false,
+            over: false,
+            meter: Meter::default(),
+            ended: None,
+        };
+        upload.tell_part(now);
+        upload.advance(now);
+        Ok(upload)
     }
 
-    /// Whether the file still looks as it did when it was hashed.
-    pub(super) fn is_unchanged(&self) -> bool {
-        self.file.metadata().is_ok_and(|metadata| Stamp::of(&metadata) == self.stamp)
+    pub(super) fn transfer(&self) -> TransferId {
+        self.transfer
     }
 
-    fn buffered(&self, offset: u64, len: usize) -> Option<&[u8]> {
-        let from = usize::try_from(offset.checked_sub(self.start)?).ok()?;
-        self.buffer.get(from..from.checked_add(len)?)
+    pub(super) fn is_ours(&self, id: &[u8; 8]) -> bool {
+        self.tunnel.is_ours(id)
     }
 
-    fn fill(&mut self, offset: u64, len: usize) -> Result<(), SourceError> {
-        let left = usize::try_from(self.stamp.size.saturating_sub(offset)).unwrap_or(usize::MAX);
-        self.start = offset;
-        self.buffer.resize(left.min(AHEAD.max(len)), 0);
-        let read = self.file.read_exact_at(&mut self.buffer, offset);
-        if read.is_err() || !self.is_unchanged() {
-            self.buffer.clear();
-            return Err(SourceError::Failed);
+    /// The round trip, once it is known.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.tunnel.stats().round_trip
+    }
+
+    /// Its window is so small and its path so short that it waits for each ack.
+    pub(super) fn is_hasty(&self) -> bool {
+        !self.over && self.tunnel.is_hasty()
+    }
+
+    /// Nothing is left to do or to tell.
+    pub(super) fn is_gone(&self) -> bool {
+        self.over && self.ended.is_none() && self.tunnel.is_drained()
+    }
+
+    /// When [`Self::on_time`] and [`Self::poll_transmit`] want to be called.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        let ended = self.ended.is_some().then_some(Duration::ZERO);
+        let told = self.told.as_ref().filter(|_| !self.over && !self.knows_all()).map(|(_, at)| *at + TELL_INTERVAL);
+        self.tunnel.poll_timeout().into_iter().chain(ended).chain(told).min()
+    }
+
+    pub(super) fn on_datagram(&mut self, now: Duration, datagram: Incoming<'_>) {
+        let Incoming { id, from, bytes, ce } = datagram;
+        let mut asks = Asks { answers: &mut self.answers, violation: &mut self.violation };
+        self.tunnel.handle_datagram(now, &id, from, bytes, ce, &mut asks);
+    }
+
+    pub(super) fn poll_transmit(&mut self, now: Duration, batch: &mut Batch) -> Option<SocketAddr> {
+        let mut source = UploadSource { answers: &self.answers, content: &self.content, open: &mut self.open };
+        self.tunnel.poll_transmit(now, &mut source, batch)
+    }
+
+    /// Everything that had come was taken: answers it, and tells the core.
+    pub(super) fn on_time(&mut self, now: Duration, tell: &mut dyn FnMut(FilesEvent)) {
+        self.tunnel.end_of_batch(now);
+        self.tunnel.handle_timeout(now);
+        while let Some(news) = self.tunnel.poll_news(now) {
+            if let Some(event) = self.on_news(now, news) {
+                tell(event);
+            }
         }
-        Ok(())
-    }
-}
-
-impl SegmentSource for FileSource {
-    fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
-        if self.buffered(offset, out.len()).is_none() {
-            // A repeat can go back behind the buffer's start; it goes on forward from there.
-            self.fill(offset, out.len())?;
+        if !self.over {
+            self.tell_part(now);
+            self.advance(now);
+            let bytes = self.tunnel.acked().min(self.content.total);
+            if self.announced
+                && let Some(rate) = self.meter.sample(now, bytes)
+            {
+                let total = self.content.total;
+                tell(FilesEvent::Progress { transfer: self.transfer, bytes, total, rate, sources: 1 });
+            }
         }
-        out.copy_from_slice(self.buffered(offset, out.len()).ok_or(SourceError::Failed)?);
-        Ok(())
+        if let Some(event) = self.ended.take() {
+            tell(event);
+        }
+    }
+
+    /// The user gives it up, or leaves, as `code` tells the peer.
+    pub(super) fn cancel(&mut self, now: Duration, code: CloseCode, reason: &str) {
+        if !self.over {
+            self.tunnel.close(now, code, reason);
+            self.ended = self.failed("cancelled", reason.to_owned());
+        }
+    }
+
+    /// Lays out more of our stream.
+    fn advance(&mut self, now: Duration) {
+        self.answers.forget(self.tunnel.acked());
+        let shelf = Shelf { content: &self.content, part: self.told.as_ref().map(|(have, _)| have) };
+        let laid = match self.violation.take() {
+            Some(violation) => Err(violation),
+            None => self.answers.advance(&shelf),
+        };
+        match laid {
+            Ok(end) => {
+                self.tunnel.set_stream_end(now, end);
+                if self.answers.is_finished() {
+                    self.tunnel.finish_stream(now);
+                }
+            }
+            Err(violation) => {
+                self.tunnel.close(now, CloseCode::VIOLATION, "the asks make no sense");
+                self.ended = self.failed("protocol", violation.to_string());
+            }
+        }
+    }
+
+    /// Of a part, says what is here: at first, and when it has grown much.
+    fn tell_part(&mut self, now: Duration) {
+        let Body::Part(part) = &self.content.body else { return };
+        let due = match &self.told {
+            None => true,
+            Some((_, at)) => now.saturating_sub(*at) >= TELL_INTERVAL && !self.knows_all(),
+        };
+        if due {
+            let have = part.have();
+            if self.told.as_ref().is_none_or(|(told, _)| *told != have) {
+                self.answers.announce(&have);
+            }
+            self.told = Some((have, now));
+        }
+    }
+
+    /// The peer was told that everything is here.
+    fn knows_all(&self) -> bool {
+        let groups = self.content.geometry(0).map_or(0, |geometry| geometry.groups());
+        self.told.as_ref().is_some_and(|(told, _)| told.contains(&(0..groups)))
+    }
+
+    fn on_news(&mut self, now: Duration, news: News) -> Option<FilesEvent> {
+        match news {
+            News::Path(addr) if !self.announced => {
+                self.announced = true;
+                Some(FilesEvent::Started { transfer: self.transfer, route: addr.to_string() })
+            }
+            News::Path(_) => None,
+            News::PeerFinished => {
+                self.violation = self.answers.finish().err();
+                None
+            }
+            News::Finished => self.done(now),
+            News::Closed(CloseCode::DONE, _) => self.done(now),
+            News::Closed(code, reason) => self.failed(reason_of_close(code), shown(&reason)),
+            News::Failed(Failure::Source) => {
+                let detail = match self.open.changed {
+                    Some(0) => "the file was changed while it was sent, or cannot be read".into(),
+                    _ => "a file of the folder was changed while it was sent, or cannot be read".into(),
+                };
+                self.failed("disk", detail)
+            }
+            News::Failed(failure) => self.failed(reason_of_failure(failure), failure.to_string()),
+            News::KeyAgreement => self.failed("key_agreement", "the hand-over of keys failed".into()),
+        }
+    }
+
+    fn done(&mut self, now: Duration) -> Option<FilesEvent> {
+        if std::mem::replace(&mut self.over, true) {
+            return None;
+        }
+        let seconds = now.saturating_sub(self.started).as_secs_f64();
+        let bytes = self.tunnel.acked().min(self.content.total);
+        Some(FilesEvent::Done { transfer: self.transfer, bytes, seconds, path: None })
+    }
+
+    fn failed(&mut self, reason: &str, detail: String) -> Option<FilesEvent> {
+        if std::mem::replace(&mut self.over, true) {
+            return None;
+        }
+        Some(FilesEvent::Failed { transfer: self.transfer, reason: reason.to_owned(), detail })
     }
 }
 
-/// Bytes read at once.
-const AHEAD: usize = 256 * 1024;
+/// Takes the asker's stream.
+struct Asks<'a> {
+    answers: &'a mut Answers,
+    violation: &'a mut Option<Violation>,
+}
+
+impl StreamSink for Asks<'_> {
+    fn deliver(&mut self, _offset: u64, bytes: &[u8]) {
+        if self.violation.is_none() {
+            *self.violation = self.answers.push(bytes).err();
+        }
+    }
+}
+
+/// What is here, item by item.
+struct Shelf<'a> {
+    content: &'a Content,
+    part: Option<&'a RangeSet>,
+}
+
+impl Catalog for Shelf<'_> {
+    fn item(&self, item: u32) -> Option<Item<'_>> {
+        let geometry = self.content.geometry(item)?;
+        let here = match self.part {
+            Some(ranges) => Here::Part { ranges, base: 0 },
+            None if self.content.is_unchanged(item) => Here::Whole,
+            None => Here::Changed,
+        };
+        Some(Item { geometry, here })
+    }
+}
+
+/// How far answers are laid out beyond what is acknowledged, bytes: what is under way at 10 Gbit/s over 200 ms.
+const LEAD: u64 = 256 << 20;
+/// How often the holder of a part says that it has more.
+const TELL_INTERVAL: Duration = Duration::from_millis(250);

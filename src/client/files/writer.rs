@@ -1,61 +1,154 @@
-//! A thread that writes and hashes one download, so that a slow disk holds up neither the socket nor other transfers.
+//! A thread that opens, checks, writes and names one download, so that neither a slow disk nor hashing holds up the socket
+//! or other transfers.
 
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use super::downloads::{DownloadError, Downloads, Expected, PartialFile};
-use crate::channel::SegmentSink;
+use super::desk::Desk;
+use super::downloads::{DownloadError, Downloads};
+use super::part::Part;
+use crate::transfer::exchange::{Lie, Refusal, Wanted};
+use crate::transfer::name::SafeName;
+use crate::transfer::ranges::RangeSet;
+use crate::transfer::space::Space;
+use crate::transfer::tree::Root;
+use crate::wire::id::TransferId;
+use crate::wire::payload::FileKind;
 
-/// The near end. When it is dropped the thread has ended, and without a [`Writer::finish`] no file is left.
+/// The near end. When it is dropped the thread has ended; what is not whole stays for another time.
 #[derive(Debug)]
 pub(super) struct Writer {
     // Gone once everything was handed over.
     work: Option<Sender<Work>>,
     thread: Option<JoinHandle<()>>,
-    // Gathers segments, up to CHUNK bytes.
-    chunk: Vec<u8>,
     // Bytes handed over and not written yet. The channel's window keeps it below CONGESTED and one window.
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<AtomicU64>,
+    // Buffers that were written and can be used again.
+    spare: Receiver<Vec<u8>>,
+    // Nobody waits for the check of what was left from before.
+    stop: Arc<AtomicBool>,
+}
+
+/// What is fetched.
+#[derive(Debug, Clone)]
+pub(super) struct Expected {
+    pub(super) name: SafeName,
+    pub(super) kind: FileKind,
+    /// Bytes of the file, or of the manifest.
+    pub(super) size: u64,
+    pub(super) root: Root,
+    /// Random.
+    pub(super) tag: [u8; 8],
 }
 
 #[derive(Debug)]
-enum Work {
-    Write(Vec<u8>),
+pub(super) enum Work {
+    /// A source was asked for this.
+    Asked(TransferId, Vec<Wanted>),
+    /// The next bytes of its stream.
+    Bytes(TransferId, Vec<u8>),
+    /// Nothing more of it counts.
+    Gone(TransferId),
+    /// All is there.
     Finish,
+    /// Nobody wants it any more.
+    Remove,
+}
+
+/// What the thread tells.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// The folder's manifest has to be fetched first: item 0.
+    NeedsManifest,
+    /// What was left from before is being checked: bytes so far and in all.
+    Checking(u64, u64),
+    /// Everything but what is here already can be fetched from now on.
+    Opened {
+        /// The numbering of groups.
+        space: Box<Space>,
+        /// Those that are there.
+        have: RangeSet,
+        /// What others may have of it.
+        part: Option<Arc<Part>>,
+    },
+    /// These groups came from this source, were checked and written.
+    Got(TransferId, Range<u64>),
+    /// An ask came to nothing.
+    Refused(TransferId, Range<u64>, Refusal),
+    /// The source has these groups.
+    Has(TransferId, RangeSet),
+    /// The source sent what cannot be.
+    Lied(TransferId, Lie),
+    /// It was left for another time, or removed.
+    Ended,
+    /// It stands whole under its name.
+    Done(PathBuf),
+    /// It does not.
+    Failed(DownloadError),
 }
 
 impl Writer {
-    /// Starts the thread. `done` is called once, at the end or at the first error, unless the writer is dropped first.
+    /// Starts the thread. `tell` is called on it.
     pub(super) fn start(
         downloads: Downloads,
         expected: Expected,
-        tag: [u8; 8],
-        done: impl FnOnce(Result<PathBuf, DownloadError>) + Send + 'static,
+        tell: impl Fn(Report) + Send + 'static,
     ) -> io::Result<Self> {
         let (work, queue) = channel();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let written = Arc::clone(&waiting);
+        let (used, spare) = channel();
+        let (waiting, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (written, stopped) = (Arc::clone(&waiting), Arc::clone(&stop));
         let thread = std::thread::Builder::new().name("download".into()).spawn(move || {
-            let result = downloads.begin(expected, tag).and_then(|partial| write_all(partial, &queue, &written));
-            if let Some(result) = result.transpose() {
-                done(result);
+            let desk = Desk { expected, queue, used, written, stopped, tell: &tell };
+            match desk.work(&downloads) {
+                Ok(Some(path)) => tell(Report::Done(path)),
+                Ok(None) => tell(Report::Ended),
+                Err(error) => tell(Report::Failed(error)),
             }
         })?;
-        Ok(Self { work: Some(work), thread: Some(thread), chunk: Vec::with_capacity(CHUNK), waiting })
+        Ok(Self { work: Some(work), thread: Some(thread), waiting, spare, stop })
     }
 
-    /// Whether the disk is behind: then the sender should pause.
+    /// Whether the disk is behind: then the sources should pause.
     pub(super) fn is_congested(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > CONGESTED
     }
 
-    /// Everything was delivered: check it and give it its name.
+    /// Whether it has caught up again.
+    pub(super) fn is_relieved(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) < CONGESTED / 2
+    }
+
+    /// Whether it waits for bytes.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == 0
+    }
+
+    /// A source was asked for this.
+    pub(super) fn asked(&self, source: TransferId, wanted: Vec<Wanted>) {
+        self.hand_over(Work::Asked(source, wanted));
+    }
+
+    /// The next bytes of a source's stream; an empty buffer is left in their place.
+    pub(super) fn take(&self, source: TransferId, bytes: &mut Vec<u8>) {
+        let spare = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_ROOM));
+        let bytes = std::mem::replace(bytes, spare);
+        self.waiting.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.hand_over(Work::Bytes(source, bytes));
+    }
+
+    /// Nothing more of a source counts.
+    pub(super) fn gone(&self, source: TransferId) {
+        self.hand_over(Work::Gone(source));
+    }
+
+    /// All is there: keep it and give it its name.
     pub(super) fn finish(&mut self) {
-        self.flush();
         self.hand_over(Work::Finish);
         self.work = None;
     }
@@ -65,10 +158,17 @@ impl Writer {
         self.work.is_none()
     }
 
-    fn flush(&mut self) {
-        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
-        self.waiting.fetch_add(chunk.len(), Ordering::Relaxed);
-        self.hand_over(Work::Write(chunk));
+    /// It stays as it is for another time.
+    pub(super) fn leave(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.work = None;
+    }
+
+    /// Nobody wants it any more: removes what there is.
+    pub(super) fn remove(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.hand_over(Work::Remove);
+        self.work = None;
     }
 
     fn hand_over(&self, work: Work) {
@@ -79,41 +179,18 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.work = None;
+        if self.work.take().is_some() {
+            self.stop.store(true, Ordering::Relaxed);
+        }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-impl SegmentSink for Writer {
-    fn deliver(&mut self, _offset: u64, bytes: &[u8]) {
-        self.chunk.extend_from_slice(bytes);
-        if self.chunk.len() >= CHUNK {
-            self.flush();
-        }
-    }
-}
-
-/// `None` when the near end is gone without a finish.
-fn write_all(
-    mut partial: PartialFile,
-    queue: &Receiver<Work>,
-    waiting: &AtomicUsize,
-) -> Result<Option<PathBuf>, DownloadError> {
-    while let Ok(work) = queue.recv() {
-        match work {
-            Work::Write(bytes) => {
-                partial.write(&bytes)?;
-                waiting.fetch_sub(bytes.len(), Ordering::Relaxed);
-            }
-            Work::Finish => return partial.finish().map(Some),
-        }
-    }
-    Ok(None)
-}
-
-/// Bytes written at once.
-const CHUNK: usize = 256 * 1024;
-/// Bytes waiting for the disk beyond which the sender is asked to pause.
-const CONGESTED: usize = 4 << 20;
+/// Bytes handed over at once while there is much: they stay in the processor's cache until they were hashed and written.
+pub(super) const CHUNK: usize = 256 << 10;
+/// With what comes on top in one datagram.
+const CHUNK_ROOM: usize = CHUNK + (64 << 10);
+/// Bytes waiting for the disk beyond which the sources are asked to pause.
+const CONGESTED: u64 = 8 << 20;

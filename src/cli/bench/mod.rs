@@ -1,0 +1,30 @@
+//! `secchat bench`: how fast it is on this machine, and how near to what the machine can do.
+
+mod args;
+mod case;
+mod ceiling;
+mod child;
+mod ends;
+mod plot;
+mod runs;
+mod sweep;
+mod table;
+mod usage;
+
+use super::exit::ExitCode;
+use super::report::Report;
+use args::{Bench, BenchArgs};
+use case::BenchError;
+
+/// Options of `secchat bench`.
+pub use args::BenchArgs as Args;
+
+/// Runs the command; gives the exit code of the process.
+pub fn run(args: BenchArgs) -> Result<ExitCode, Report> {
+    let ended = match args.what {
+        Bench::Transfer(args) if args.sweep.is_some() => sweep::run(&args),
+        Bench::Transfer(args) => table::run(&args),
+        Bench::End => child::run(),
+    };
+    ended.map(|()| ExitCode::Done).map_err(|error: BenchError| Report::new(ExitCode::Failed, error))
+}

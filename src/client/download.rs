@@ -1,0 +1,371 @@
+//! One download: its holders, and which of them is asked next. Decides, and does nothing.
+
+use super::core::Ticket;
+use super::event;
+use super::problem::{FAILED, NOT_FOUND, PEER_REFUSED, Problem, UNVERIFIED};
+use super::transfers::shown_name;
+use crate::wire::id::{OfferId, RoomId, SearchId, TransferId};
+use crate::wire::name::FullName;
+use crate::wire::payload::{FileKind, FileRow};
+use std::time::Duration;
+
+/// One file or folder that we want.
+#[derive(Debug)]
+pub(super) struct Download {
+    pub ticket: Ticket,
+    pub file: String,
+    pub kind: FileKind,
+    /// Where holders are searched; without one only those known are asked.
+    pub room: Option<RoomId>,
+    /// The offer that it accepts.
+    pub offer: Option<OfferId>,
+    /// Its content; given, or taken from the first holder.
+    pub root: Option<[u8; 32]>,
+    /// No other content will do: given, or the file side has begun with it.
+    pub fixed: bool,
+    /// Bytes in all, once known.
+    pub total: Option<u64>,
+    pub bytes: u64,
+    pub rate: u64,
+    /// The user has been told that it runs.
+    pub told: bool,
+    pub route: Option<String>,
+    pub mode: Option<String>,
+    /// Whom it came from first, or is asked of.
+    pub peer: Option<FullName>,
+    pub holders: Vec<Holder>,
+    pub search: Option<SearchId>,
+    /// Whether to stand in line for a slot.
+    pub wait: bool,
+    pub starving: Option<Starving>,
+    last: Option<Problem>,
+    busy: bool,
+}
+
+/// Somebody who has it, or said so.
+#[derive(Debug)]
+pub(super) struct Holder {
+    peer: FullName,
+    /// As it answered; `None` while it does not know.
+    root: Option<[u8; 32]>,
+    size: u64,
+    free: bool,
+    tries: u32,
+    state: Asked,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Not,
+    Under(TransferId),
+    /// To be asked again.
+    Lost(Duration),
+    /// Never again.
+    Out,
+}
+
+/// Whether a holder with which a session has ended is asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    Never,
+    /// After a pause that grows.
+    Later,
+    Soon,
+}
+
+/// How it goes on where nobody is to be asked now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outlook {
+    /// Somebody is under way, or holders are searched.
+    Going,
+    /// It is waited for those who were lost, or others.
+    Starved,
+    /// Another content is to be tried.
+    Another,
+    /// Nothing comes of it.
+    Over,
+}
+
+/// Nobody delivers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Starving {
+    since: Duration,
+    /// When holders are searched again.
+    search_at: Duration,
+    searches: u32,
+}
+
+impl Download {
+    pub fn new(ticket: Ticket, file: String, kind: FileKind, wait: bool) -> Self {
+        let (room, offer, root, total, route, mode, peer) = Default::default();
+        let (search, starving, last, holders) = Default::default();
+        let (bytes, rate, fixed, told, busy) = Default::default();
+        Self {
+            ticket,
+            file,
+            kind,
+            room,
+            offer,
+            root,
+            fixed,
+            total,
+            bytes,
+            rate,
+            told,
+            route,
+            mode,
+            peer,
+            holders,
+            search,
+            wait,
+            starving,
+            last,
+            busy,
+        }
+    }
+
+    /// Adds a holder, or hears of it again.
+    pub fn heard_of(&mut self, peer: &FullName, row: Option<&FileRow>) {
+        let root = row.and_then(|row| row.root.as_ref().map(|root| **root)).or(self.root.filter(|_| row.is_none()));
+        let (size, free) = row.map_or((u64::MAX, true), |row| (row.size, row.free_slots > 0));
+        if let Some(known) = self.holders.iter_mut().find(|holder| holder.peer == *peer) {
+            (known.root, known.size, known.free) = (root, size, free);
+            // It is there, so it need not be waited for.
+            if matches!(known.state, Asked::Lost(_)) {
+                known.state = Asked::Lost(Duration::ZERO);
+            }
+        } else if self.holders.len() < HOLDERS_MAX {
+            self.holders.push(Holder { peer: peer.clone(), root, size, free, tries: 0, state: Asked::Not });
+        }
+    }
+
+    /// The holder to be asked now, under this session.
+    pub fn ask_next(&mut self, now: Duration, most: usize, transfer: TransferId) -> Option<FullName> {
+        let at = self.next_holder(now, most)?;
+        let holder = self.holders.get_mut(at)?;
+        holder.state = Asked::Under(transfer);
+        holder.tries = holder.tries.saturating_add(1);
+        // From now on this is the content, unless nobody can deliver it.
+        self.root = self.root.or(holder.root);
+        let peer = holder.peer.clone();
+        self.peer.get_or_insert_with(|| peer.clone());
+        Some(peer)
+    }
+
+    /// Whether somebody is to be asked now.
+    pub fn has_next(&self, now: Duration, most: usize) -> bool {
+        self.next_holder(now, most).is_some()
+    }
+
+    /// What is left to do where nobody is to be asked.
+    pub fn outlook(&mut self) -> Outlook {
+        if self.under_way() > 0 || self.search.is_some() {
+            return Outlook::Going;
+        }
+        let waits = self.holders.iter().any(|holder| matches!(holder.state, Asked::Lost(_)));
+        // Another holder may come, but a lie is told at once.
+        let others = self.room.is_some() && self.bytes > 0;
+        let lied = self.last.as_ref().is_some_and(|problem| problem.code == "verification");
+        if waits || others && !lied {
+            return Outlook::Starved;
+        }
+        let another = self.holders.iter().any(|holder| holder.state == Asked::Not && holder.root != self.root);
+        if !self.fixed && another {
+            // Nobody delivers this content; somebody has another under the name.
+            self.root = None;
+            return Outlook::Another;
+        }
+        Outlook::Over
+    }
+
+    /// A session has ended before the file. Returns whether it was one of ours.
+    pub fn ended(&mut self, transfer: &TransferId, problem: Problem, again: Again, now: Duration) -> bool {
+        let Some(holder) = self.holders.iter_mut().find(|holder| holder.state == Asked::Under(*transfer)) else {
+            return false;
+        };
+        let hopeless = !self.told && holder.tries >= TRIES_BEFORE_START;
+        holder.state = match again {
+            Again::Never => Asked::Out,
+            Again::Later | Again::Soon if hopeless => Asked::Out,
+            Again::Later => Asked::Lost(now + pause(holder.tries)),
+            Again::Soon => Asked::Lost(now),
+        };
+        self.busy |= problem.code == "busy";
+        self.last = Some(problem);
+        true
+    }
+
+    /// Whoever was lost is asked at once, if nobody delivers.
+    pub fn hasten(&mut self) -> bool {
+        let lost = self.holders.iter_mut().filter(|holder| matches!(holder.state, Asked::Lost(_)));
+        lost.for_each(|holder| holder.state = Asked::Lost(Duration::ZERO));
+        self.starving.is_some()
+    }
+
+    /// A lost holder may be there again.
+    pub fn is_back(&mut self, peer: &FullName) -> bool {
+        let lost = |holder: &&mut Holder| holder.peer == *peer && matches!(holder.state, Asked::Lost(_));
+        let Some(holder) = self.holders.iter_mut().find(lost) else { return false };
+        holder.state = Asked::Lost(Duration::ZERO);
+        true
+    }
+
+    /// Nobody delivers from now on, if it was not so before. Gives what the user is told.
+    pub fn starve(&mut self, now: Duration, id: &TransferId) -> event::Transfer {
+        let fresh = Starving { since: now, search_at: now + SEARCH_AGAIN, searches: 0 };
+        let search_at = self.starving.get_or_insert(fresh).search_at;
+        let lost = self.holders.iter().filter_map(|holder| match holder.state {
+            Asked::Lost(at) => Some(at),
+            _ => None,
+        });
+        let next = lost.chain(self.room.map(|_| search_at)).min();
+        let whom = match self.room {
+            Some(_) => "somebody who has it".to_owned(),
+            None => self.peer.as_ref().map(ToString::to_string).unwrap_or_default(),
+        };
+        let reason = self.last.as_ref().map(|problem| problem.code.clone());
+        let detail = Some(format!("waiting for {whom}; what has come is kept"));
+        let estimate = next.map(|at| at.saturating_sub(now).as_secs());
+        event::Transfer { bytes: Some(self.bytes), reason, detail, estimate, ..self.told(id) }
+    }
+
+    /// Nobody starves yet and nobody is under way.
+    pub fn has_run_dry(&self) -> bool {
+        self.starving.is_none() && self.under_way() == 0
+    }
+
+    /// It has waited for too long.
+    pub fn is_hopeless(&self, now: Duration) -> bool {
+        self.starving.is_some_and(|starving| now >= starving.since + GIVE_UP) && self.under_way() == 0
+    }
+
+    /// Whether holders are to be searched again now; the next time is later.
+    pub fn searches_again(&mut self, now: Duration) -> bool {
+        let Some(starving) = self.starving.as_mut().filter(|starving| now >= starving.search_at) else { return false };
+        if self.search.is_some() {
+            return false;
+        }
+        starving.searches = starving.searches.saturating_add(1);
+        starving.search_at = now + SEARCH_AGAIN * 2_u32.saturating_pow(starving.searches.min(4));
+        true
+    }
+
+    /// No more answers come to the search for holders.
+    pub fn search_ended(&mut self, problem: Option<Problem>) {
+        self.search = None;
+        if problem.is_some() {
+            self.last = problem;
+        }
+    }
+
+    /// More has come: whoever delivers is asked again without a pause when it is lost.
+    pub fn delivered(&mut self, bytes: u64) {
+        if bytes > std::mem::replace(&mut self.bytes, bytes) {
+            let under_way = self.holders.iter_mut().filter(|holder| matches!(holder.state, Asked::Under(_)));
+            under_way.for_each(|holder| holder.tries = 0);
+        }
+    }
+
+    fn under_way(&self) -> usize {
+        self.holders.iter().filter(|holder| matches!(holder.state, Asked::Under(_))).count()
+    }
+
+    /// How many holders may deliver at once: small things are not worth the agreements.
+    fn places(&self, most: usize) -> usize {
+        let size =
+            self.total.or_else(|| self.holders.iter().filter_map(|h| (h.size < u64::MAX).then_some(h.size)).max());
+        let worth = size.map_or(1, |size| size / BYTES_PER_SOURCE);
+        let worth = usize::try_from(worth).unwrap_or(most).clamp(1, most);
+        if self.root.is_none() { 1 } else { worth }
+    }
+
+    /// Whom to ask next: the first who answered, those with a free slot before others; the others, in whose lines we would stand, only when
+    /// all have answered and nobody delivers.
+    fn next_holder(&self, now: Duration, most: usize) -> Option<usize> {
+        let under_way = self.under_way();
+        if under_way >= self.places(most) {
+            return None;
+        }
+        let fits = |holder: &Holder| self.root.is_none() || holder.root.is_none() || holder.root == self.root;
+        let open = |holder: &Holder| match holder.state {
+            Asked::Not => true,
+            Asked::Lost(at) => at <= now,
+            Asked::Under(_) | Asked::Out => false,
+        };
+        let could = |holder: &&Holder| fits(holder) && open(holder);
+        let sure = |holder: &Holder| holder.free && (self.root.is_none() || holder.root.is_some());
+        let first = self.holders.iter().position(|holder| could(&holder) && sure(holder));
+        let any = || self.holders.iter().position(|holder| could(&holder));
+        first.or_else(|| (self.search.is_none() && (under_way == 0 || !self.told)).then(any).flatten())
+    }
+
+    /// When somebody is to be asked again, or it is to be given up.
+    pub fn next_timeout(&self, most: usize) -> Option<Duration> {
+        let again = self.holders.iter().filter_map(|holder| match holder.state {
+            Asked::Lost(at) => self.next_holder(at, most).map(|_| at),
+            _ => None,
+        });
+        let starving = self.starving.iter().flat_map(|starving| {
+            let search = (self.room.is_some() && self.search.is_none()).then_some(starving.search_at);
+            [(self.under_way() == 0).then_some(starving.since + GIVE_UP), search]
+        });
+        again.chain(starving.flatten()).min()
+    }
+
+    pub fn told(&self, id: &TransferId) -> event::Transfer {
+        event::Transfer {
+            id: id.to_string(),
+            direction: "download".into(),
+            peer: self.peer.as_ref().map(ToString::to_string).unwrap_or_default(),
+            file: shown_name(&self.file, self.kind),
+            size: self.total,
+            root: self.root.as_ref().map(|root| super::search::hex(root)),
+            route: self.route.clone(),
+            key_agreement: self.mode.clone(),
+            ..event::Transfer::default()
+        }
+    }
+}
+
+impl Download {
+    /// Why nothing comes of it.
+    pub fn failure(&self, id: &TransferId) -> Problem {
+        let none = || Problem::new("not_found", NOT_FOUND, format!("nobody has {}", shown_name(&self.file, self.kind)));
+        let problem = if self.busy && !self.told {
+            let whom = if self.holders.len() > 1 { "all who have it are busy" } else { "the peer is busy" };
+            Problem::new("busy", PEER_REFUSED, whom).hint("try again in a while")
+        } else {
+            self.last.clone().unwrap_or_else(none)
+        };
+        if self.told && self.bytes > 0 {
+            // It was found and ran, so what a script hears is that it failed.
+            let exit = if problem.exit == UNVERIFIED { UNVERIFIED } else { FAILED };
+            return Problem { exit, ..problem }
+                .hint(format!("what has come is kept: the same getfile again goes on from there ({id})"));
+        }
+        problem
+    }
+}
+
+/// How long a holder that was asked so often is left alone.
+fn pause(tries: u32) -> Duration {
+    match tries {
+        0 => PAUSE_MIN,
+        tries => Duration::from_secs(1 << tries.min(6)).min(PAUSE_MAX),
+    }
+}
+
+/// Holders that one download knows.
+const HOLDERS_MAX: usize = 64;
+/// A source more for each so many bytes.
+const BYTES_PER_SOURCE: u64 = 1 << 20;
+/// Attempts at a holder while nothing has ever come of the download.
+const TRIES_BEFORE_START: u32 = 2;
+/// Nobody is asked less often than this while a download waits.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Who has just delivered is asked again at once, nearly.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+/// How long after the last source holders are searched again; later ones are twice as far apart, up to sixteen times.
+const SEARCH_AGAIN: Duration = Duration::from_secs(5);
+/// How long nobody may deliver.
+const GIVE_UP: Duration = Duration::from_secs(600);

@@ -1,0 +1,242 @@
+//! What a holder has opened to send: a file, a folder, or the part of a file that it has itself so far.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use cap_std::fs::Dir;
+
+use super::hashing::{HashError, Tree, Trees, Watch, tree_of};
+use super::part::Part;
+use super::stamp::Stamp;
+use super::walk::{open_beneath, walk};
+use crate::limits::MANIFEST_FILES;
+use crate::transfer::manifest::{Entry, Manifest};
+use crate::transfer::tree::{Geometry, PAIR, Pair, Root};
+use crate::wire::payload::FileKind;
+
+/// Everything that may be asked for in one transfer.
+#[derive(Debug)]
+pub(super) struct Content {
+    /// BLAKE3 of the file, or of the folder's manifest.
+    pub(super) root: Root,
+    /// Bytes of the file, or of the manifest.
+    pub(super) size: u64,
+    /// Bytes of all files.
+    pub(super) total: u64,
+    /// Files: 1, or those in the folder.
+    pub(super) entries: u64,
+    pub(super) body: Body,
+}
+
+#[derive(Debug)]
+pub(super) enum Body {
+    File(Opened),
+    Folder(Folder),
+    Part(Arc<Part>),
+}
+
+/// An opened file that still has to look as it did.
+#[derive(Debug, Clone)]
+pub(super) struct Opened {
+    file: Arc<File>,
+    stamp: Stamp,
+    outboard: Arc<Vec<u8>>,
+}
+
+/// A folder whose files are opened when they are asked for.
+#[derive(Debug)]
+pub(super) struct Folder {
+    dir: Dir,
+    manifest: Arc<Vec<u8>>,
+    outboard: Arc<Vec<u8>>,
+    files: Vec<(Vec<String>, Stamp, Geometry)>,
+    trees: Arc<Trees>,
+}
+
+impl Content {
+    /// A file, hashed if it has to be.
+    pub(super) fn of_file(file: File, stamp: Stamp, trees: &Trees, watch: Watch<'_>) -> Result<Self, HashError> {
+        let Tree { root, outboard } = trees.of(&file, stamp, watch)?;
+        let body = Body::File(Opened { file: Arc::new(file), stamp, outboard });
+        Ok(Self { root, size: stamp.size, total: stamp.size, entries: 1, body })
+    }
+
+    /// All files of a folder, hashed if they have to be, and what is left out.
+    pub(super) fn of_folder(
+        dir: Dir,
+        trees: &Arc<Trees>,
+        watch: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<(Self, Vec<String>), HashError> {
+        let found = walk(&dir, MANIFEST_FILES, &|name| Entry::new([name], 0, [0; 32]).is_ok())?;
+        if found.too_many {
+            return Err(HashError::Read(io::Error::other("the folder holds too many files")));
+        }
+        if found.files.is_empty() {
+            return Err(HashError::Empty);
+        }
+        let total: u64 = found.files.iter().map(|(_, stamp)| stamp.size).sum();
+        let (mut entries, mut files) = (Vec::new(), Vec::new());
+        for (path, stamp) in found.files {
+            let root = match trees.root(stamp) {
+                Some(root) => root,
+                None => {
+                    let file = open_beneath(&dir, &path)?.into_std();
+                    trees.of(&file, stamp, &mut |bytes| watch(bytes, total))?.root
+                }
+            };
+            let entry = Entry::new(path.iter().map(String::as_str), stamp.size, root);
+            entries.push(entry.map_err(|error| HashError::Read(io::Error::other(error)))?);
+            files.push((path, stamp, Geometry::new(stamp.size)?));
+        }
+        let manifest = Manifest::new(entries).map_err(|error| HashError::Read(io::Error::other(error)))?.encode();
+        let Tree { root, outboard } = tree_of(&manifest)?;
+        let (size, entries) = (manifest.len() as u64, files.len() as u64);
+        let body =
+            Body::Folder(Folder { dir, manifest: Arc::new(manifest), outboard, files, trees: Arc::clone(trees) });
+        Ok((Self { root, size, total, entries, body }, found.skipped))
+    }
+
+    /// What we have so far of a file that we are fetching ourselves.
+    pub(super) fn of_part(part: Arc<Part>) -> Self {
+        Self { root: part.root, size: part.size, total: part.size, entries: 1, body: Body::Part(part) }
+    }
+
+    pub(super) fn is_part(&self) -> bool {
+        matches!(self.body, Body::Part(_))
+    }
+
+    pub(super) fn kind(&self) -> FileKind {
+        if matches!(self.body, Body::Folder(_)) { FileKind::Folder } else { FileKind::File }
+    }
+
+    /// The shape of an item.
+    pub(super) fn geometry(&self, item: u32) -> Option<Geometry> {
+        match &self.body {
+            Body::Folder(folder) if item > 0 => folder.entry(item).map(|(.., geometry)| *geometry),
+            _ if item == 0 => Geometry::new(self.size).ok(),
+            _ => None,
+        }
+    }
+
+    /// Whether an item looks as it did when it was hashed.
+    pub(super) fn is_unchanged(&self, item: u32) -> bool {
+        match &self.body {
+            Body::File(opened) => opened.is_unchanged(),
+            Body::Folder(folder) if item > 0 => folder.is_unchanged(item),
+            Body::Folder(_) | Body::Part(_) => true,
+        }
+    }
+
+    /// Opens an item to read from.
+    pub(super) fn open(&self, item: u32) -> io::Result<Reader> {
+        match &self.body {
+            Body::File(opened) => Ok(Reader::File(opened.clone())),
+            Body::Part(part) => Ok(Reader::Part(Arc::clone(part))),
+            Body::Folder(folder) if item == 0 => {
+                Ok(Reader::Memory(Arc::clone(&folder.manifest), Arc::clone(&folder.outboard)))
+            }
+            Body::Folder(folder) => folder.open(item).map(Reader::File),
+        }
+    }
+}
+
+impl Folder {
+    fn entry(&self, item: u32) -> Option<&(Vec<String>, Stamp, Geometry)> {
+        self.files.get(usize::try_from(item).ok()?.checked_sub(1)?)
+    }
+
+    fn is_unchanged(&self, item: u32) -> bool {
+        self.entry(item).is_some_and(|(path, stamp, _)| {
+            let found = self.dir.symlink_metadata(path.join("/"));
+            found.is_ok_and(|metadata| Stamp::of(&metadata) == *stamp)
+        })
+    }
+
+    fn open(&self, item: u32) -> io::Result<Opened> {
+        let (path, stamp, geometry) = self.entry(item).ok_or(io::ErrorKind::NotFound)?;
+        let file = open_beneath(&self.dir, path)?.into_std();
+        let outboard = if geometry.outboard_size() == 0 {
+            Arc::default()
+        } else {
+            self.trees.of(&file, *stamp, &mut |_| true).map_err(io::Error::other)?.outboard
+        };
+        Ok(Opened { file: Arc::new(file), stamp: *stamp, outboard })
+    }
+}
+
+impl Opened {
+    fn is_unchanged(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| Stamp::of_std(&metadata) == self.stamp)
+    }
+}
+
+/// An item, opened.
+#[derive(Debug)]
+pub(super) enum Reader {
+    File(Opened),
+    Part(Arc<Part>),
+    // Bytes and outboard.
+    Memory(Arc<Vec<u8>>, Arc<Vec<u8>>),
+}
+
+impl Reader {
+    /// Fills the buffers with the bytes from `offset` on.
+    pub(super) fn read(&self, buffers: &mut [io::IoSliceMut<'_>], offset: u64) -> io::Result<()> {
+        match self {
+            Self::File(opened) => read_exact(&opened.file, buffers, offset),
+            Self::Part(part) => read_exact(&part.data, buffers, offset),
+            Self::Memory(bytes, _) => {
+                let mut at = usize::try_from(offset).unwrap_or(usize::MAX);
+                for buffer in buffers {
+                    let end = at.saturating_add(buffer.len());
+                    buffer.copy_from_slice(bytes.get(at..end).ok_or(io::ErrorKind::UnexpectedEof)?);
+                    at = end;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A parent.
+    pub(super) fn pair(&self, slot: u64) -> io::Result<Pair> {
+        let at = slot.saturating_mul(PAIR as u64);
+        let outboard: &[u8] = match self {
+            Self::Part(part) => {
+                let mut pair = [0; PAIR];
+                part.tree.read_exact_at(&mut pair, at)?;
+                return Ok(pair);
+            }
+            Self::File(opened) => &opened.outboard,
+            Self::Memory(_, outboard) => outboard,
+        };
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        let found = outboard.get(at..).and_then(|rest| rest.first_chunk::<PAIR>());
+        found.copied().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Whether what was read is what was hashed: asked after reading.
+    pub(super) fn is_unchanged(&self) -> bool {
+        match self {
+            Self::File(opened) => opened.is_unchanged(),
+            Self::Part(_) | Self::Memory(..) => true,
+        }
+    }
+}
+
+fn read_exact(file: &File, buffers: &mut [io::IoSliceMut<'_>], offset: u64) -> io::Result<()> {
+    let whole: usize = buffers.iter().map(|buffer| buffer.len()).sum();
+    match rustix::io::preadv(file, buffers, offset) {
+        Ok(read) if read == whole => return Ok(()),
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    // Cut short: once more, one by one.
+    let mut at = offset;
+    for buffer in buffers {
+        file.read_exact_at(buffer, at)?;
+        at += buffer.len() as u64;
+    }
+    Ok(())
+}

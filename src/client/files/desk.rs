@@ -1,0 +1,292 @@
+//! The writing thread's side of a download: checks what comes against the root, and writes it.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
+
+use super::downloads::{DownloadError, Downloads, Workplace};
+use super::part::Part;
+use super::store::Store;
+use super::writer::{Expected, Report, Work};
+use crate::limits::MANIFEST_MAX;
+use crate::transfer::exchange::{Assembler, Lie, Refusal, VerifiedSink};
+use crate::transfer::manifest::Manifest;
+use crate::transfer::ranges::RangeSet;
+use crate::transfer::space::Space;
+use crate::transfer::tree::{Geometry, Pair};
+use crate::wire::id::TransferId;
+use crate::wire::payload::FileKind;
+
+/// Where the thread's work comes from and what it tells goes.
+pub(super) struct Desk<'t> {
+    pub(super) expected: Expected,
+    pub(super) queue: Receiver<Work>,
+    /// Buffers to be used again.
+    pub(super) used: Sender<Vec<u8>>,
+    /// Bytes that wait, counted down.
+    pub(super) written: Arc<AtomicU64>,
+    pub(super) stopped: Arc<AtomicBool>,
+    pub(super) tell: &'t dyn Fn(Report),
+}
+
+/// The streams of all sources; none of one of which nothing more counts.
+type Sources = HashMap<TransferId, Option<Assembler>>;
+
+/// Where what is proven goes.
+enum Target {
+    // Of each source that was asked for it, the manifest so far.
+    Manifest(HashMap<TransferId, Vec<u8>>),
+    Store(Box<Store>, Option<Arc<Part>>),
+}
+
+impl Desk<'_> {
+    /// `None` when the near end is gone without a finish.
+    pub(super) fn work(&self, downloads: &Downloads) -> Result<Option<PathBuf>, DownloadError> {
+        let place = downloads.workplace(&self.expected.root, self.expected.tag)?;
+        let mut sources = Sources::new();
+        let Some(mut store) = self.open(place, &mut sources)? else { return Ok(None) };
+        let mut last = 0;
+        store.resume(&mut |read, total| {
+            if read - last >= TELL_EVERY || read == total {
+                last = read;
+                (self.tell)(Report::Checking(read, total));
+            }
+            !self.stopped.load(Ordering::Relaxed)
+        })?;
+        let part = store.part();
+        let (space, have) = (Box::new(store.space().clone()), store.have().clone());
+        (self.tell)(Report::Opened { space, have, part: part.clone() });
+        self.write(Target::Store(Box::new(store), part), &mut sources)
+    }
+
+    fn open(&self, place: Workplace, sources: &mut Sources) -> Result<Option<Store>, DownloadError> {
+        let Expected { name, kind, size, root, .. } = &self.expected;
+        if *kind == FileKind::File {
+            let geometry = Geometry::new(*size).map_err(io::Error::other)?;
+            return Store::file(place, name, Space::file(geometry, *root), *root).map(Some);
+        }
+        let kept = self.kept_manifest(&place);
+        let fetched = match kept {
+            Some(kept) => Some(kept),
+            None => self.fetch_manifest(sources)?,
+        };
+        match fetched {
+            Some((manifest, bytes)) => Store::folder(place, name, &manifest, &bytes, *root).map(Some),
+            None => {
+                place.remove()?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The manifest that is left from before.
+    fn kept_manifest(&self, place: &Workplace) -> Option<(Manifest, Vec<u8>)> {
+        let mut bytes = Vec::new();
+        place.dir.open("manifest").ok()?.take(MANIFEST_MAX as u64 + 1).read_to_end(&mut bytes).ok()?;
+        if blake3::hash(&bytes) != self.expected.root {
+            return None;
+        }
+        Some((Manifest::decode(&bytes).ok()?, bytes))
+    }
+
+    /// `None` when the near end is gone first.
+    fn fetch_manifest(&self, sources: &mut Sources) -> Result<Option<(Manifest, Vec<u8>)>, DownloadError> {
+        if self.expected.size > MANIFEST_MAX as u64 {
+            return Err(DownloadError::Folder("its list of files is too long".into()));
+        }
+        (self.tell)(Report::NeedsManifest);
+        let mut target = Target::Manifest(HashMap::new());
+        while let Ok(work) = self.queue.recv() {
+            if matches!(work, Work::Finish | Work::Remove) {
+                return Ok(None);
+            }
+            self.take(work, sources, &mut target)?;
+            let Target::Manifest(collected) = &mut target else { continue };
+            let whole = collected.values_mut().find(|bytes| bytes.len() as u64 >= self.expected.size);
+            if let Some(bytes) = whole {
+                let bytes = std::mem::take(bytes);
+                // It is what the root says: the fault is whose root it is.
+                let manifest = Manifest::decode(&bytes).map_err(|error| DownloadError::Folder(error.to_string()))?;
+                return Ok(Some((manifest, bytes)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn write(&self, mut target: Target, sources: &mut Sources) -> Result<Option<PathBuf>, DownloadError> {
+        let mut flushed = Instant::now();
+        while let Ok(work) = self.queue.recv() {
+            match work {
+                Work::Finish => return target.finish(&self.expected),
+                Work::Remove => {
+                    target.remove()?;
+                    return Ok(None);
+                }
+                work => {
+                    if let Err(error) = self.take(work, sources, &mut target) {
+                        // A full disk, say: what has come is good for another time, if it can be said at all.
+                        let _ = target.leave();
+                        return Err(error);
+                    }
+                }
+            }
+            if flushed.elapsed() >= FLUSH_EVERY {
+                self.flush(sources, &mut target)?;
+                target.save()?;
+                flushed = Instant::now();
+            }
+        }
+        target.leave()?;
+        Ok(None)
+    }
+
+    /// Takes what concerns a source.
+    fn take(&self, work: Work, sources: &mut Sources, target: &mut Target) -> Result<(), DownloadError> {
+        match work {
+            Work::Asked(source, wanted) => {
+                let Some(assembler) = stream_of(sources, source) else { return Ok(()) };
+                for wanted in wanted {
+                    // The near end keeps below its caps.
+                    let _ = assembler.want(wanted);
+                }
+                // The near end sends the asks.
+                assembler.outbox().forget(u64::MAX);
+                Ok(())
+            }
+            Work::Bytes(source, mut bytes) => {
+                let given_up = self.stopped.load(Ordering::Relaxed);
+                let result = if given_up {
+                    Ok(())
+                } else {
+                    self.feed(source, sources, target, |assembler, taking| assembler.push(&bytes, taking))
+                };
+                self.written.fetch_sub(bytes.len() as u64, Ordering::Relaxed);
+                bytes.clear();
+                let _ = self.used.send(bytes);
+                result
+            }
+            Work::Gone(source) => {
+                sources.insert(source, None);
+                if let Target::Manifest(collected) = target {
+                    collected.remove(&source);
+                }
+                Ok(())
+            }
+            Work::Finish | Work::Remove => Ok(()),
+        }
+    }
+
+    /// Gives out what has come of runs that are not whole, so that it can be shared, resumed and shown.
+    fn flush(&self, sources: &mut Sources, target: &mut Target) -> Result<(), DownloadError> {
+        for source in sources.keys().copied().collect::<Vec<_>>() {
+            self.feed(source, sources, target, |assembler, taking| assembler.flush(taking))?;
+        }
+        Ok(())
+    }
+
+    fn feed(
+        &self,
+        source: TransferId,
+        sources: &mut Sources,
+        target: &mut Target,
+        push: impl FnOnce(&mut Assembler, &mut Taking<'_>) -> Result<(), Lie>,
+    ) -> Result<(), DownloadError> {
+        let Some(assembler) = stream_of(sources, source) else { return Ok(()) };
+        let mut taking = Taking { source, target, tell: self.tell, failed: None };
+        let pushed = push(assembler, &mut taking);
+        if let Some(failed) = taking.failed {
+            return Err(failed);
+        }
+        if let Err(lie) = pushed {
+            sources.insert(source, None);
+            (self.tell)(Report::Lied(source, lie));
+        }
+        Ok(())
+    }
+}
+
+fn stream_of(sources: &mut Sources, source: TransferId) -> Option<&mut Assembler> {
+    sources.entry(source).or_insert_with(|| Some(Assembler::new())).as_mut()
+}
+
+impl Target {
+    fn finish(self, expected: &Expected) -> Result<Option<PathBuf>, DownloadError> {
+        match self {
+            Self::Store(store, _) if store.is_whole() => store.finish(&expected.name).map(Some),
+            _ => Err(io::Error::other("groups are missing").into()),
+        }
+    }
+
+    fn remove(self) -> io::Result<()> {
+        if let Self::Store(store, _) = self { store.remove() } else { Ok(()) }
+    }
+
+    fn save(&mut self) -> io::Result<()> {
+        if let Self::Store(store, _) = self { store.save() } else { Ok(()) }
+    }
+
+    /// Stays for another time, if there is anything.
+    fn leave(self) -> io::Result<()> {
+        match self {
+            Self::Store(store, _) if store.have().is_empty() => store.remove(),
+            Self::Store(mut store, _) => store.save(),
+            Self::Manifest(_) => Ok(()),
+        }
+    }
+}
+
+/// Takes what one source has proven.
+struct Taking<'t> {
+    source: TransferId,
+    target: &'t mut Target,
+    tell: &'t dyn Fn(Report),
+    failed: Option<DownloadError>,
+}
+
+impl VerifiedSink for Taking<'_> {
+    fn pair(&mut self, item: u32, slot: u64, pair: &Pair) {
+        if let (Target::Store(store, _), None) = (&mut *self.target, &self.failed) {
+            self.failed = store.write_pair(item, slot, pair).err().map(DownloadError::from);
+        }
+    }
+
+    fn groups(&mut self, item: u32, groups: Range<u64>, bytes: &mut Vec<u8>) {
+        if self.failed.is_some() {
+            return;
+        }
+        match &mut *self.target {
+            Target::Manifest(collected) => collected.entry(self.source).or_default().extend_from_slice(bytes),
+            Target::Store(store, part) => match store.write(item, groups, bytes) {
+                Ok(groups) => {
+                    if let Some(part) = part {
+                        part.add(groups.clone());
+                    }
+                    (self.tell)(Report::Got(self.source, groups));
+                }
+                Err(error) => self.failed = Some(error.into()),
+            },
+        }
+    }
+
+    fn refused(&mut self, item: u32, groups: Range<u64>, why: Refusal) {
+        let base = match &*self.target {
+            Target::Store(store, _) => store.space().base(item).unwrap_or(0),
+            Target::Manifest(_) => 0,
+        };
+        (self.tell)(Report::Refused(self.source, base + groups.start..base + groups.end, why));
+    }
+
+    fn has(&mut self, groups: RangeSet) {
+        (self.tell)(Report::Has(self.source, groups));
+    }
+}
+
+/// Bytes between two words about a check.
+const TELL_EVERY: u64 = 64 << 20;
+/// How long groups that have come may wait for their neighbours.
+const FLUSH_EVERY: Duration = Duration::from_millis(250);

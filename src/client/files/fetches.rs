@@ -1,0 +1,194 @@
+//! The thread that receives: every download, with one session for each of its sources.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::downloads::Downloads;
+use super::engine::Internal;
+use super::fetch::Fetch;
+use super::lane::Lane;
+use super::mailbox::Address;
+use super::part::Part;
+use super::rates::Bucket;
+use super::session::{Terms, patience};
+use super::supply::Supply;
+use super::wire::{Incoming, Wire};
+use super::writer::{Expected, Report};
+use crate::client::effects::{ChannelStart, FilesEvent};
+use crate::transfer::tree::Root;
+use crate::wire::id::TransferId;
+
+/// What the receiving thread is told.
+#[derive(Debug)]
+pub(super) enum FetchLetter {
+    /// Run the channel of a source.
+    Start { channel: Box<ChannelStart>, download: TransferId, expected: Expected, downloads: Downloads },
+    /// End a source.
+    Drop(TransferId, String),
+    /// Give a download up; what is there may stay.
+    Cancel { download: TransferId, reason: String, keep: bool },
+    /// Bytes a second for all together.
+    Rate(Option<u64>),
+    /// The server's addresses.
+    Servers(Vec<SocketAddr>),
+    /// Peers may be on this machine.
+    Loopback,
+    /// A writing thread has something to say.
+    Report(TransferId, Report),
+    /// Nobody listens any more.
+    Leave,
+}
+
+/// What is being fetched, for who serves parts of it.
+pub(super) type Parts = Arc<Mutex<HashMap<Root, Arc<Part>>>>;
+
+/// All downloads.
+#[derive(Debug)]
+pub(super) struct Fetches {
+    fetches: Vec<Fetch>,
+    bucket: Bucket,
+    terms: Terms,
+    parts: Parts,
+    events: UnboundedSender<Internal>,
+    // To ourselves, for writing threads.
+    address: Address<FetchLetter>,
+}
+
+impl Fetches {
+    pub(super) fn new(
+        events: UnboundedSender<Internal>,
+        parts: Parts,
+        address: Address<FetchLetter>,
+        terms: Terms,
+        bucket: Bucket,
+    ) -> Self {
+        Self { fetches: Vec::new(), bucket, terms, parts, events, address }
+    }
+
+    fn start(
+        &mut self,
+        now: Duration,
+        channel: ChannelStart,
+        download: TransferId,
+        expected: Expected,
+        downloads: Downloads,
+    ) -> Result<(), String> {
+        let known = self.fetches.iter().position(|fetch| fetch.download() == download && !fetch.is_over());
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let address = self.address.clone();
+                let tell = move |report| address.send(FetchLetter::Report(download, report));
+                let fetch = Fetch::new(now, download, expected, downloads, tell).map_err(|error| error.to_string())?;
+                self.fetches.push(fetch);
+                self.fetches.len() - 1
+            }
+        };
+        let fetch = self.fetches.get_mut(at).ok_or_else(String::new)?;
+        if *fetch.root() != channel.root {
+            return Err("this source has something else".into());
+        }
+        let number = fetch.number();
+        let supply = Supply::new(now, channel, number, self.terms).map_err(|error| error.to_string())?;
+        fetch.add(now, supply);
+        Ok(())
+    }
+
+    /// Tells who serves parts what there is.
+    fn share(&self) {
+        let parts = self.fetches.iter().filter_map(|fetch| Some((*fetch.root(), fetch.part()?)));
+        *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = parts.collect();
+    }
+}
+
+impl Lane for Fetches {
+    type Letter = FetchLetter;
+
+    fn on_letter(&mut self, now: Duration, wire: &mut Wire, letter: FetchLetter) -> ControlFlow<()> {
+        match letter {
+            FetchLetter::Start { channel, download, expected, downloads } => {
+                let transfer = channel.transfer;
+                if let Err(detail) = self.start(now, *channel, download, expected, downloads) {
+                    let reason = "disk".to_owned();
+                    let _ = self.events.send(Internal::Event(FilesEvent::Failed { transfer, reason, detail }));
+                }
+            }
+            FetchLetter::Drop(transfer, reason) => {
+                self.fetches.iter_mut().for_each(|fetch| fetch.drop_source(now, transfer, &reason));
+            }
+            FetchLetter::Cancel { download, reason, keep } => {
+                let fetches = self.fetches.iter_mut().filter(|fetch| fetch.download() == download);
+                fetches.for_each(|fetch| fetch.cancel(now, &reason, keep));
+            }
+            FetchLetter::Rate(rate) => self.bucket.set_rate(rate, now),
+            FetchLetter::Servers(servers) => wire.set_servers(now, servers),
+            FetchLetter::Loopback => self.terms.loopback = true,
+            FetchLetter::Report(download, report) => {
+                let opened = matches!(report, Report::Opened { .. });
+                let fetch = self.fetches.iter_mut().rfind(|fetch| fetch.download() == download);
+                if let Some(fetch) = fetch {
+                    fetch.on_report(now, report);
+                }
+                if opened {
+                    self.share();
+                }
+            }
+            FetchLetter::Leave => return ControlFlow::Break(()),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn on_datagram(&mut self, now: Duration, datagram: Incoming<'_>) {
+        for fetch in &mut self.fetches {
+            if let Some(at) = fetch.find(&datagram.id) {
+                return fetch.on_datagram(now, at, datagram);
+            }
+        }
+    }
+
+    fn on_time(&mut self, now: Duration) {
+        let events = &self.events;
+        for fetch in &mut self.fetches {
+            fetch.on_time(now, &mut self.bucket, &mut |event| drop(events.send(Internal::Event(event))));
+        }
+        let before = self.fetches.len();
+        self.fetches.retain(|fetch| !fetch.is_gone());
+        if self.fetches.len() != before {
+            self.share();
+        }
+    }
+
+    fn transmit(&mut self, now: Duration, wire: &mut Wire) -> bool {
+        for supply in self.fetches.iter_mut().flat_map(Fetch::supplies) {
+            // Asks and acks are few.
+            while !wire.is_blocked() && wire.send(now, |batch| supply.poll_transmit(now, batch)) > 0 {}
+        }
+        false
+    }
+
+    fn deadline(&self, now: Duration) -> Option<Duration> {
+        self.fetches.iter().filter_map(|fetch| fetch.deadline(now, &self.bucket)).min()
+    }
+
+    fn patience(&self) -> Duration {
+        let supplies = self.fetches.iter().flat_map(Fetch::live_supplies);
+        supplies.map(|supply| patience(supply.round_trip())).min().unwrap_or_default()
+    }
+
+    fn is_hasty(&self) -> bool {
+        self.fetches.iter().flat_map(Fetch::live_supplies).any(Supply::is_hasty)
+    }
+
+    fn leave(&mut self, now: Duration) {
+        self.fetches.iter_mut().for_each(|fetch| fetch.cancel(now, "the client leaves", true));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.fetches.is_empty()
+    }
+}

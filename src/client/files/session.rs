@@ -1,0 +1,60 @@
+//! What uploads and sources of downloads have in common.
+
+use std::time::Duration;
+
+use crate::channel::{Arq, Config, CongestionKind, Failure, MAX_WINDOW};
+use crate::client::effects::{ChannelStart, Congestion};
+use crate::wire::datagram::CloseCode;
+use crate::wire::payload;
+
+/// What each session is started with beside its agreement.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// Peers may be on this machine.
+    pub(super) loopback: bool,
+    pub(super) congestion: Congestion,
+}
+
+/// The channel's settings as both sides agreed, and our own.
+pub(super) fn config_of(start: &ChannelStart, terms: Terms) -> Config {
+    let arq = match start.arq {
+        payload::Arq::Auto => Arq::Auto,
+        payload::Arq::GoBackN => Arq::GoBackN,
+        payload::Arq::SelectiveRepeat => Arq::SelectiveRepeat,
+    };
+    let window = start.window.map(|window| window.clamp(1, MAX_WINDOW));
+    let congestion = match terms.congestion {
+        Congestion::Bbr => CongestionKind::Bbr,
+        Congestion::Cubic => CongestionKind::Cubic,
+        Congestion::None => CongestionKind::None,
+    };
+    Config { window, arq, congestion, max_datagram: start.max_datagram, ..Config::default() }
+}
+
+/// How long a datagram may lie unread where the round trip is that: nobody notices, and the next look finds more of them.
+pub(super) fn patience(round_trip: Option<Duration>) -> Duration {
+    round_trip
+        .map(|round_trip| (round_trip / 32).min(LONGEST_PATIENCE))
+        .filter(|long| *long >= SHORTEST_PATIENCE)
+        .unwrap_or_default()
+}
+
+/// The stable word for why a channel failed.
+pub(super) fn reason_of_failure(failure: Failure) -> &'static str {
+    match failure {
+        Failure::NoPath => "no_path",
+        Failure::Silent | Failure::Stalled | Failure::PathShrunk => "timeout",
+        Failure::Source => "disk",
+        Failure::Peer(_) | Failure::PacketNumbers => "protocol",
+    }
+}
+
+/// The stable word for why the peer closed.
+pub(super) fn reason_of_close(code: CloseCode) -> &'static str {
+    if code == CloseCode::VIOLATION { "protocol" } else { "peer_closed" }
+}
+
+/// Below that of the timers that decide what is lost.
+const LONGEST_PATIENCE: Duration = Duration::from_millis(1);
+/// A sleep that is shorter costs as much as it saves.
+const SHORTEST_PATIENCE: Duration = Duration::from_micros(150);

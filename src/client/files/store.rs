@@ -1,0 +1,411 @@
+//! One download on disk while it is not whole: its files, the parents of their trees, and a list of what is there that
+//! survives a crash, and is believed only after it was checked.
+//!
+//! ```text
+//! .secchat-ROOT/   lock
+//!                  data        a file's bytes, at their places
+//!                  files/      or a folder's files, under their names
+//!                  manifest    and what they are
+//!                  tree        parents of every item, one item after another, at their places
+//!                  state       which groups are there; written after they were
+//! ```
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
+use rustix::fs::OFlags;
+
+use super::downloads::{DownloadError, Workplace};
+use super::part::Part;
+use crate::limits::PARTIAL_MAX;
+use crate::transfer::manifest::Manifest;
+use crate::transfer::name::SafeName;
+use crate::transfer::partial::Partial;
+use crate::transfer::ranges::RangeSet;
+use crate::transfer::space::{Space, Span};
+use crate::transfer::tree::{GROUP, PAIR, Pair, PairSource, RUN_GROUPS, Root, check};
+
+/// The unfinished download. What is in it stays when this is dropped.
+#[derive(Debug)]
+pub(super) struct Store {
+    place: Workplace,
+    root: Root,
+    space: Space,
+    files: Files,
+    tree: Arc<File>,
+    // Of each item, the place of its first parent; by item, counted from the first.
+    pairs: Vec<u64>,
+    first_item: u32,
+    have: Partial,
+    // Groups that were written since the state was.
+    unsaved: u64,
+}
+
+#[derive(Debug)]
+enum Files {
+    One(Arc<File>),
+    Folder { dir: Dir, paths: Vec<String>, open: Vec<(u32, File)> },
+}
+
+impl Store {
+    /// The place of a single file. `free` bytes are asked for at once.
+    pub(super) fn file(place: Workplace, name: &SafeName, space: Space, root: Root) -> Result<Self, DownloadError> {
+        let data = place.file("data")?.into_std();
+        data.set_len(space.size())?;
+        Self::new(place, name, space, root, Files::One(Arc::new(data)))
+    }
+
+    /// The place of a folder.
+    pub(super) fn folder(
+        place: Workplace,
+        name: &SafeName,
+        manifest: &Manifest,
+        bytes: &[u8],
+        root: Root,
+    ) -> Result<Self, DownloadError> {
+        let space = manifest.space().map_err(io::Error::other)?;
+        write_beside(&place, "manifest", &[bytes])?;
+        let dir = make_folder(&place.dir, "files")?;
+        let mut made = "";
+        for entry in manifest.entries() {
+            let folder = entry.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+            if folder != made && !folder.is_empty() {
+                make_folders(&dir, folder)?;
+            }
+            made = folder;
+        }
+        let paths = manifest.entries().iter().map(|entry| entry.path().to_owned()).collect();
+        Self::new(place, name, space, root, Files::Folder { dir, paths, open: Vec::new() })
+    }
+
+    fn new(place: Workplace, name: &SafeName, space: Space, root: Root, files: Files) -> Result<Self, DownloadError> {
+        let tree = Arc::new(place.file("tree")?.into_std());
+        let first_item = u32::from(matches!(files, Files::Folder { .. }));
+        let mut pairs = Vec::new();
+        let mut next = 0;
+        for item in first_item.. {
+            let Some(span) = space.item(item) else { break };
+            pairs.push(next);
+            next += span.geometry.outboard_size() / PAIR as u64;
+        }
+        let have = Partial::new(name.as_str(), root, space.size(), space.groups());
+        let store = Self { place, root, space, files, tree, pairs, first_item, have, unsaved: 0 };
+        let (needed, free) = (store.space.size(), store.place.free()?);
+        if needed.saturating_sub(store.allocated()) > free {
+            if store.claimed().is_none_or(|claimed| claimed.is_empty()) {
+                store.remove()?;
+            }
+            return Err(DownloadError::Full { needed, free });
+        }
+        Ok(store)
+    }
+
+    /// The numbering of its groups.
+    pub(super) fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// The groups that are there.
+    pub(super) fn have(&self) -> &RangeSet {
+        self.have.verified()
+    }
+
+    /// What others may have of it, if it is a single file.
+    pub(super) fn part(&self) -> Option<Arc<Part>> {
+        let Files::One(data) = &self.files else { return None };
+        let (data, tree) = (Arc::clone(data), Arc::clone(&self.tree));
+        Some(Arc::new(Part::new(&self.have, data, tree)))
+    }
+
+    /// Takes over what was left from before, as far as it is what it should be. `watch` is told bytes that were read
+    /// and bytes in all, and says whether to go on.
+    pub(super) fn resume(&mut self, watch: &mut dyn FnMut(u64, u64) -> bool) -> io::Result<()> {
+        let Some(claimed) = self.claimed() else { return Ok(()) };
+        let total = claimed.iter().map(|range| self.space.bytes(&range)).sum();
+        let (mut read, mut buffer) = (0, Vec::new());
+        for range in claimed.iter() {
+            let spans: Vec<Span> = self.space.spans(range).collect();
+            for span in spans {
+                let mut at = span.groups.start;
+                while at < span.groups.end {
+                    let end = (at / RUN_GROUPS * RUN_GROUPS + RUN_GROUPS).min(span.groups.end);
+                    read += self.believe(&span, at..end, &mut buffer);
+                    at = end;
+                    if !watch(read, total) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks groups of an item that may be there; returns their bytes.
+    fn believe(&mut self, span: &Span, groups: Range<u64>, buffer: &mut Vec<u8>) -> u64 {
+        let bytes = span.geometry.bytes(&groups);
+        let len = usize::try_from(bytes.end - bytes.start).unwrap_or(0);
+        buffer.resize(len, 0);
+        let sound = self.read(span.item, bytes.start, buffer).is_ok() && self.fits(span, groups.clone(), buffer);
+        let base = self.space.base(span.item).unwrap_or(0);
+        if sound {
+            self.have.mark(base + groups.start..base + groups.end);
+        } else if groups.end - groups.start > 1 {
+            for group in groups {
+                self.believe(span, group..group + 1, buffer);
+            }
+        }
+        len as u64
+    }
+
+    fn fits(&self, span: &Span, groups: Range<u64>, bytes: &[u8]) -> bool {
+        let first = self.first_pair(span.item).unwrap_or(0);
+        check(&span.geometry, &span.root, &mut Parents { tree: &self.tree, first }, groups, bytes).is_ok()
+    }
+
+    /// Keeps a parent that was checked.
+    pub(super) fn write_pair(&mut self, item: u32, slot: u64, pair: &Pair) -> io::Result<()> {
+        let first = self.first_pair(item).ok_or(io::ErrorKind::NotFound)?;
+        self.tree.write_all_at(pair, (first + slot) * PAIR as u64)
+    }
+
+    /// Writes groups of an item that were checked, as their parents were; returns their numbers in the space.
+    pub(super) fn write(&mut self, item: u32, groups: Range<u64>, bytes: &[u8]) -> io::Result<Range<u64>> {
+        let span = self.space.item(item).ok_or(io::ErrorKind::NotFound)?;
+        let offset = span.geometry.bytes(&groups).start;
+        let whole = groups == (0..span.geometry.groups());
+        self.write_at(item, offset, bytes, whole)?;
+        let base = self.space.base(item).unwrap_or(0);
+        let groups = base + groups.start..base + groups.end;
+        self.unsaved += self.have.mark(groups.clone());
+        Ok(groups)
+    }
+
+    /// Whether everything is there.
+    pub(super) fn is_whole(&self) -> bool {
+        self.have.is_complete()
+    }
+
+    /// Keeps what is there on disk, and gives it its name; returns its path.
+    pub(super) fn finish(mut self, name: &SafeName) -> Result<PathBuf, DownloadError> {
+        let from = match &mut self.files {
+            Files::One(data) => {
+                data.sync_all()?;
+                "data"
+            }
+            Files::Folder { dir, open, .. } => {
+                open.clear();
+                // One for all: a sync of each small file would take longer than to fetch it.
+                rustix::fs::syncfs(&*dir).map_err(io::Error::from)?;
+                "files"
+            }
+        };
+        self.place.settle(from, name)
+    }
+
+    /// Writes down which groups are there, unless that stands there already.
+    pub(super) fn save(&mut self) -> io::Result<()> {
+        if self.unsaved > 0 {
+            write_beside(&self.place, "state", &[&self.have.encode()])?;
+            self.unsaved = 0;
+        }
+        Ok(())
+    }
+
+    /// Removes everything.
+    pub(super) fn remove(self) -> io::Result<()> {
+        self.place.remove()
+    }
+
+    /// What the state says is there.
+    fn claimed(&self) -> Option<RangeSet> {
+        let mut bytes = Vec::new();
+        self.place.dir.open("state").ok()?.take(PARTIAL_MAX as u64 + 1).read_to_end(&mut bytes).ok()?;
+        let partial = Partial::decode(&bytes).ok()?;
+        let ours = partial.is_of(&self.root, self.space.size(), self.space.groups());
+        ours.then(|| partial.verified().clone())
+    }
+
+    fn first_pair(&self, item: u32) -> Option<u64> {
+        let at = usize::try_from(item.checked_sub(self.first_item)?).ok()?;
+        self.pairs.get(at).copied()
+    }
+
+    fn read(&mut self, item: u32, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        match &mut self.files {
+            Files::One(data) => data.read_exact_at(bytes, offset),
+            Files::Folder { .. } => self.open(item)?.read_exact_at(bytes, offset),
+        }
+    }
+
+    fn write_at(&mut self, item: u32, offset: u64, bytes: &[u8], whole: bool) -> io::Result<()> {
+        match &mut self.files {
+            Files::One(data) => data.write_all_at(bytes, offset),
+            Files::Folder { dir, paths, .. } if whole => {
+                // A small file, or the whole of one: opened, written and closed.
+                open_in(dir, path_of(paths, item)?)?.write_all_at(bytes, offset)
+            }
+            Files::Folder { .. } => self.open(item)?.write_all_at(bytes, offset),
+        }
+    }
+
+    /// A file of the folder.
+    fn open(&mut self, item: u32) -> io::Result<&File> {
+        let Files::Folder { dir, paths, open } = &mut self.files else { return Err(io::ErrorKind::NotFound.into()) };
+        if !open.iter().any(|(known, _)| *known == item) {
+            if open.len() >= OPEN_MAX {
+                open.remove(0);
+            }
+            open.push((item, open_in(dir, path_of(paths, item)?)?));
+        }
+        let found = open.iter().find(|(known, _)| *known == item);
+        found.map(|(_, file)| file).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Bytes that are on disk from before.
+    fn allocated(&self) -> u64 {
+        match &self.files {
+            Files::One(data) => data.metadata().map_or(0, |metadata| {
+                use std::os::unix::fs::MetadataExt;
+                metadata.blocks().saturating_mul(512)
+            }),
+            Files::Folder { .. } => self.claimed().map_or(0, |have| have.count().saturating_mul(GROUP)),
+        }
+    }
+}
+
+/// The parents of one item.
+struct Parents<'t> {
+    tree: &'t File,
+    first: u64,
+}
+
+impl PairSource for Parents<'_> {
+    type Error = io::Error;
+
+    fn read_pair(&mut self, slot: u64) -> io::Result<Pair> {
+        let mut pair = [0; PAIR];
+        self.tree.read_exact_at(&mut pair, (self.first + slot) * PAIR as u64)?;
+        Ok(pair)
+    }
+}
+
+fn path_of(paths: &[String], item: u32) -> io::Result<&str> {
+    let at = item.checked_sub(1).and_then(|at| usize::try_from(at).ok());
+    at.and_then(|at| paths.get(at)).map(String::as_str).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// A file beneath a folder of ours, as it was left or new; never through a link at its end, never outside.
+fn open_in(dir: &Dir, path: &str) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let no_follow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    options.read(true).write(true).create(true).mode(0o600).custom_flags(no_follow);
+    Ok(dir.open_with(path, &options)?.into_std())
+}
+
+fn make_folder(dir: &Dir, name: &str) -> io::Result<Dir> {
+    match rustix::fs::mkdirat(dir, name, rustix::fs::Mode::from_raw_mode(0o700)) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => super::walk::open_dir(dir, name),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn make_folders(dir: &Dir, path: &str) -> io::Result<()> {
+    let mut deepest: Option<Dir> = None;
+    for name in path.split('/') {
+        deepest = Some(make_folder(deepest.as_ref().unwrap_or(dir), name)?);
+    }
+    Ok(())
+}
+
+/// Writes beside, then renames: after a crash the old or the new one stands there, whole.
+fn write_beside(place: &Workplace, name: &str, parts: &[&[u8]]) -> io::Result<()> {
+    let beside = format!("{name}.new");
+    let mut file = place.file(&beside)?;
+    file.set_len(0)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    place.dir.rename(&beside, &place.dir, name)
+}
+
+/// Large files of a folder that are open at once.
+const OPEN_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::files::downloads::Downloads;
+    use crate::transfer::tree::{Geometry, PairSink, TreeHasher};
+    use std::convert::Infallible;
+    use std::fs;
+    use tempfile::TempDir;
+
+    #[derive(Default)]
+    struct Pairs(Vec<Pair>);
+
+    impl PairSink for Pairs {
+        type Error = Infallible;
+
+        fn put(&mut self, _slot: u64, pair: &Pair) -> Result<(), Infallible> {
+            self.0.push(*pair);
+            Ok(())
+        }
+    }
+
+    fn open(dir: &TempDir, geometry: Geometry, root: Root) -> Store {
+        let place = Downloads::open(dir.path()).unwrap().workplace(&root, [1; 8]).unwrap();
+        Store::file(place, &SafeName::new("film").unwrap(), Space::file(geometry, root), root).unwrap()
+    }
+
+    /// A download of 40 groups, all of which are there, let go of.
+    fn left(dir: &TempDir) -> (Geometry, Root, PathBuf) {
+        let bytes: Vec<u8> = (0..40 * GROUP - 7).map(|n| (n / 1_000) as u8).collect();
+        let geometry = Geometry::new(bytes.len() as u64).unwrap();
+        let (mut hasher, mut pairs) = (TreeHasher::new(geometry), Pairs::default());
+        hasher.push(&bytes, &mut pairs).unwrap();
+        let root = hasher.finish(&mut pairs).unwrap();
+        let mut store = open(dir, geometry, root);
+        for (slot, pair) in (0..).zip(&pairs.0) {
+            store.write_pair(0, slot, pair).unwrap();
+        }
+        store.write(0, 0..40, &bytes).unwrap();
+        store.save().unwrap();
+        assert!(store.is_whole());
+        drop(store);
+        let place = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+        (geometry, root, place)
+    }
+
+    /// The groups that are not believed.
+    fn missing(dir: &TempDir, geometry: Geometry, root: Root) -> Vec<u64> {
+        let mut store = open(dir, geometry, root);
+        store.resume(&mut |_, _| true).unwrap();
+        store.have().gaps(0..40).iter().flatten().collect()
+    }
+
+    fn damage(path: &std::path::Path, at: u64) {
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all_at(b"evil", at).unwrap();
+    }
+
+    #[test]
+    fn what_a_state_claims_and_the_disk_does_not_hold_is_fetched_again() {
+        let dir = TempDir::new().unwrap();
+        let (geometry, root, place) = left(&dir);
+        assert_eq!(missing(&dir, geometry, root), [0; 0]);
+        damage(&place.join("data"), 5 * GROUP + 100);
+        damage(&place.join("data"), 39 * GROUP);
+        assert_eq!(missing(&dir, geometry, root), [5, 39]);
+        // Parents that do not lead to the root prove nothing.
+        damage(&place.join("tree"), 10);
+        assert!(missing(&dir, geometry, root).contains(&0));
+        // A state of another file, or none at all, claims nothing.
+        damage(&place.join("state"), 20);
+        assert_eq!(missing(&dir, geometry, root).len(), 40);
+    }
+}

@@ -1,0 +1,261 @@
+//! One source of a download: asks out, a holder's bytes in.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::session::{Terms, config_of};
+use super::tunnel::{News, Tunnel};
+use super::wire::Incoming;
+use super::writer::{CHUNK, Writer};
+use crate::channel::{Batch, ConfigError, Failure, MAX_WINDOW, Piece, Side, SourceError, StreamSink, StreamSource};
+use crate::client::effects::{ChannelStart, LostReason};
+use crate::transfer::exchange::{Ask, Outbox, Wanted};
+use crate::transfer::planner::SourceId;
+use crate::wire::datagram::CloseCode;
+use crate::wire::id::TransferId;
+use crate::wire::text::shown;
+
+/// A session with one holder.
+#[derive(Debug)]
+pub(super) struct Supply {
+    transfer: TransferId,
+    /// Its number in the plan.
+    pub(super) number: SourceId,
+    /// It has only a part, and says which.
+    pub(super) partial: bool,
+    // Groups that it was asked for and did not bring yet.
+    pending: u64,
+    tunnel: Tunnel,
+    asks: Outbox,
+    // The end of our stream that the channel knows.
+    sent: u64,
+    // Bytes of its stream that were not handed over yet.
+    chunk: Vec<u8>,
+    // When they should be.
+    chunk_due: Option<Duration>,
+    paused: bool,
+    announced: bool,
+    over: bool,
+    // Of the newest datagram, before anything is announced.
+    heard_from: Option<SocketAddr>,
+}
+
+/// What a source does that its download wants to know.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// The channel runs.
+    Started(String),
+    /// It is gone.
+    Lost(LostReason, String),
+}
+
+impl Supply {
+    /// Opens the channel; it tries the peer's candidates at once.
+    pub(super) fn new(now: Duration, start: ChannelStart, number: SourceId, terms: Terms) -> Result<Self, ConfigError> {
+        let (transfer, partial, config) = (start.transfer, start.partial, config_of(&start, terms));
+        let tunnel = Tunnel::new(now, start, Side::Asker, config, terms.loopback)?;
+        Ok(Self {
+            transfer,
+            number,
+            partial,
+            pending: 0,
+            tunnel,
+            asks: Outbox::default(),
+            sent: 0,
+            chunk: Vec::new(),
+            chunk_due: None,
+            paused: false,
+            announced: false,
+            over: false,
+            heard_from: None,
+        })
+    }
+
+    pub(super) fn transfer(&self) -> TransferId {
+        self.transfer
+    }
+
+    pub(super) fn is_ours(&self, id: &[u8; 8]) -> bool {
+        self.tunnel.is_ours(id)
+    }
+
+    /// It delivers, or may yet.
+    pub(super) fn is_live(&self) -> bool {
+        !self.over
+    }
+
+    /// The round trip, once it is known.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.tunnel.stats().round_trip
+    }
+
+    /// Its window is so small and its path so short that it waits for each ack.
+    pub(super) fn is_hasty(&self) -> bool {
+        !self.over && self.tunnel.is_hasty()
+    }
+
+    /// Nothing is left to do.
+    pub(super) fn is_gone(&self) -> bool {
+        self.over && self.tunnel.is_drained()
+    }
+
+    /// When [`Self::on_time`] and [`Self::poll_transmit`] want to be called.
+    pub(super) fn deadline(&self, now: Duration) -> Option<Duration> {
+        let look_again = self.paused.then_some(now + DISK_INTERVAL);
+        self.tunnel.poll_timeout().into_iter().chain(look_again).chain(self.chunk_due).min()
+    }
+
+    pub(super) fn on_datagram(&mut self, now: Duration, datagram: Incoming<'_>, writer: &Writer) {
+        let Incoming { id, from, bytes, ce } = datagram;
+        if !self.announced {
+            self.heard_from = Some(from);
+        }
+        let taking = (!self.over).then_some(writer);
+        let mut sink = Taking { transfer: self.transfer, chunk: &mut self.chunk, writer: taking };
+        self.tunnel.handle_datagram(now, &id, from, bytes, ce, &mut sink);
+    }
+
+    pub(super) fn poll_transmit(&mut self, now: Duration, batch: &mut Batch) -> Option<SocketAddr> {
+        self.tunnel.poll_transmit(now, &mut Asking(&self.asks), batch)
+    }
+
+    /// Everything that had come was taken.
+    pub(super) fn on_time(&mut self, now: Duration, writer: &Writer, tell: &mut dyn FnMut(Turn)) {
+        self.tunnel.end_of_batch(now);
+        self.tunnel.handle_timeout(now);
+        // While the disk is busy it is handed over in larger pieces.
+        if self.chunk.is_empty() || self.over {
+            self.chunk_due = None;
+        } else if self.chunk.len() >= HANDFUL || self.chunk_due.is_some_and(|due| due <= now) {
+            if writer.is_idle() {
+                writer.take(self.transfer, &mut self.chunk);
+                self.chunk_due = None;
+            } else {
+                self.chunk_due = Some(now + DISK_INTERVAL);
+            }
+        } else {
+            self.chunk_due.get_or_insert(now + DISK_INTERVAL);
+        }
+        while let Some(news) = self.tunnel.poll_news(now) {
+            self.on_news(news, writer, tell);
+        }
+        self.asks.forget(self.tunnel.acked());
+        if !self.over {
+            let pause = if self.paused { !writer.is_relieved() } else { writer.is_congested() };
+            if pause != self.paused {
+                self.paused = pause;
+                self.tunnel.set_receive_window(now, if pause { 0 } else { MAX_WINDOW });
+            }
+        }
+    }
+
+    /// Asks for this; [`Self::send_asks`] follows.
+    pub(super) fn ask(&mut self, ask: &Ask, wanted: Vec<Wanted>, writer: &Writer) {
+        let mut bytes = Vec::new();
+        ask.encode(&mut bytes);
+        self.asks.push(&bytes);
+        self.pending += wanted.iter().map(|wanted| wanted.groups.end - wanted.groups.start).sum::<u64>();
+        writer.asked(self.transfer, wanted);
+    }
+
+    /// Groups of it were checked and written.
+    pub(super) fn brought(&mut self, groups: u64) {
+        self.pending = self.pending.saturating_sub(groups);
+    }
+
+    /// Lets the asks leave.
+    pub(super) fn send_asks(&mut self, now: Duration) {
+        if self.sent < self.asks.end() {
+            self.sent = self.asks.end();
+            self.tunnel.set_stream_end(now, self.sent);
+        }
+    }
+
+    /// Nothing more is wanted of it.
+    pub(super) fn finish(&mut self, now: Duration) {
+        self.over = true;
+        if self.pending == 0 {
+            self.tunnel.finish_stream(now);
+        } else {
+            // Others brought what it is still sending.
+            self.tunnel.close(now, CloseCode::DONE, "");
+        }
+    }
+
+    /// Ends it and tells the peer.
+    pub(super) fn close(&mut self, now: Duration, code: CloseCode, reason: &str, writer: &Writer) {
+        if !self.over {
+            self.over = true;
+            writer.gone(self.transfer);
+        }
+        self.tunnel.close(now, code, reason);
+    }
+
+    fn on_news(&mut self, news: News, writer: &Writer, tell: &mut dyn FnMut(Turn)) {
+        let (reason, detail) = match news {
+            News::Path(addr) => {
+                if !std::mem::replace(&mut self.announced, true) {
+                    tell(Turn::Started(addr.to_string()));
+                }
+                return;
+            }
+            News::Closed(CloseCode::FILE, reason) => (LostReason::Changed, shown(&reason)),
+            News::Closed(CloseCode::CANCELLED, reason) => (LostReason::Cancelled, shown(&reason)),
+            News::Closed(_, reason) => (LostReason::Left, shown(&reason)),
+            // Before we finished: it has nothing more to say.
+            News::PeerFinished | News::Finished => (LostReason::Left, "the holder ended the transfer".to_owned()),
+            News::Failed(failure) => (lost(failure), failure.to_string()),
+            News::KeyAgreement => (LostReason::KeyAgreement, "the hand-over of keys failed".to_owned()),
+        };
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        if !self.chunk.is_empty() {
+            writer.take(self.transfer, &mut self.chunk);
+        }
+        writer.gone(self.transfer);
+        tell(Turn::Lost(reason, detail));
+    }
+}
+
+fn lost(failure: Failure) -> LostReason {
+    match failure {
+        Failure::NoPath => LostReason::NoPath,
+        Failure::Stalled => LostReason::Stalled,
+        Failure::PathShrunk => LostReason::PathShrunk,
+        Failure::Silent | Failure::Source | Failure::Peer(_) | Failure::PacketNumbers => LostReason::Left,
+    }
+}
+
+/// Gathers a holder's stream and hands it over in large pieces.
+struct Taking<'t> {
+    transfer: TransferId,
+    chunk: &'t mut Vec<u8>,
+    // None when nothing of it counts any more.
+    writer: Option<&'t Writer>,
+}
+
+impl StreamSink for Taking<'_> {
+    fn deliver(&mut self, _offset: u64, bytes: &[u8]) {
+        let Some(writer) = self.writer else { return };
+        self.chunk.extend_from_slice(bytes);
+        if self.chunk.len() >= CHUNK {
+            writer.take(self.transfer, self.chunk);
+        }
+    }
+}
+
+/// Our own stream.
+struct Asking<'a>(&'a Outbox);
+
+impl StreamSource for Asking<'_> {
+    fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), SourceError> {
+        let filled = pieces.iter_mut().all(|piece| self.0.read(piece.offset, piece.bytes));
+        if filled { Ok(()) } else { Err(SourceError::Failed) }
+    }
+}
+
+/// How often the disk is looked at while the peer is paused for it, or bytes wait to be handed over.
+const DISK_INTERVAL: Duration = Duration::from_millis(1);
+/// Bytes worth waking the writing thread for: a group.
+const HANDFUL: usize = 64 << 10;

@@ -1,0 +1,340 @@
+//! What others want of us: who may have it, who waits for a slot, and what is told of it.
+
+use super::core::{Core, Ticket};
+use super::effects::{FilesCommand, UploadReady, Wanted};
+use super::event::{self, Event};
+use super::transfers::shown_name;
+use crate::crypto::identity::PublicKey;
+use crate::group::Sealer;
+use crate::limits::{CANDIDATES_MAX, FILE_NAME_MAX};
+use crate::transfer::queue::{LINE_MAX, Verdict};
+use crate::wire::id::{OfferId, RoomId, TransferId};
+use crate::wire::name::FullName;
+use crate::wire::payload::{Body, FileKind, FileRefusal, FileRequest};
+use std::time::Duration;
+
+/// A request of somebody, from its arrival to the end of its channel.
+#[derive(Debug)]
+pub(super) struct Upload {
+    pub peer: FullName,
+    pub file: String,
+    pub kind: FileKind,
+    /// It takes this offer of ours.
+    pub offer: Option<OfferId>,
+    pub size: Option<u64>,
+    pub root: Option<[u8; 32]>,
+    pub bytes: u64,
+    pub rate: u64,
+    pub route: Option<String>,
+    pub mode: Option<String>,
+    pub stage: Stage,
+}
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// The file side looks how much it is.
+    Measuring { asked: Box<Opening>, deadline: Duration },
+    /// In line for a slot; what the asker was told last, and when it is told again.
+    Waiting { asked: Box<Opening>, told: Option<u32>, again: Duration },
+    /// The file side opens it, and hashes it where it must; when the asker is told of that again.
+    Opening { asked: Box<Opening>, deadline: Duration, again: Duration },
+    /// The channel runs.
+    Running,
+}
+
+/// The request, and the conversation in which it came.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub group: RoomId,
+    pub key: PublicKey,
+    pub request: FileRequest,
+}
+
+impl Upload {
+    pub fn told(&self, id: &TransferId) -> event::Transfer {
+        event::Transfer {
+            id: id.to_string(),
+            direction: "upload".into(),
+            peer: self.peer.to_string(),
+            file: shown_name(&self.file, self.kind),
+            size: self.size,
+            root: self.root.as_ref().map(|root| super::search::hex(root)),
+            route: self.route.clone(),
+            key_agreement: self.mode.clone(),
+            ..event::Transfer::default()
+        }
+    }
+
+    pub const fn next_timeout(&self) -> Option<Duration> {
+        match self.stage {
+            Stage::Measuring { deadline, .. } | Stage::Opening { deadline, .. } => Some(deadline),
+            Stage::Waiting { again, .. } => Some(again),
+            Stage::Running => None,
+        }
+    }
+
+    /// Only in line: no reason to stay for.
+    pub const fn waits(&self) -> bool {
+        matches!(self.stage, Stage::Waiting { .. })
+    }
+
+    fn wanted(&self, request: &FileRequest) -> Wanted {
+        let root = request.root.as_ref().map(|root| **root);
+        Wanted { file: self.file.clone(), kind: self.kind, root, offer: self.offer }
+    }
+}
+
+impl Core {
+    /// Somebody wants a file of ours.
+    pub(super) fn file_request(&mut self, group: RoomId, sender: &Sealer, request: FileRequest) {
+        let (peer, id) = (&sender.name, request.transfer);
+        let known = self.transfers.uploads.contains_key(&id) || self.transfers.offers.made.contains_key(&id);
+        if known || self.peers.is_changed(peer) {
+            return;
+        }
+        let sane = request.candidates.len() <= CANDIDATES_MAX
+            && (1..=FILE_NAME_MAX).contains(&request.file.len())
+            && self.peers.may_ask(peer, self.now);
+        let theirs = self.transfers.uploads.values().filter(|upload| upload.peer == *peer).count();
+        let full = theirs >= UPLOADS_PER_PEER || self.transfers.uploads.len() >= UPLOADS_MAX;
+        let refusal = match request.offer {
+            _ if !sane => Some(FileRefusal::BadRequest),
+            Some(offer) if !self.transfers.offers.stands(&offer, peer, request.root.as_ref().map(|root| **root)) => {
+                Some(FileRefusal::NotShared)
+            }
+            None if self.is_ending() => Some(FileRefusal::Busy),
+            _ => full.then_some(FileRefusal::Busy),
+        };
+        if let Some(reason) = refusal {
+            return self.refuse_file(peer, id, reason);
+        }
+        let (peer, file, kind, offer) = (peer.clone(), request.file.clone(), request.kind, request.offer);
+        let deadline = self.now + MEASURE_DEADLINE;
+        let asked = Box::new(Opening { group, key: sender.key, request });
+        let (size, root, bytes, rate, route, mode) = Default::default();
+        let stage = Stage::Measuring { asked, deadline };
+        let upload = Upload { peer, file, kind, offer, size, root, bytes, rate, route, mode, stage };
+        if let Stage::Measuring { asked, .. } = &upload.stage {
+            let wanted = upload.wanted(&asked.request);
+            self.tell_files(FilesCommand::Measure { transfer: id, wanted });
+        }
+        self.transfers.uploads.insert(id, upload);
+    }
+
+    fn refuse_file(&mut self, peer: &FullName, transfer: TransferId, reason: FileRefusal) {
+        // If it cannot be told, the asker's deadline tells.
+        let _ = self.send_direct(peer, Body::FileRefused { transfer, reason }, None);
+    }
+
+    /// Who does not hear over a channel that it is over, hears it so.
+    pub(super) fn refuse_unless_running(&mut self, id: &TransferId, upload: &Upload) {
+        if !matches!(upload.stage, Stage::Running) {
+            self.refuse_file(&upload.peer, *id, FileRefusal::Busy);
+        }
+    }
+
+    /// Ends an upload before its channel runs.
+    fn refuse_upload(&mut self, id: &TransferId, reason: FileRefusal) {
+        if let Some(upload) = self.forget_upload(id) {
+            self.refuse_file(&upload.peer, *id, reason);
+        }
+    }
+
+    /// It may be sent, and is so large; or not.
+    pub(super) fn measured(&mut self, id: TransferId, result: Result<u64, FileRefusal>) {
+        let (now, Some(upload)) = (self.now, self.transfers.uploads.get_mut(&id)) else { return };
+        let Stage::Measuring { asked, .. } = &mut upload.stage else { return };
+        let size = match result {
+            Ok(size) => size,
+            Err(reason) => return self.refuse_upload(&id, reason),
+        };
+        upload.size = Some(size);
+        let verdict = if upload.offer.is_some() {
+            self.transfers.queue.pass(id, &upload.peer);
+            Verdict::Go
+        } else {
+            self.transfers.queue.ask(now, id, &upload.peer, size, asked.request.wait)
+        };
+        match verdict {
+            Verdict::Go => self.open_upload(&id),
+            Verdict::Busy => self.refuse_upload(&id, FileRefusal::Busy),
+            Verdict::Wait => {
+                if let Some(Upload { stage, .. }) = self.transfers.uploads.get_mut(&id)
+                    && let Stage::Measuring { asked, .. } = std::mem::replace(stage, Stage::Running)
+                {
+                    *stage = Stage::Waiting { asked, told: None, again: now };
+                }
+                self.tell_places();
+            }
+        }
+    }
+
+    /// It has its slot: it is opened, and hashed if it was not yet.
+    fn open_upload(&mut self, id: &TransferId) {
+        let (now, Some(upload)) = (self.now, self.transfers.uploads.get_mut(id)) else { return };
+        let asked = match std::mem::replace(&mut upload.stage, Stage::Running) {
+            Stage::Measuring { asked, .. } | Stage::Waiting { asked, .. } => asked,
+            other => return upload.stage = other,
+        };
+        let (peer, wanted) = (upload.peer.clone(), upload.wanted(&asked.request));
+        upload.stage = Stage::Opening { asked, deadline: now + OPEN_DEADLINE, again: now };
+        self.tell_files(FilesCommand::PrepareUpload { transfer: *id, peer, wanted });
+    }
+
+    /// The file side has it ready: the agreement on keys goes to the asker, and the channel starts.
+    pub(super) fn upload_ready(&mut self, id: TransferId, result: Result<UploadReady, FileRefusal>) {
+        let Some(upload) = self.transfers.uploads.get_mut(&id) else {
+            // Given up meanwhile.
+            return self.cancel_files(id, false);
+        };
+        let Stage::Opening { asked, .. } = std::mem::replace(&mut upload.stage, Stage::Running) else { return };
+        let peer = upload.peer.clone();
+        let answered = result.and_then(|ready| Ok((self.answer(id, &peer, *asked, &ready)?, ready)));
+        match answered {
+            Ok(((answer, start), ready)) => {
+                if let Some(upload) = self.transfers.uploads.get_mut(&id) {
+                    (upload.root, upload.mode) = (Some(ready.root), Some(answer.mode.clone()));
+                }
+                if self.send_direct(&peer, Body::FileAnswer(answer), None).is_err() {
+                    return self.answer_failed(&id);
+                }
+                self.tell_files(FilesCommand::StartUpload(Box::new(start)));
+            }
+            Err(reason) => {
+                self.cancel_files(id, false);
+                self.refuse_upload(&id, reason);
+            }
+        }
+    }
+
+    pub(super) fn upload_started(&mut self, id: &TransferId, route: String) {
+        let Some(upload) = self.transfers.uploads.get_mut(id) else { return };
+        upload.route = Some(route);
+        let told = upload.told(id);
+        let ticket = self.transfers.uploads.get(id).and_then(|upload| self.upload_ticket(upload));
+        self.tell(ticket, Event::TransferStarted(told));
+    }
+
+    /// The command that offered it, if one did.
+    pub(super) fn upload_ticket(&self, upload: &Upload) -> Ticket {
+        self.transfers.offers.ticket(&upload.offer?)
+    }
+
+    /// The asker cannot be told: the slot is free again.
+    pub(super) fn answer_failed(&mut self, id: &TransferId) {
+        if self.forget_upload(id).is_some() {
+            self.cancel_files(*id, false);
+        }
+    }
+
+    /// The asker wants it no more.
+    pub(super) fn given_up(&mut self, sender: &Sealer, id: &TransferId) {
+        if self.transfers.uploads.get(id).is_some_and(|upload| upload.peer == sender.name) {
+            self.answer_failed(id);
+        }
+    }
+
+    /// Takes an upload out; whoever waits for its slot moves up.
+    pub(super) fn forget_upload(&mut self, id: &TransferId) -> Option<Upload> {
+        let upload = self.transfers.uploads.remove(id)?;
+        self.transfers.queue.release(*id);
+        self.move_up();
+        Some(upload)
+    }
+
+    /// Lets in whoever has a slot now, and tells the others where they stand.
+    pub(super) fn move_up(&mut self) {
+        if self.running.is_leaving() {
+            return;
+        }
+        while let Some(next) = self.transfers.queue.admit() {
+            self.open_upload(&next);
+        }
+        self.tell_places();
+    }
+
+    /// `@me setmaxuploads N`.
+    pub(super) fn set_max_uploads(&mut self, number: u64, limit: u32) {
+        self.transfers.queue.set_limit(limit);
+        self.move_up();
+        self.ok(number, "setmaxuploads");
+    }
+
+    /// `@me grant NAME`.
+    pub(super) fn grant(&mut self, number: u64, name: FullName) {
+        self.transfers.queue.grant(self.now, name);
+        self.move_up();
+        self.ok(number, "grant");
+    }
+
+    /// Tells those in line whose place is another than they know, or who have not heard for a while.
+    fn tell_places(&mut self) {
+        let now = self.now;
+        let left = |upload: &Upload| upload.size.unwrap_or(0).saturating_sub(upload.bytes);
+        let running =
+            self.transfers.uploads.values().filter(|u| matches!(u.stage, Stage::Running | Stage::Opening { .. }));
+        let (rate, under_way) = running.fold((0_u64, 0_u64), |(rate, bytes), upload| {
+            (rate.saturating_add(upload.rate), bytes.saturating_add(left(upload)))
+        });
+        let places: Vec<_> = self.transfers.queue.places().collect();
+        for place in places {
+            let Some(upload) = self.transfers.uploads.get_mut(&place.transfer) else { continue };
+            let Stage::Waiting { told, again, .. } = &mut upload.stage else { continue };
+            if *told == Some(place.place) && now < *again {
+                continue;
+            }
+            (*told, *again) = (Some(place.place), now + PLACE_AGAIN);
+            let peer = upload.peer.clone();
+            let seconds = under_way.saturating_add(place.ahead).checked_div(rate);
+            let body = Body::FileQueued { transfer: place.transfer, place: place.place, seconds };
+            // Not told, it asks again when its deadline comes.
+            let _ = self.send_direct(&peer, body, None);
+        }
+    }
+
+    /// The asker waits for a hash: it is told now and then how far that is.
+    pub(super) fn tell_asker_of_hashing(&mut self, id: &TransferId, bytes: u64, total: u64) {
+        let now = self.now;
+        let Some(upload) = self.transfers.uploads.get_mut(id) else { return };
+        let Stage::Opening { again, .. } = &mut upload.stage else { return };
+        if now < *again {
+            return;
+        }
+        *again = now + HASHING_AGAIN;
+        let peer = upload.peer.clone();
+        let _ = self.send_direct(&peer, Body::FileHashing { transfer: *id, bytes, total }, None);
+    }
+
+    pub(super) fn uploads_timeouts(&mut self) {
+        let now = self.now;
+        for id in self.transfers.queue.expire(now) {
+            self.refuse_upload(&id, FileRefusal::Busy);
+        }
+        let late = |upload: &Upload| match upload.stage {
+            Stage::Measuring { deadline, .. } | Stage::Opening { deadline, .. } => now >= deadline,
+            Stage::Waiting { .. } | Stage::Running => false,
+        };
+        let late: Vec<_> = self.transfers.uploads.iter().filter(|(_, u)| late(u)).map(|(id, _)| *id).collect();
+        for id in late {
+            self.cancel_files(id, false);
+            self.refuse_upload(&id, FileRefusal::Unreadable);
+        }
+        let silent = |upload: &Upload| matches!(upload.stage, Stage::Waiting { again, .. } if now >= again);
+        if self.transfers.uploads.values().any(silent) {
+            self.tell_places();
+        }
+    }
+}
+
+/// Requests that may be open at once: in line, being opened, or running.
+const UPLOADS_MAX: usize = 2 * LINE_MAX;
+/// Of them, those of one peer.
+const UPLOADS_PER_PEER: usize = 16;
+/// How long the file side may take to look how much something is.
+const MEASURE_DEADLINE: Duration = Duration::from_secs(60);
+/// How long it may take to open and hash it; it has a deadline of its own before this one.
+const OPEN_DEADLINE: Duration = Duration::from_secs(1_860);
+/// How often an asker in line is told where it stands if nothing changes. Its deadline is longer.
+const PLACE_AGAIN: Duration = Duration::from_secs(60);
+/// How often an asker is told how far a hash is.
+const HASHING_AGAIN: Duration = Duration::from_secs(2);

@@ -1,0 +1,77 @@
+//! Addresses that peers may try: which are ours, and which of theirs we take.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::udp::BoundPort;
+use crate::limits::CANDIDATES_MAX;
+
+impl BoundPort {
+    /// Our own addresses for peers to try, best first, at most [`CANDIDATES_MAX`]: those of the interfaces that are up,
+    /// or the one that we are bound to. Loopback addresses come last, and only if `loopback` or if there is no other.
+    /// Link-local addresses mean nothing elsewhere and are left out.
+    pub fn candidates(&self, loopback: bool) -> Vec<SocketAddr> {
+        if !self.local_addr().ip().is_unspecified() {
+            return vec![self.local_addr()];
+        }
+        let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+        let found = interfaces.iter().map(if_addrs::Interface::ip).filter(|ip| self.speaks(*ip) && !is_link_local(*ip));
+        let (mut local, mut addrs): (Vec<_>, Vec<_>) = found.partition(IpAddr::is_loopback);
+        if loopback || addrs.is_empty() {
+            addrs.truncate(CANDIDATES_MAX.saturating_sub(local.len()));
+            addrs.append(&mut local);
+        }
+        addrs.truncate(CANDIDATES_MAX);
+        addrs.into_iter().map(|ip| SocketAddr::new(ip, self.local_addr().port())).collect()
+    }
+}
+
+/// Whether datagrams may be sent to an address that a peer named: one host, and not this one unless `loopback`.
+pub fn is_candidate(addr: SocketAddr, loopback: bool) -> bool {
+    let ip = addr.ip().to_canonical();
+    let one_host = !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST);
+    one_host && addr.port() != 0 && (loopback || !ip.is_loopback()) && !is_link_local(ip)
+}
+
+/// An IPv4-mapped IPv6 address as IPv4.
+pub fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_named_last_and_only_when_wanted_or_alone() {
+        let both = BoundPort::bind(None).unwrap();
+        let with = both.candidates(true);
+        let first_local = with.iter().position(|addr| addr.ip().is_loopback()).unwrap();
+        assert!(with[first_local..].iter().all(|addr| addr.ip().is_loopback()));
+        assert!(with.iter().all(|addr| addr.port() == both.local_addr().port() && !addr.ip().is_unspecified()));
+        let without = both.candidates(false);
+        assert!(without.iter().all(|addr| addr.ip().is_loopback()) || !without.iter().any(|a| a.ip().is_loopback()));
+        let bound = BoundPort::bind(Some("127.0.0.1:0".parse().unwrap())).unwrap();
+        assert_eq!(bound.candidates(false), [bound.local_addr()]);
+    }
+
+    #[test]
+    fn addresses_that_are_not_one_host_elsewhere_are_not_tried() {
+        for bad in
+            ["0.0.0.0:1", "255.255.255.255:1", "224.0.0.1:1", "1.2.3.4:0", "[::]:1", "[ff02::1]:1", "[fe80::1]:1"]
+        {
+            assert!(!is_candidate(bad.parse().unwrap(), true), "{bad}");
+        }
+        for local in ["127.0.0.1:53", "[::1]:53", "[::ffff:127.0.0.1]:53"] {
+            assert!(!is_candidate(local.parse().unwrap(), false), "{local}");
+            assert!(is_candidate(local.parse().unwrap(), true), "{local}");
+        }
+        assert!(is_candidate("192.168.0.2:4000".parse().unwrap(), false));
+    }
+}

@@ -1,0 +1,44 @@
+//! Measuring transfers: that they are real, and that figures reach machines, files and plots.
+
+use crate::harness::run;
+use serde_json::Value;
+use tempfile::TempDir;
+
+#[test]
+fn a_row_for_machines_has_both_throughputs_and_what_they_cost() {
+    let home = TempDir::new().unwrap();
+    let small = ["bench", "transfer", "--size", "1M", "--runs", "1", "--json", "--datagram", "1452"];
+    let (code, out, err) = run(home.path(), &small);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let row: Value = serde_json::from_str(out.trim()).unwrap();
+    for who in ["ceiling", "transfer"] {
+        assert!(row[who]["gbits"].as_f64().unwrap() > 0.0, "{out}");
+        assert!(row[who]["cpu_per_gib"].as_f64().unwrap() > 0.0, "{out}");
+    }
+    assert_eq!(row["transfer"]["outcome"]["bytes"], 1 << 20);
+    assert!(row["ratio"].as_f64().unwrap() > 0.0, "{out}");
+}
+
+#[test]
+fn a_sweep_of_uploads_goes_from_idle_past_the_slots_into_a_table_and_a_plot() {
+    let home = TempDir::new().unwrap();
+    let name = home.path().join("swept").display().to_string();
+    let sweep =
+        ["bench", "transfer", "--size", "1M", "--runs", "1", "--sweep", "uploads", "--slots", "1", "--output", &name];
+    let (code, out, err) = run(home.path(), &sweep);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let csv = std::fs::read_to_string(home.path().join("swept.csv")).unwrap();
+    let column = |line: &str, at: usize| line.split(',').nth(at).unwrap().parse::<f64>().unwrap();
+    let rows: Vec<(f64, f64, f64)> =
+        csv.lines().skip(1).map(|line| (column(line, 2), column(line, 6), column(line, 7))).collect();
+    // The value, downloads that ended, downloads that found no slot.
+    assert_eq!(rows, [(0.0, 0.0, 0.0), (1.0, 1.0, 0.0), (2.0, 1.0, 1.0), (3.0, 1.0, 2.0)]);
+    assert!(std::fs::read_to_string(home.path().join("swept.svg")).unwrap().contains("<circle"));
+}
+
+#[test]
+fn an_end_by_hand_says_what_it_is_for() {
+    let home = TempDir::new().unwrap();
+    let (_, out, _) = run(home.path(), &["bench", "end"]);
+    assert!(out.contains("secchat bench transfer"), "{out}");
+}

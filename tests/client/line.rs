@@ -1,0 +1,137 @@
+//! The line before a holder's slots, as both sides see it.
+
+use crate::world::World;
+use secchat::client::core::FileRules;
+use secchat::client::effects::{FilesEvent, Input};
+use secchat::client::event::Event;
+use secchat::wire::id::TransferId;
+use std::time::Duration;
+
+/// Bob has one slot, and alice has it.
+fn busy(names: &[&str]) -> World {
+    let mut world = World::den(names);
+    world.clients[1].files.insert("big".into(), vec![1; 3 << 20]);
+    world.clients[1].files.insert("small".into(), vec![2; 1000]);
+    world.say(1, "@me setmaxuploads 1");
+    world.clients.iter_mut().for_each(|c| c.stall = true);
+    world.say(0, "@bob getfile big");
+    assert_eq!(world.clients[0].channels.len(), 1);
+    world
+}
+
+fn places(world: &World, client: usize) -> Vec<(u32, Option<u64>)> {
+    world.clients[client].pick(|e| match e {
+        Event::Queued(t) => Some((t.place.unwrap(), t.estimate)),
+        _ => None,
+    })
+}
+
+fn upload_to(world: &World, who: &str) -> TransferId {
+    let uploads = world.clients[1].channels.iter();
+    *uploads.rev().find(|(_, (start, _))| start.peer.to_string() == format!("{who}@s1")).unwrap().0
+}
+
+fn ends(world: &mut World, transfer: TransferId) {
+    world.news(1, FilesEvent::Done { transfer, bytes: 3 << 20, seconds: 1.0, path: None });
+}
+
+#[test]
+fn those_behind_are_told_their_place_and_an_estimate_and_move_up() {
+    let mut world = busy(&["alice", "bob", "carol", "dave"]);
+    let first = upload_to(&world, "alice");
+    let (bytes, total, rate) = (1 << 20, 3 << 20, 1 << 20);
+    world.news(1, FilesEvent::Progress { transfer: first, bytes, total, rate, sources: 1 });
+    world.say(2, "@bob getfile big");
+    world.say(3, "@bob getfile big");
+    assert_eq!((places(&world, 2), places(&world, 3)), (vec![(1, Some(2))], vec![(2, Some(5))]));
+    ends(&mut world, first);
+    assert_eq!((world.clients[2].channels.len(), world.clients[3].channels.len()), (1, 0));
+    assert_eq!(places(&world, 3).last().map(|(place, _)| *place), Some(1));
+    // Both wait and neither is given up, however long it takes.
+    world.pass(Duration::from_secs(1_000));
+    assert!(world.clients[3].errors().is_empty(), "{:?}", world.clients[3].errors());
+    let second = upload_to(&world, "carol");
+    ends(&mut world, second);
+    assert_eq!(world.clients[3].channels.len(), 1);
+}
+
+#[test]
+fn small_files_pass_and_a_word_lets_one_through() {
+    let mut world = busy(&["alice", "bob", "carol", "dave"]);
+    world.say(2, "@bob getfile small");
+    assert_eq!(world.clients[2].channels.len(), 1);
+    world.say(2, "@bob getfile big");
+    world.say(3, "@bob getfile big");
+    assert_eq!(places(&world, 3), [(2, None)]);
+    let number = world.say(1, "@me grant dave");
+    assert_eq!((world.clients[1].done[&number], world.clients[3].channels.len()), (0, 1));
+    assert_eq!(world.clients[2].channels.len(), 1);
+}
+
+#[test]
+fn who_does_not_want_to_wait_hears_busy() {
+    let mut world = busy(&["alice", "bob"]);
+    world.rules = FileRules { wait: false, ..FileRules::default() };
+    let carol = world.join_mesh("carol");
+    let number = world.say(carol, "@bob getfile big");
+    assert_eq!((world.clients[carol].errors(), world.clients[carol].done[&number]), (vec!["busy".to_owned()], 6));
+}
+
+#[test]
+fn who_gives_up_leaves_the_line() {
+    let mut world = busy(&["alice", "bob", "carol", "dave"]);
+    let number = world.say(2, "@bob getfile big");
+    world.say(3, "@bob getfile big");
+    let ids = world.clients[2].pick(|e| match e {
+        Event::Queued(t) => Some(t.id.clone()),
+        _ => None,
+    });
+    world.say(2, &format!("@me cancel {}", ids[0]));
+    assert_eq!(world.clients[2].done[&number], 1);
+    assert_eq!(places(&world, 3).last(), Some(&(1, None)));
+    let first = upload_to(&world, "alice");
+    ends(&mut world, first);
+    assert_eq!((world.clients[2].channels.len(), world.clients[3].channels.len()), (0, 1));
+}
+
+#[test]
+fn one_who_asks_twice_does_not_hold_two_slots_while_others_wait() {
+    let mut world = busy(&["alice", "bob", "carol"]);
+    world.say(1, "@me setmaxuploads 2");
+    world.say(0, "@bob getfile big");
+    assert_eq!(world.clients[0].channels.len(), 2, "nobody else wanted it");
+    world.say(0, "@bob getfile big");
+    world.say(2, "@bob getfile big");
+    let first = upload_to(&world, "alice");
+    ends(&mut world, first);
+    assert_eq!((world.clients[0].channels.len(), world.clients[2].channels.len()), (2, 1));
+}
+
+#[test]
+fn the_asker_sees_how_far_the_hash_is() {
+    let mut world = World::den(&["alice", "bob"]);
+    world.clients[1].files.insert("big".into(), vec![1; 3 << 20]);
+    world.clients[1].hashing = true;
+    let number = world.say(0, "@bob getfile big");
+    for client in [0, 1] {
+        let hashed = world.clients[client].pick(|e| match e {
+            Event::Hashing(t) => Some((t.direction.clone(), t.bytes, t.size)),
+            _ => None,
+        });
+        assert_eq!(hashed, [(["download", "upload"][client].to_owned(), Some(1), Some(1000))]);
+    }
+    let started = world.clients[1].pick(|e| match e {
+        Event::Hashing(t) => Some(t.id.parse::<TransferId>().unwrap()),
+        _ => None,
+    });
+    // As long as it goes on the asker does not give up.
+    for n in 2..10 {
+        world.pass(Duration::from_secs(50));
+        let event = FilesEvent::Hashing { transfer: started[0], bytes: n, total: 1000 };
+        world.feed(1, Input::Files(event));
+        world.run();
+    }
+    assert!(!world.clients[0].done.contains_key(&number));
+    world.pass(Duration::from_secs(61));
+    assert_eq!(world.clients[0].errors(), ["timeout"]);
+}

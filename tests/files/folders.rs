@@ -1,0 +1,78 @@
+//! Folders: one agreement, every file under its name, nothing outside.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use secchat::client::effects::{FilesCommand, FilesEvent, OfferRefusal, ShareCommand, Wanted};
+use secchat::wire::payload::FileKind;
+
+use crate::place::{Place, Plan, bytes, ends, id, wanted};
+
+fn all_files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let name = path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
+                found.push((name, fs::read(path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+async fn offer_folder(holder: &mut Place, name: &str) {
+    holder.command(FilesCommand::Share(ShareCommand::Set(format!("{name}/")))).await;
+    let FilesEvent::Shares { files, missing, .. } = holder.next().await else { panic!() };
+    assert!(missing.is_none() && files.contains(&(format!("{name}/"), true)), "{files:?}");
+}
+
+#[tokio::test]
+async fn a_thousand_small_files_and_a_large_one_arrive_as_they_are() {
+    let (mut holder, mut asker) = (Place::new(None), Place::new(None));
+    let folder = holder.share().join("photos");
+    for n in 0..1_000 {
+        let sub = folder.join(format!("day {}", n % 7));
+        fs::create_dir_all(&sub).unwrap();
+        fs::write(sub.join(format!("{n}.jpg")), bytes(n * 20)).unwrap();
+    }
+    fs::write(folder.join("film.mkv"), bytes(5 << 20)).unwrap();
+    offer_folder(&mut holder, "photos").await;
+    let wanted = Wanted { kind: FileKind::Folder, ..wanted("photos") };
+    Plan { wanted, ..Plan::new(id(1), "photos") }.begin(&mut holder, &mut asker, |_| {}).await;
+    let ends = ends(&mut holder, &mut asker).await;
+    assert!(matches!(ends.download.last(), Some(FilesEvent::Done { .. })), "{:?}", ends.download);
+    assert_eq!(asker.downloaded(), ["photos"]);
+    assert!(all_files(&asker.downloads().join("photos")) == all_files(&folder));
+}
+
+#[tokio::test]
+async fn an_offered_folder_leaves_links_out_and_names_them() {
+    let (mut holder, mut asker) = (Place::new(None), Place::new(None));
+    let folder = holder.dir.path().join("trip");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("a"), "a").unwrap();
+    symlink("/etc/passwd", folder.join("link")).unwrap();
+    symlink(holder.dir.path().join("trip"), holder.dir.path().join("elsewhere")).unwrap();
+    let prepare = |offer, path| FilesCommand::PrepareOffer { offer: id(offer), path };
+    holder.command(prepare(7, folder.clone())).await;
+    let FilesEvent::OfferReady { result: Ok(ready), .. } = holder.next().await else { panic!() };
+    assert_eq!((ready.name.as_str(), ready.kind, ready.size, ready.entries), ("trip", FileKind::Folder, 1, 1));
+    assert_eq!(ready.skipped, ["link"]);
+    for (bad, why) in [("elsewhere", OfferRefusal::Unfit), ("nothing", OfferRefusal::NotFound)] {
+        holder.command(prepare(8, holder.dir.path().join(bad))).await;
+        let FilesEvent::OfferReady { result, .. } = holder.next().await else { panic!() };
+        assert_eq!(result.unwrap_err(), why);
+    }
+    let wanted = Wanted { kind: FileKind::Folder, offer: Some(id(7)), root: Some(ready.root), ..wanted("trip") };
+    Plan { wanted, ..Plan::new(id(1), "trip") }.begin(&mut holder, &mut asker, |_| {}).await;
+    let ends = ends(&mut holder, &mut asker).await;
+    assert!(matches!(ends.download.last(), Some(FilesEvent::Done { .. })), "{:?}", ends.download);
+    assert_eq!(all_files(&asker.downloads().join("trip")), [("a".to_owned(), b"a".to_vec())]);
+}

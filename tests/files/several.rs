@@ -1,0 +1,142 @@
+//! One file from several holders: who lies is named, who leaves is replaced, who has a part gives that.
+
+use std::fs;
+
+use secchat::client::effects::{FilesCommand, FilesEvent, LostReason, ShareCommand, Wanted};
+
+use crate::place::{Place, Plan, bytes, id, until_end, wanted};
+
+async fn holders<const N: usize>(name: &str, content: &[u8]) -> [Place; N] {
+    let mut holders: [Place; N] = std::array::from_fn(|_| Place::new(None));
+    for holder in &mut holders {
+        holder.offer(name, content).await;
+    }
+    holders
+}
+
+fn lost(events: &[FilesEvent]) -> Vec<(u8, LostReason)> {
+    let of = |event: &FilesEvent| match event {
+        FilesEvent::SourceLost { transfer, reason, .. } => Some((transfer.0[0], *reason)),
+        _ => None,
+    };
+    events.iter().filter_map(of).collect()
+}
+
+/// Waits until a download has got this far.
+async fn until_bytes(asker: &mut Place, enough: u64) {
+    loop {
+        match asker.files.next().await.unwrap() {
+            FilesEvent::Progress { bytes, .. } if bytes >= enough => return,
+            FilesEvent::Progress { .. } => {}
+            event @ FilesEvent::Done { .. } => panic!("too soon: {event:?}"),
+            event => asker.kept.push_back(event),
+        }
+    }
+}
+
+#[tokio::test]
+async fn all_of_three_holders_bring_a_part() {
+    let content = bytes(48 << 20);
+    let mut asker = Place::new(None);
+    let mut holders: [Place; 3] = holders("film", &content).await;
+    // Slow until all have begun, so that none is too late.
+    asker.command(FilesCommand::Rates { up: None, down: Some(500_000) }).await;
+    for (n, holder) in (1..).zip(&mut holders) {
+        let download = id(99);
+        Plan { download, ..Plan::new(id(n), "film") }.begin(holder, &mut asker, |_| {}).await;
+    }
+    for holder in &mut holders {
+        while !matches!(holder.next().await, FilesEvent::Started { .. }) {}
+    }
+    asker.command(FilesCommand::Rates { up: None, down: Some(30_000_000) }).await;
+    let events = until_end(&mut asker).await;
+    assert!(matches!(events.last(), Some(FilesEvent::Done { .. })), "{events:?}");
+    assert_eq!(blake3::hash(&fs::read(asker.downloads().join("film")).unwrap()), blake3::hash(&content));
+    let mut brought = Vec::new();
+    for holder in &mut holders {
+        match until_end(holder).await.last() {
+            Some(FilesEvent::Done { bytes, .. }) => brought.push(*bytes),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(brought.iter().all(|bytes| *bytes > 0), "{brought:?}");
+}
+
+#[tokio::test]
+async fn a_liar_among_three_is_named_and_the_file_is_right() {
+    let content = bytes(24 << 20);
+    let mut asker = Place::new(None);
+    let mut holders: [Place; 3] = holders("film", &content).await;
+    let mut false_content = content.clone();
+    false_content[20 << 20] ^= 1;
+    holders[1].offer("film", &false_content).await;
+    let root = *blake3::hash(&content).as_bytes();
+    for (n, holder) in (1..).zip(&mut holders) {
+        let download = id(99);
+        Plan { download, ..Plan::new(id(n), "film") }.begin(holder, &mut asker, |told| told.root = root).await;
+    }
+    let events = until_end(&mut asker).await;
+    assert!(matches!(events.last(), Some(FilesEvent::Done { .. })), "{events:?}");
+    assert_eq!(lost(&events), [(2, LostReason::Lied)]);
+    assert_eq!(blake3::hash(&fs::read(asker.downloads().join("film")).unwrap()), blake3::hash(&content));
+    let told = until_end(&mut holders[1]).await;
+    assert!(matches!(told.last(), Some(FilesEvent::Failed { reason, .. }) if reason == "peer_closed"), "{told:?}");
+}
+
+#[tokio::test]
+async fn what_a_holder_that_leaves_did_not_bring_comes_from_the_other() {
+    let content = bytes(64 << 20);
+    let mut asker = Place::new(None);
+    asker.command(FilesCommand::Rates { up: None, down: Some(60 << 20) }).await;
+    let [mut stays, mut leaves] = holders("film", &content).await;
+    for (n, holder) in [(1, &mut stays), (2, &mut leaves)] {
+        let download = id(99);
+        Plan { download, ..Plan::new(id(n), "film") }.begin(holder, &mut asker, |_| {}).await;
+    }
+    until_bytes(&mut asker, 8 << 20).await;
+    drop(leaves);
+    let events = until_end(&mut asker).await;
+    assert!(matches!(events.last(), Some(FilesEvent::Done { .. })), "{events:?}");
+    assert_eq!(lost(&events), [(2, LostReason::Left)]);
+    assert_eq!(blake3::hash(&fs::read(asker.downloads().join("film")).unwrap()), blake3::hash(&content));
+}
+
+#[tokio::test]
+async fn without_a_source_it_waits_and_a_new_one_brings_the_rest() {
+    let content = bytes(32 << 20);
+    let mut asker = Place::new(None);
+    asker.command(FilesCommand::Rates { up: None, down: Some(30 << 20) }).await;
+    let [mut first, mut second] = holders("film", &content).await;
+    let download = id(99);
+    Plan { download, ..Plan::new(id(1), "film") }.begin(&mut first, &mut asker, |_| {}).await;
+    until_bytes(&mut asker, 8 << 20).await;
+    drop(first);
+    let events = until_end(&mut asker).await;
+    assert!(matches!(events.last(), Some(FilesEvent::Starved { .. })), "{events:?}");
+    asker.command(FilesCommand::Rates { up: None, down: None }).await;
+    Plan { download, ..Plan::new(id(2), "film") }.begin(&mut second, &mut asker, |_| {}).await;
+    let events = until_end(&mut asker).await;
+    assert!(matches!(events.last(), Some(FilesEvent::Done { .. })), "{events:?}");
+    assert_eq!(blake3::hash(&fs::read(asker.downloads().join("film")).unwrap()), blake3::hash(&content));
+    let Some(FilesEvent::Done { bytes, .. }) = until_end(&mut second).await.pop() else { panic!() };
+    assert!(bytes < content.len() as u64 - (4 << 20), "what was there is not fetched again: {bytes}");
+}
+
+#[tokio::test]
+async fn who_fetches_a_file_serves_what_it_has_of_it() {
+    let content = bytes(24 << 20);
+    let (mut middle, mut last) = (Place::new(None), Place::new(None));
+    let [mut holder] = holders("film", &content).await;
+    let root = Some(*blake3::hash(&content).as_bytes());
+    middle.command(FilesCommand::Share(ShareCommand::Global(true))).await;
+    assert!(matches!(middle.next().await, FilesEvent::Shares { .. }));
+    middle.command(FilesCommand::Rates { up: None, down: Some(12 << 20) }).await;
+    Plan::new(id(1), "film").begin(&mut holder, &mut middle, |_| {}).await;
+    until_bytes(&mut middle, 4 << 20).await;
+    middle.kept.clear();
+    let wanted = Wanted { root, ..wanted("film") };
+    Plan { wanted, ..Plan::new(id(2), "film") }.begin(&mut middle, &mut last, |told| assert!(told.partial)).await;
+    let events = until_end(&mut last).await;
+    assert!(matches!(events.last(), Some(FilesEvent::Done { .. })), "{events:?}");
+    assert_eq!(blake3::hash(&fs::read(last.downloads().join("film")).unwrap()), blake3::hash(&content));
+}
