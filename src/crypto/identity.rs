@@ -15,6 +15,12 @@ pub enum Purpose {
     Join,
     /// A member's vouching for a published GroupInfo (made with the join key).
     GroupInfo,
+    /// A mesh authority's word, or another server's, on which key a server's name belongs to.
+    ServerCert,
+    /// A client's word that it is connected through a server.
+    Pass,
+    /// A server's record of its links.
+    LinkState,
 }
 
 impl Purpose {
@@ -24,6 +30,9 @@ impl Purpose {
             Self::NameCert => "name-cert",
             Self::Join => "join",
             Self::GroupInfo => "group-info",
+            Self::ServerCert => "server-cert",
+            Self::Pass => "pass",
+            Self::LinkState => "link-state",
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod payload;
 pub mod pin;
 pub mod policy;
 pub mod text;
+pub mod vouch;
 
 /// Bytes from outside are not a well-formed message of the expected type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
