@@ -214,6 +214,7 @@ impl Core {
                 }
             }
             ToClient::Push(push) => self.push(push),
+            ToClient::From { .. } | ToClient::Away { .. } => {}
             // The driver has dealt with these before the link stood.
             ToClient::Hello(_) | ToClient::Welcome(_) | ToClient::Refused(_) => {}
         }

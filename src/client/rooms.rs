@@ -116,6 +116,7 @@ impl Core {
             // The link's end says it once more.
             Push::Bye { .. } => {}
             Push::KeyPackagesLow => self.publish_key_packages(),
+            Push::Servers(_) => {}
             Push::KeepAlive => self.effect(super::effects::Effect::Send(ToServer::Alive)),
         }
     }

@@ -318,7 +318,7 @@ async fn log_in(dial: &Dial, met: Met) -> Result<(Established, FrameSender, Link
     let Met { mut reader, writer, presented, tls, peer } = met;
     let (sender, writing) = frame_queue(writer, SESSION_QUEUE_BYTES, WRITE_DEADLINE);
     let writing = tokio::spawn(writing);
-    let login = Login { version: VERSION, name: dial.name.clone(), instance: dial.instance };
+    let login = Login { version: VERSION, name: dial.name.clone(), instance: dial.instance, cert: None, pass: None };
     sender.send(ToServer::Login(login).to_bytes().into()).map_err(|e| LinkError::Broken(e.to_string()))?;
     let answer = next_before_login(&mut reader).await;
     let mut receiver = LinkReceiver { reader, writing };

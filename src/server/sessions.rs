@@ -117,7 +117,7 @@ impl Core {
         let asker = Asker { session: id, key, name: name.clone(), addr };
         let cert = self.issue(&asker).into();
         let (seen_as, stun_port, now_ms) = (addr.to_string(), self.config.stun_port, self.wall_ms);
-        self.out.send(id, &ToClient::Welcome(Welcome { cert, seen_as, stun_port, now_ms }));
+        self.out.send(id, &ToClient::Welcome(Welcome { cert, seen_as, stun_port, now_ms, mesh: None }));
         self.out.log(LogEvent::LoggedIn { name, addr });
         self.note_instance(key, login);
     }

@@ -14,6 +14,8 @@ pub mod packet;
 pub mod payload;
 pub mod pin;
 pub mod policy;
+pub mod refusal;
+pub mod relay;
 pub mod text;
 pub mod vouch;
 

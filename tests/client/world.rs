@@ -214,7 +214,8 @@ impl World {
         let c = &mut self.clients[client];
         c.session = Some(session);
         let (key, addr) = (c.identity.public(), format!("192.0.2.{}:1", client % 200 + 1).parse().unwrap());
-        let login = Login { version: VERSION, name: c.name.clone(), instance: Id([c.instance; 16]) };
+        let login =
+            Login { version: VERSION, name: c.name.clone(), instance: Id([c.instance; 16]), cert: None, pass: None };
         self.feed_server(server::Input::Connected { session, key, addr });
         self.feed_server(server::Input::Frame(session, ToServer::Login(login)));
         self.run();

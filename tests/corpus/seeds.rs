@@ -53,7 +53,7 @@ pub fn all() -> Vec<Seed> {
 }
 
 fn to_server() -> Vec<(&'static str, Vec<u8>)> {
-    let login = Login { version: VERSION, name: "Bob".into(), instance: Id([1; 16]) };
+    let login = Login { version: VERSION, name: "Bob".into(), instance: Id([1; 16]), cert: None, pass: None };
     let door = Some([7; 32].into());
     let commit = Request::Commit { room: room(), lease: Some(9), message: mls(), published: published(), door };
     let packages = Request::PublishKeyPackages { single: vec![mls(), mls()], last_resort: mls() };
@@ -87,7 +87,8 @@ fn to_client() -> Vec<(&'static str, Vec<u8>)> {
     let server = Identity::from_seed(&[1; 32]);
     let key = (*server.public().as_bytes()).into();
     let hello = Hello { version: VERSION, server: name("s1"), key, signature: [2; 64].into() };
-    let welcome = Welcome { cert: cert().into(), seen_as: "[::1]:9".into(), stun_port: 3478, now_ms: 1 << 40 };
+    let welcome =
+        Welcome { cert: cert().into(), seen_as: "[::1]:9".into(), stun_port: 3478, now_ms: 1 << 40, mesh: None };
     let refusal = Refusal::new(Code::NameTaken, "taken").hint("bob2");
     let chain = [9; 32].into();
     let entered = Reply::Entered { lease: 1, published: published(), seq: 5, chain, proposals: vec![mls()] };

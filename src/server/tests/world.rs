@@ -115,7 +115,7 @@ impl World {
     }
 
     pub(super) fn login_as(&mut self, session: SessionId, name: &str, instance: u8) -> Result<Welcome, Refusal> {
-        let login = Login { version: VERSION, name: name.into(), instance: Id([instance; 16]) };
+        let login = Login { version: VERSION, name: name.into(), instance: Id([instance; 16]), cert: None, pass: None };
         self.feed(Input::Frame(session, ToServer::Login(login)));
         match self.take(session) {
             ToClient::Welcome(welcome) => Ok(welcome),
