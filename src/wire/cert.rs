@@ -28,7 +28,7 @@ pub struct NameCert {
     signature: [u8; 64],
     /// Who vouches for the server, where it is in a mesh. Not signed by the server: it is checked by itself.
     #[n(5)]
-    pub chain: Option<ServerCert>,
+    pub chain: Option<Box<ServerCert>>,
 }
 
 /// Why a certificate is not believed.
@@ -57,7 +57,7 @@ impl NameCert {
     /// Carries what vouches for its server.
     #[must_use]
     pub fn with_chain(self, chain: Option<ServerCert>) -> Self {
-        Self { chain, ..self }
+        Self { chain: chain.map(Box::new), ..self }
     }
 
     /// The key that the name belongs to.

@@ -148,7 +148,7 @@ impl ServerTrust {
 
     /// Whether a name certificate holds at `now_ms`: signed by its server, which is believed.
     pub fn check_name(&self, cert: &NameCert, now_ms: u64) -> Result<(), Doubt> {
-        self.check_server(cert.server(), &cert.server_key(), cert.chain.as_ref(), now_ms)?;
+        self.check_server(cert.server(), &cert.server_key(), cert.chain.as_deref(), now_ms)?;
         Ok(cert.check(&cert.server_key(), now_ms)?)
     }
 }
