@@ -69,6 +69,12 @@ pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 pub const KEEPALIVE: Duration = Duration::from_secs(15);
 /// A request that the server has not answered by then has failed.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(20);
+/// To find out how far a server is.
+pub const MEASURE_DEADLINE: Duration = Duration::from_secs(1);
+/// For a whole link where there are other servers to try, apart from the first link.
+pub const ROAM_DEADLINE: Duration = Duration::from_secs(3);
+/// Servers that were asked all at once have answered by then.
+pub const SURVEY_DEADLINE: Duration = Duration::from_secs(2);
 /// A lost client's leaf is removed after this time, counted from the loss or the server's start.
 pub const LOST_GRACE: Duration = Duration::from_secs(600);
 /// How long a joiner may hold the join lease of a room.

@@ -61,6 +61,7 @@ fn dial(server: &Server, address: SocketAddr, seed: u8) -> Dial {
         instance: Id([seed; 16]),
         authority: None,
         trust: Trust { invite: Some((pin, server)), ..Trust::default() },
+        homes: Vec::new(),
     }
 }
 

@@ -6,10 +6,10 @@ use super::outbox::{Item, Outbox};
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::RoomKeys;
 use crate::crypto::secret::Secret;
-use crate::group::{Change, Integrity, MemberInfo, Room, Sealer};
+use crate::group::{CertRefused, Change, Integrity, MemberInfo, Room, Sealer};
 use crate::wire::id::{MessageId, RoomId};
 use crate::wire::log::{Chain, RemoveReason, RowKind};
-use crate::wire::name::FullName;
+use crate::wire::name::{FullName, Name};
 use crate::wire::payload::Envelope;
 use crate::wire::policy::RoomKind;
 use std::collections::BTreeMap;
@@ -17,6 +17,8 @@ use std::time::Duration;
 
 pub(super) struct Conversation {
     pub id: RoomId,
+    /// Where it lives.
+    pub server: Name,
     pub kind: Kind,
     pub room: Room,
     pub outbox: Outbox,
@@ -80,6 +82,8 @@ pub(super) enum News {
     Out { reason: &'static str },
     /// Somebody broke the rules.
     Integrity { kind: &'static str, peer: Option<FullName> },
+    /// Somebody came under a name that its server did not certify.
+    FalseName(Box<CertRefused>),
     /// Rows are missing: ask for them.
     Resync,
     /// The room went where we cannot follow: only a new join helps.
@@ -106,9 +110,10 @@ impl Mends {
 
 impl Conversation {
     /// At a row of the log, with the chain there.
-    pub fn new(id: RoomId, kind: Kind, room: Room, at: (u64, Chain), session: [u8; 8]) -> Self {
+    pub fn new((id, server): (RoomId, Name), kind: Kind, room: Room, at: (u64, Chain), session: [u8; 8]) -> Self {
         Self {
             id,
+            server,
             kind,
             room,
             outbox: Outbox::default(),

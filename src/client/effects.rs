@@ -8,6 +8,7 @@ use crate::crypto::room::RoomKeys;
 use crate::crypto::rsa_split::{PathPart, PublicPart, SplitKey};
 use crate::crypto::secret::Secret;
 use crate::wire::frame::{ToClient, ToServer, Welcome};
+use crate::wire::home::HomeCard;
 use crate::wire::id::{RoomId, TransferId};
 use crate::wire::invite::Invite;
 use crate::wire::name::{FullName, Name};
@@ -189,6 +190,8 @@ pub enum Effect {
         /// Their identity key.
         key: PublicKey,
     },
+    /// Keep our name and the mesh in which it counts, in place of what was kept for that home server: the next link goes by it.
+    KeepHome(Box<HomeCard>),
     /// A command has come to its end, good or bad: what it caused has been told.
     CommandDone {
         /// Which, counted from 1.

@@ -88,6 +88,8 @@ pub enum Event {
     OfferRefused(Transfer),
     Rooms {
         rooms: Vec<RoomRow>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        silent: Vec<String>,
     },
     Peers {
         room: String,
@@ -112,11 +114,21 @@ pub enum Event {
         room: String,
         kind: String,
         peer: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        server: Option<String>,
     },
     Gap {
         room: String,
         from: u64,
         to: u64,
+    },
+    RoomAway {
+        room: String,
+        server: String,
+    },
+    RoomBack {
+        room: String,
+        server: String,
     },
     Reconnecting {
         reason: String,

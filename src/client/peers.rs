@@ -143,6 +143,11 @@ impl Peers {
         self.known.iter().filter(|(_, p)| waits(p)).map(|(name, _)| name.clone()).collect()
     }
 
+    /// Those to whom something waits to be said, or whose key package is asked for.
+    pub fn awaited(&self) -> impl Iterator<Item = &FullName> {
+        self.known.iter().filter(|(_, p)| p.taking || !p.waiting.is_empty()).map(|(name, _)| name)
+    }
+
     /// False if this was heard before.
     pub fn first_time(&mut self, key: &PublicKey, id: MessageId) -> bool {
         if self.heard.len() >= HEARD_KEYS && !self.heard.contains_key(key) {

@@ -2,7 +2,7 @@
 
 use super::conversation::{Conversation, News, kind_of};
 use super::history::{Flaw, Place};
-use crate::group::{By, CertCheck, Change, Integrity, ReceiveError, Received, Sealer};
+use crate::group::{By, CertCheck, CertRefused, Change, Integrity, ReceiveError, Received, Refusal, Sealer};
 use crate::wire::log::{Row, RowKind};
 use crate::wire::payload::Envelope;
 
@@ -111,6 +111,9 @@ impl Conversation {
         };
         self.held |= matches!(error, ReceiveError::Refused(_)) && kind == Integrity::UnauthorisedCommit.as_str();
         let mut news = vec![News::Integrity { kind, peer: None }];
+        if let ReceiveError::Refused(Refusal::Cert(refused @ CertRefused::OtherServer { .. })) = error {
+            news.push(News::FalseName(Box::new(refused.clone())));
+        }
         if cannot_follow(row, error) {
             news.push(News::Lost);
         }

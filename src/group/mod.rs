@@ -33,8 +33,9 @@ pub use receive::{ReceiveError, Received, Sealer};
 pub use room::{CreateError, Room, SealError};
 pub use roster::MemberInfo;
 
-use crate::crypto::identity::Identity;
+use crate::crypto::identity::{Identity, PublicKey};
 use crate::wire::cert::{CertError, NameCert};
+use crate::wire::name::FullName;
 
 /// The random identification code of a room, equal to its MLS group id.
 pub type RoomId = [u8; 16];
@@ -64,6 +65,14 @@ pub enum CertRefused {
     /// The name belonged to another key before.
     #[error("the name belonged to another key before")]
     ChangedKey,
+    /// Another server than the name's has signed.
+    #[error("the name {subject} is certified by another server than its own ({})", .signer.fingerprint())]
+    OtherServer {
+        /// The name.
+        subject: FullName,
+        /// The key that signed.
+        signer: PublicKey,
+    },
 }
 
 /// What a user is told when someone (a server, a member, a forger) broke the rules.

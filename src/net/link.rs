@@ -14,8 +14,10 @@ use crate::limits::{
     CONNECT_DEADLINE, FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LOGIN_DEADLINE, SESSION_QUEUE_BYTES,
     WRITE_DEADLINE,
 };
+use crate::wire::cert::NameCert;
 use crate::wire::endpoint::Endpoint;
 use crate::wire::frame::{Login, Refusal, ToClient, ToServer, VERSION, Welcome};
+use crate::wire::home::HomeCard;
 use crate::wire::id::InstanceId;
 use crate::wire::invite::Host;
 use crate::wire::name::Name;
@@ -47,6 +49,8 @@ pub struct Dial {
     pub authority: Option<Arc<RootCertStore>>,
     /// What is known of servers.
     pub trust: Trust,
+    /// Names that we have already. One is shown where it counts and is not the server's own to give.
+    pub homes: Vec<HomeCard>,
 }
 
 /// A link on which the login was accepted.
@@ -153,6 +157,18 @@ pub async fn connect(dial: &Dial) -> Result<(Established, FrameSender, LinkRecei
     log_in(dial, met).await
 }
 
+impl Dial {
+    /// The certificate to show: for the wished name, at a server where it counts. A home server knows its names by itself.
+    fn cert_for(&self, presented: &Presented) -> Option<&NameCert> {
+        let wished = Name::parse_user(&self.name).ok()?;
+        let mut named = self.homes.iter().filter(|card| card.cert.subject.name == wished);
+        if named.clone().any(|card| *card.server() == presented.server) {
+            return None;
+        }
+        named.find(|card| card.leads_to(&presented.server, &presented.key)).map(|card| &card.cert)
+    }
+}
+
 impl LinkReceiver {
     /// The next frame; `None` when the server ended the link. Cancel safe.
     pub async fn next(&mut self) -> Result<Option<ToClient>, LinkError> {
@@ -239,12 +255,7 @@ async fn meet(dial: &Dial, expect: Option<[u8; 32]>, with_identity: bool) -> Res
 
 async fn dial_tcp(endpoint: &Endpoint) -> Result<TcpStream, LinkError> {
     let unreachable = |source| LinkError::Unreachable { address: endpoint.to_string(), source };
-    let host = match &endpoint.host {
-        Host::Name(name) => name.clone(),
-        Host::V4(address) => address.to_string(),
-        Host::V6(address) => address.to_string(),
-    };
-    let lookup = timeout(CONNECT_DEADLINE, lookup_host((host, endpoint.port)));
+    let lookup = timeout(CONNECT_DEADLINE, lookup_host((endpoint.host_text(), endpoint.port)));
     let addresses = lookup.await.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?.map_err(unreachable)?;
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for address in addresses.take(ADDRESSES_TRIED) {
@@ -318,7 +329,8 @@ async fn log_in(dial: &Dial, met: Met) -> Result<(Established, FrameSender, Link
     let Met { mut reader, writer, presented, tls, peer } = met;
     let (sender, writing) = frame_queue(writer, SESSION_QUEUE_BYTES, WRITE_DEADLINE);
     let writing = tokio::spawn(writing);
-    let login = Login { version: VERSION, name: dial.name.clone(), instance: dial.instance, cert: None, pass: None };
+    let cert = dial.cert_for(&presented).map(|cert| cert.to_bytes().into());
+    let login = Login { version: VERSION, name: dial.name.clone(), instance: dial.instance, cert, pass: None };
     sender.send(ToServer::Login(login).to_bytes().into()).map_err(|e| LinkError::Broken(e.to_string()))?;
     let answer = next_before_login(&mut reader).await;
     let mut receiver = LinkReceiver { reader, writing };

@@ -4,6 +4,7 @@ pub mod candidates;
 pub mod framed;
 pub mod hello;
 pub mod link;
+pub mod nearest;
 pub mod pem;
 pub mod queue;
 pub mod received;

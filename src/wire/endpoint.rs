@@ -18,6 +18,15 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// The host as name services take it: an IPv6 address without brackets.
+    pub fn host_text(&self) -> String {
+        match &self.host {
+            Host::Name(name) => name.clone(),
+            Host::V4(address) => address.to_string(),
+            Host::V6(address) => address.to_string(),
+        }
+    }
+
     /// Whether this is a loopback address, or the name that stands for it.
     pub fn is_loopback(&self) -> bool {
         match &self.host {

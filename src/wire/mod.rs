@@ -6,6 +6,7 @@ pub mod cert;
 pub mod datagram;
 pub mod endpoint;
 pub mod frame;
+pub mod home;
 pub mod id;
 pub mod invite;
 pub mod log;

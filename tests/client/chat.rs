@@ -184,7 +184,7 @@ fn several_rooms_at_once_and_a_current_one() {
     });
     assert_eq!(rooms, ["lab@s1: to lab", "den@s1: to den", "den@s1: to den again"]);
     world.say(1, "@server get_rooms");
-    let Some(Event::Rooms { rooms }) = world.clients[1].last() else { panic!() };
+    let Some(Event::Rooms { rooms, .. }) = world.clients[1].last() else { panic!() };
     assert_eq!(rooms.iter().map(|r| r.members).collect::<Vec<_>>(), [2, 2]);
     world.say(0, "@server ping");
     assert!(matches!(world.clients[0].last(), Some(Event::Pong { target, .. }) if target == "s1"));

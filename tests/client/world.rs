@@ -176,7 +176,9 @@ impl World {
     ) -> usize {
         let endpoint = Some((Host::Name("chat.example".into()), 4433));
         let files = self.rules.clone();
-        let config = CoreConfig { identity: identity.clone(), pins, endpoint, scripted, files };
+        let (process, homes) = (Id([instance; 16]), Vec::new());
+        let config =
+            CoreConfig { identity: identity.clone(), instance: process, homes, pins, endpoint, scripted, files };
         self.clients.push(Client {
             core: Core::new(config, [instance; 32]),
             name: name.into(),
@@ -259,6 +261,8 @@ impl World {
         c.instance = c.instance.checked_add(20).unwrap();
         let config = CoreConfig {
             identity: c.identity.clone(),
+            instance: Id([c.instance; 16]),
+            homes: Vec::new(),
             pins: c.pins.clone(),
             endpoint: Some((Host::Name("chat.example".into()), 4433)),
             scripted: false,
@@ -330,6 +334,7 @@ impl World {
                         self.feed_server(server::Input::Disconnected(session));
                     }
                 }
+                Effect::KeepHome(_) => {}
                 Effect::Exit(code) => c.exit = Some(code),
             }
         }

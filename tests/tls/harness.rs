@@ -139,6 +139,7 @@ pub fn dial(address: SocketAddr, seed: u8, trust: Trust) -> Dial {
         instance: Id([seed; 16]),
         authority: None,
         trust,
+        homes: Vec::new(),
     }
 }
 
