@@ -55,7 +55,8 @@ impl CoreHandle {
         welcome: oneshot::Sender<()>,
     ) -> Result<(), CoreGone> {
         let peer = Peer { sender, welcome: Some(welcome) };
-        self.put(Report { input: Input::Connected { session, key, addr }, peer: Some((session, peer)) }, 0).await
+        self.put(Report { input: Input::Connected { session, key, addr, via: None }, peer: Some((session, peer)) }, 0)
+            .await
     }
 
     /// A frame of `bytes` encoded bytes.
@@ -204,6 +205,7 @@ impl<E: Engine> Actor<E> {
                     let page = self.disk.with(move |store| store.page(&room, after)).await?;
                     self.feed(Input::LogPage { ticket, page });
                 }
+                Output::Relay { .. } => {}
                 Output::Log(event) => tracing::info!("{event}"),
             }
         }

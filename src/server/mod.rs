@@ -7,6 +7,7 @@
 
 pub mod accept;
 pub mod actor;
+mod admission;
 mod attempts;
 mod committer;
 pub mod connection;

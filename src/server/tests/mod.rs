@@ -20,6 +20,7 @@ use crate::wire::id::{Id, RoomId};
 use crate::wire::log::{Row, RowKind};
 use crate::wire::name::{FullName, Name};
 use crate::wire::policy::{Policy, RoomKind};
+use crate::wire::vouch::ServerTrust;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -56,6 +57,8 @@ fn config() -> Config {
         log_bytes: 1 << 20,
         room_ttl: Duration::from_secs(3600),
         lost_grace: Duration::from_secs(600),
+        trust: ServerTrust::default(),
+        vouch: None,
         decoy_phc: "decoy".into(),
     }
 }

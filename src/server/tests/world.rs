@@ -106,7 +106,7 @@ impl World {
     pub(super) fn connect_from(&mut self, identity: &Identity, addr: &str) -> SessionId {
         self.sessions += 1;
         let addr: SocketAddr = addr.parse().unwrap();
-        self.feed(Input::Connected { session: self.sessions, key: identity.public(), addr });
+        self.feed(Input::Connected { session: self.sessions, key: identity.public(), addr, via: None });
         self.sessions
     }
 
