@@ -9,6 +9,11 @@ use std::time::Duration;
 pub const FRAME_MAX: usize = 1 << 20;
 /// Largest frame before login, bytes: a hello or a login is a few hundred.
 pub const FRAME_MAX_BEFORE_LOGIN: usize = 4096;
+/// Largest frame on a server link with what goes around a frame for, or of, another server of the mesh, bytes: its name and some
+/// numbers.
+pub const LINK_FRAME_MAX: usize = FRAME_MAX + 128;
+/// Other servers of the mesh at which one client may have sessions.
+pub const AWAY_SERVERS: usize = 64;
 /// Longest chat text, bytes of UTF-8.
 pub const TEXT_MAX: usize = 16 * 1024;
 /// Largest application payload that is sealed into one MLS message, bytes.

@@ -11,7 +11,7 @@ use super::trust::{Presented, Trust, Verdict};
 use super::verify::{ServerCerts, UnexpectedTlsKey, tls_key_hash};
 use crate::crypto::identity::{Fingerprint, Identity, PublicKey};
 use crate::limits::{
-    CONNECT_DEADLINE, FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LOGIN_DEADLINE, SESSION_QUEUE_BYTES,
+    CONNECT_DEADLINE, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LINK_FRAME_MAX, LOGIN_DEADLINE, SESSION_QUEUE_BYTES,
     WRITE_DEADLINE,
 };
 use crate::wire::endpoint::Endpoint;
@@ -158,7 +158,9 @@ impl LinkReceiver {
     pub async fn next(&mut self) -> Result<Option<ToClient>, LinkError> {
         let frame = self.reader.next().await.map_err(broken)?;
         frame
-            .map(|bytes| ToClient::from_bytes(&bytes, FRAME_MAX).map_err(|_| LinkError::Protocol("malformed frame")))
+            .map(|bytes| {
+                ToClient::from_bytes(&bytes, LINK_FRAME_MAX).map_err(|_| LinkError::Protocol("malformed frame"))
+            })
             .transpose()
     }
 
@@ -324,7 +326,7 @@ async fn log_in(dial: &Dial, met: Met) -> Result<(Established, FrameSender, Link
     let mut receiver = LinkReceiver { reader, writing };
     match answer? {
         ToClient::Welcome(welcome) => {
-            receiver.reader.set_max(FRAME_MAX);
+            receiver.reader.set_max(LINK_FRAME_MAX);
             let pin = presented.pin();
             let established =
                 Established { server: presented.server, server_key: presented.key, tls, welcome, pin, peer };

@@ -3,10 +3,12 @@
 //! Inputs that wait are taken together, so their writes share one transaction.
 
 use super::engine::Engine;
+use super::relay::MeshEvent;
 use super::{Door, Input, Output, SessionId};
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::{DoorHasher, DoorKey};
-use crate::limits::{CORE_QUEUE_BYTES, FRAMES_PER_SESSION, HASHES_RUNNING};
+use crate::limits::{CORE_QUEUE_BYTES, FRAMES_PER_SESSION, HASHES_RUNNING, SESSION_QUEUE_BYTES};
+use crate::mesh::NodeId;
 use crate::net::queue::FrameSender;
 use crate::store::{ServerStore, StoreError};
 use crate::wire::frame::ToServer;
@@ -17,6 +19,27 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
+
+/// The way to the other servers of the mesh.
+pub trait MeshOut: Send + 'static {
+    /// Sends a head to each target and the body to all, once and in order for each. Never waits: where too much waits already, what
+    /// is between the two servers is void and both hear of it.
+    fn send(&mut self, targets: Vec<(NodeId, Vec<u8>)>, body: Arc<[u8]>);
+}
+
+/// Where a server and its mesh meet.
+pub struct MeshPort {
+    /// What the mesh says, in order.
+    pub events: mpsc::Receiver<MeshEvent>,
+    /// What is said to others.
+    pub out: Box<dyn MeshOut>,
+}
+
+impl std::fmt::Debug for MeshPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MeshPort(..)")
+    }
+}
 
 /// The core's task has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -91,11 +114,13 @@ impl CoreHandle {
 pub fn actor<E: Engine>(
     engine: E,
     store: ServerStore,
+    mesh: Option<MeshPort>,
 ) -> (CoreHandle, impl Future<Output = Result<(), StoreError>> + Send) {
     let (queue, inbox) = mpsc::unbounded_channel();
     let handle = CoreHandle::new(queue);
     let (answered, answers) = mpsc::unbounded_channel();
     let hashing = Hashing::new(&answered);
+    let (mesh, events) = mesh.map(|port| (port.out, port.events)).unzip();
     let actor = Actor {
         engine,
         disk: Disk(Some(store)),
@@ -103,8 +128,9 @@ pub fn actor<E: Engine>(
         sessions: HashMap::new(),
         started: Instant::now(),
         draining: false,
+        mesh,
     };
-    (handle, actor.run(inbox, answers))
+    (handle, actor.run(inbox, answers, events))
 }
 
 struct Actor<E> {
@@ -114,6 +140,7 @@ struct Actor<E> {
     sessions: HashMap<SessionId, Peer>,
     started: Instant,
     draining: bool,
+    mesh: Option<Box<dyn MeshOut>>,
 }
 
 #[derive(Debug)]
@@ -142,6 +169,7 @@ impl<E: Engine> Actor<E> {
         mut self,
         mut inbox: mpsc::UnboundedReceiver<Envelope>,
         mut answers: mpsc::UnboundedReceiver<Input>,
+        mut events: Option<mpsc::Receiver<MeshEvent>>,
     ) -> Result<(), StoreError> {
         loop {
             let due = self.engine.next_timeout().and_then(|due| self.started.checked_add(due));
@@ -150,6 +178,7 @@ impl<E: Engine> Actor<E> {
                     Some(envelope) => self.take_all(envelope, &mut inbox),
                     None => return Ok(()),
                 },
+                event = next_event(&mut events) => self.take_events(event, &mut events),
                 Some(answer) = answers.recv() => self.feed(answer),
                 () = wait_until(due) => self.feed(Input::Timeout),
             }
@@ -169,6 +198,14 @@ impl<E: Engine> Actor<E> {
         }
         if let Some(Envelope { report, .. }) = next {
             self.take(report);
+        }
+    }
+
+    fn take_events(&mut self, first: MeshEvent, events: &mut Option<mpsc::Receiver<MeshEvent>>) {
+        self.feed(Input::Mesh(first));
+        for _ in 0..BATCH {
+            let Some(event) = events.as_mut().and_then(|events| events.try_recv().ok()) else { return };
+            self.feed(Input::Mesh(event));
         }
     }
 
@@ -205,6 +242,13 @@ impl<E: Engine> Actor<E> {
                     let page = self.disk.with(move |store| store.page(&room, after)).await?;
                     self.feed(Input::LogPage { ticket, page });
                 }
+                Output::SendFrom { session, client, frame } => self.send_from(session, client, frame),
+                Output::Mesh { targets, body } => {
+                    if let Some(mesh) = &mut self.mesh {
+                        mesh.send(targets, body);
+                    }
+                }
+                // The engine of a server in a mesh takes these itself.
                 Output::Relay { .. } => {}
                 Output::Log(event) => tracing::info!("{event}"),
             }
@@ -217,6 +261,15 @@ impl<E: Engine> Actor<E> {
             // A full queue ends the session by itself, and the core hears of it as a disconnection.
             let _ = peer.sender.send(frame);
         }
+    }
+
+    /// What other servers say may fill half of a client's queue: the rest is for what is said here.
+    fn send_from(&mut self, session: SessionId, client: u64, frame: Arc<[u8]>) {
+        let waiting = self.sessions.get(&session).map_or(0, |peer| peer.sender.waiting());
+        if waiting.saturating_add(frame.len()) > SESSION_QUEUE_BYTES / 2 {
+            return self.feed(Input::TooSlow { client });
+        }
+        self.send(session, frame);
     }
 
     /// From now on its frames may be long.
@@ -289,6 +342,17 @@ fn next_work(queue: &Mutex<std::sync::mpsc::Receiver<Work>>) -> Option<Work> {
 
 fn door_key(door: &Door) -> DoorKey {
     DoorKey::from_bytes(*door.as_bytes())
+}
+
+/// What the mesh says next; never, where there is none or it has ended.
+async fn next_event(events: &mut Option<mpsc::Receiver<MeshEvent>>) -> MeshEvent {
+    if let Some(receiver) = events
+        && let Some(event) = receiver.recv().await
+    {
+        return event;
+    }
+    *events = None;
+    std::future::pending().await
 }
 
 async fn wait_until(due: Option<Instant>) {

@@ -161,6 +161,8 @@ impl Core {
             Input::DoorChecked { ticket, ok } => self.door_checked(ticket, ok),
             Input::DoorHashed { ticket, phc } => self.door_hashed(ticket, phc),
             Input::LogPage { ticket, page } => self.log_page(ticket, page),
+            // For who stands between this and the mesh.
+            Input::Mesh(_) | Input::TooSlow { .. } => {}
             Input::Timeout => self.timeout(),
             Input::Drain => self.drain(),
         }

@@ -1,12 +1,13 @@
 //! What happens to the core, and what it wants done.
 
+use super::relay::MeshEvent;
 use crate::crypto::identity::PublicKey;
 use crate::store::{LogPage, Write};
 use crate::wire::frame::{Code, ToServer};
 use crate::wire::id::RoomId;
 use crate::wire::name::{FullName, Name};
 use crate::wire::text::Untrusted;
-use crate::wire::vouch::{ServerCert, ServerTrust};
+use crate::wire::vouch::{NodeId, ServerCert, ServerTrust};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -101,6 +102,13 @@ pub enum Input {
     },
     /// The time of [`super::Core::next_timeout`] has come.
     Timeout,
+    /// The mesh says something; only for a server in one.
+    Mesh(MeshEvent),
+    /// To [`Output::SendFrom`]: too much waits for the client.
+    TooSlow {
+        /// Its number there.
+        client: u64,
+    },
     /// The server stops: everybody is told.
     Drain,
 }
@@ -116,6 +124,23 @@ pub enum Output {
         session: SessionId,
         /// The frame, without the length prefix.
         frame: Arc<[u8]>,
+    },
+    /// Send what another server of the mesh says to a client. If much waits for it already, do not, but say so with
+    /// [`Input::TooSlow`]: another server must not be able to break a client's link to this one.
+    SendFrom {
+        /// To whom.
+        session: SessionId,
+        /// Its number there.
+        client: u64,
+        /// The frame, without the length prefix.
+        frame: Arc<[u8]>,
+    },
+    /// Send to other servers of the mesh, in this order for each: a head for each, and one body.
+    Mesh {
+        /// To which, and what for each alone.
+        targets: Vec<(NodeId, Vec<u8>)>,
+        /// For all.
+        body: Arc<[u8]>,
     },
     /// A login was accepted: frames of up to [`crate::limits::FRAME_MAX`] may come from now on.
     Admitted {

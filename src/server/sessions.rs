@@ -118,10 +118,10 @@ impl Core {
             session.due = self.now + KEEPALIVE;
             self.timers.set(session.due, Timer::Session(id));
         }
-        self.out.output(Output::Admitted { session: id });
         let (seen_as, stun_port, now_ms) = (addr.to_string(), self.config.stun_port, self.wall_ms);
         let mesh = self.mesh_word();
         self.out.send(id, &ToClient::Welcome(Welcome { cert: cert.into(), seen_as, stun_port, now_ms, mesh }));
+        self.out.output(Output::Admitted { session: id });
         self.out.log(LogEvent::LoggedIn { name, addr, via });
         self.note_instance(key, login.instance);
     }

@@ -373,7 +373,8 @@ impl World {
                     let page = self.store.as_ref().unwrap().page(&room, after).unwrap();
                     self.server.handle(self.now, wall, server::Input::LogPage { ticket, page });
                 }
-                Output::Admitted { .. } | Output::Relay { .. } | Output::Log(_) => {}
+                Output::Admitted { .. } | Output::Log(_) => {}
+                Output::Relay { .. } | Output::SendFrom { .. } | Output::Mesh { .. } => {}
             }
         }
     }

@@ -89,6 +89,7 @@ impl World {
                 let wall = self.wall();
                 self.core.handle(self.now, wall, Input::LogPage { ticket, page });
             }
+            Output::Relay { .. } | Output::SendFrom { .. } | Output::Mesh { .. } => {}
             Output::Log(event) => self.log.push(event),
         }
     }
