@@ -86,7 +86,7 @@ impl Relay {
 
     fn info(&self, node: &NodeInfo) -> ServerInfo {
         // Where no authority that our clients know vouches for it, the operator does, who has listed it.
-        let known = |cert: &&ServerCert| self.config.trust.authorities.contains(&cert.signer());
+        let known = |cert: &&ServerCert| self.config.authorities.contains(&cert.signer());
         let vouch = node.vouch.as_ref().filter(known).map(ServerCert::to_bytes).unwrap_or_else(|| {
             let not_after = self.wall_ms.saturating_add(LISTED_MS);
             ServerCert::issue(&self.config.identity, node.name.clone(), node.key, not_after).to_bytes()

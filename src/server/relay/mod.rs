@@ -6,11 +6,10 @@ mod home;
 mod listing;
 
 use super::io::{Input, SessionId};
-use crate::crypto::identity::Identity;
+use crate::crypto::identity::{Identity, PublicKey};
 use crate::mesh::{DownReason, NodeId, NodeInfo};
 use crate::wire::name::Name;
 use crate::wire::relay::Head;
-use crate::wire::vouch::ServerTrust;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -43,8 +42,8 @@ pub struct RelayConfig {
     pub name: Name,
     /// Signs for servers that are listed by their fingerprint.
     pub identity: Identity,
-    /// Whom clients believe on other servers.
-    pub trust: ServerTrust,
+    /// Whom clients believe on other servers: the mesh's authorities.
+    pub authorities: Vec<PublicKey>,
     /// Random: what other servers learn of where our clients are is hashed with it.
     pub secret: [u8; 32],
 }
