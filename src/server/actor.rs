@@ -7,13 +7,14 @@ use super::{Door, Input, Output, SessionId};
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::{DoorHasher, DoorKey};
 use crate::limits::{CORE_QUEUE_BYTES, FRAMES_PER_SESSION, HASHES_RUNNING};
+pub use crate::net::clock::wall_ms;
 use crate::net::queue::FrameSender;
 use crate::store::{ServerStore, StoreError};
 use crate::wire::frame::ToServer;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
@@ -294,12 +295,6 @@ async fn wait_until(due: Option<Instant>) {
         Some(due) => sleep_until(due.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// Unix time, milliseconds; 0 on a machine whose clock stands before 1970.
-pub fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Inputs that are taken before the outputs of the first are carried out.

@@ -5,7 +5,6 @@
 //!
 //! Around it stands the IO: [`run`] (a whole server), [`connection`] (one client), [`actor`] (the driver of the core).
 
-pub mod accept;
 pub mod actor;
 mod attempts;
 mod committer;
@@ -18,7 +17,6 @@ pub mod engine;
 mod io;
 mod joins;
 mod leaving;
-pub mod listen;
 mod logs;
 mod names;
 mod outbox;
@@ -36,3 +34,4 @@ mod upkeep;
 
 pub use self::core::{Core, LoadError};
 pub use self::io::{Config, Door, Input, LogEvent, Output, SessionId};
+pub use crate::net::{accept, listen};
