@@ -1,8 +1,10 @@
 //! What one server tells the others: who is there, which way leads where, and messages that arrive once and in order.
 
 mod event;
+pub mod link;
 mod node;
 pub mod packet;
+pub mod run;
 
 use std::time::Duration;
 

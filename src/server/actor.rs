@@ -3,42 +3,30 @@
 //! Inputs that wait are taken together, so their writes share one transaction.
 
 use super::engine::Engine;
-use super::relay::MeshEvent;
 use super::{Door, Input, Output, SessionId};
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::{DoorHasher, DoorKey};
 use crate::limits::{CORE_QUEUE_BYTES, FRAMES_PER_SESSION, HASHES_RUNNING, SESSION_QUEUE_BYTES};
-use crate::mesh::NodeId;
+use crate::mesh::run::{MeshEvent, MeshEvents, MeshHandle};
+pub use crate::net::clock::wall_ms;
 use crate::net::queue::FrameSender;
 use crate::store::{ServerStore, StoreError};
 use crate::wire::frame::ToServer;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
 
-/// The way to the other servers of the mesh.
-pub trait MeshOut: Send + 'static {
-    /// Sends a head to each target and the body to all, once and in order for each. Never waits: where too much waits already, what
-    /// is between the two servers is void and both hear of it.
-    fn send(&mut self, targets: Vec<(NodeId, Vec<u8>)>, body: Arc<[u8]>);
-}
-
-/// Where a server and its mesh meet.
+/// Where a server meets its mesh.
+#[derive(Debug)]
 pub struct MeshPort {
-    /// What the mesh says, in order.
-    pub events: mpsc::Receiver<MeshEvent>,
-    /// What is said to others.
-    pub out: Box<dyn MeshOut>,
-}
-
-impl std::fmt::Debug for MeshPort {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("MeshPort(..)")
-    }
+    /// To speak.
+    pub handle: MeshHandle,
+    /// To hear.
+    pub events: MeshEvents,
 }
 
 /// The core's task has ended.
@@ -120,7 +108,7 @@ pub fn actor<E: Engine>(
     let handle = CoreHandle::new(queue);
     let (answered, answers) = mpsc::unbounded_channel();
     let hashing = Hashing::new(&answered);
-    let (mesh, events) = mesh.map(|port| (port.out, port.events)).unzip();
+    let (mesh, events) = mesh.map(|port| (port.handle, port.events)).unzip();
     let actor = Actor {
         engine,
         disk: Disk(Some(store)),
@@ -140,7 +128,7 @@ struct Actor<E> {
     sessions: HashMap<SessionId, Peer>,
     started: Instant,
     draining: bool,
-    mesh: Option<Box<dyn MeshOut>>,
+    mesh: Option<MeshHandle>,
 }
 
 #[derive(Debug)]
@@ -169,7 +157,7 @@ impl<E: Engine> Actor<E> {
         mut self,
         mut inbox: mpsc::UnboundedReceiver<Envelope>,
         mut answers: mpsc::UnboundedReceiver<Input>,
-        mut events: Option<mpsc::Receiver<MeshEvent>>,
+        mut events: Option<MeshEvents>,
     ) -> Result<(), StoreError> {
         loop {
             let due = self.engine.next_timeout().and_then(|due| self.started.checked_add(due));
@@ -201,10 +189,10 @@ impl<E: Engine> Actor<E> {
         }
     }
 
-    fn take_events(&mut self, first: MeshEvent, events: &mut Option<mpsc::Receiver<MeshEvent>>) {
+    fn take_events(&mut self, first: MeshEvent, events: &mut Option<MeshEvents>) {
         self.feed(Input::Mesh(first));
         for _ in 0..BATCH {
-            let Some(event) = events.as_mut().and_then(|events| events.try_recv().ok()) else { return };
+            let Some(event) = events.as_mut().and_then(|events| events.try_next()) else { return };
             self.feed(Input::Mesh(event));
         }
     }
@@ -244,8 +232,9 @@ impl<E: Engine> Actor<E> {
                 }
                 Output::SendFrom { session, client, frame } => self.send_from(session, client, frame),
                 Output::Mesh { targets, body } => {
-                    if let Some(mesh) = &mut self.mesh {
-                        mesh.send(targets, body);
+                    if let Some(mesh) = &self.mesh {
+                        // A mesh that has stopped does so with the server.
+                        let _ = mesh.send(targets, body).await;
                     }
                 }
                 // The engine of a server in a mesh takes these itself.
@@ -345,9 +334,9 @@ fn door_key(door: &Door) -> DoorKey {
 }
 
 /// What the mesh says next; never, where there is none or it has ended.
-async fn next_event(events: &mut Option<mpsc::Receiver<MeshEvent>>) -> MeshEvent {
+async fn next_event(events: &mut Option<MeshEvents>) -> MeshEvent {
     if let Some(receiver) = events
-        && let Some(event) = receiver.recv().await
+        && let Some(event) = receiver.next().await
     {
         return event;
     }
@@ -360,12 +349,6 @@ async fn wait_until(due: Option<Instant>) {
         Some(due) => sleep_until(due.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// Unix time, milliseconds; 0 on a machine whose clock stands before 1970.
-pub fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Inputs that are taken before the outputs of the first are carried out.

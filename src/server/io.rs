@@ -1,7 +1,7 @@
 //! What happens to the core, and what it wants done.
 
-use super::relay::MeshEvent;
 use crate::crypto::identity::PublicKey;
+use crate::mesh::run::MeshEvent;
 use crate::store::{LogPage, Write};
 use crate::wire::frame::{Code, ToServer};
 use crate::wire::id::RoomId;

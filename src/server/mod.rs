@@ -5,7 +5,6 @@
 //!
 //! Around it stands the IO: [`run`] (a whole server), [`connection`] (one client), [`actor`] (the driver of the core).
 
-pub mod accept;
 pub mod actor;
 mod admission;
 mod attempts;
@@ -19,7 +18,6 @@ pub mod engine;
 mod io;
 mod joins;
 mod leaving;
-pub mod listen;
 mod logs;
 pub mod meshed;
 mod names;
@@ -39,3 +37,4 @@ mod upkeep;
 
 pub use self::core::{Core, LoadError};
 pub use self::io::{Config, Door, Input, LogEvent, Output, SessionId};
+pub use crate::net::{accept, listen};

@@ -9,6 +9,7 @@ mod failpoint;
 pub mod identity;
 mod lock;
 mod log;
+pub mod mesh;
 mod migrate;
 mod model;
 mod names;

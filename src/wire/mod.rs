@@ -9,6 +9,7 @@ pub mod frame;
 pub mod id;
 pub mod invite;
 pub mod log;
+pub mod mesh_hello;
 pub mod name;
 pub mod packet;
 pub mod payload;

@@ -7,6 +7,7 @@ mod listing;
 
 use super::io::{Input, SessionId};
 use crate::crypto::identity::{Identity, PublicKey};
+use crate::mesh::run::MeshEvent;
 use crate::mesh::{DownReason, NodeId, NodeInfo};
 use crate::wire::name::Name;
 use crate::wire::relay::Head;
@@ -14,26 +15,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What the mesh tells the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MeshEvent {
-    /// Another server can be spoken to from now on.
-    Up(NodeInfo),
-    /// The way to it has changed, or its endpoints.
-    Changed(NodeInfo),
-    /// What was said and not heard yet is void, both ways.
-    Down(NodeId, DownReason),
-    /// Another server said this to us: once, and in the order in which it did.
-    Delivered {
-        /// Who.
-        from: NodeId,
-        /// An encoded [`Head`].
-        head: Vec<u8>,
-        /// What belongs to it.
-        body: Arc<[u8]>,
-    },
-}
 
 /// What a relay is made of.
 #[derive(Debug)]

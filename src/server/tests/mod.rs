@@ -15,10 +15,11 @@ mod world;
 
 use super::engine::Engine;
 use super::meshed::Meshed;
-use super::relay::{MeshEvent, Relay, RelayConfig};
+use super::relay::{Relay, RelayConfig};
 use super::*;
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::group::{CertRefused, Grant, Member, Received, Room, Target};
+use crate::mesh::run::MeshEvent;
 use crate::store::{ServerStore, Write};
 use crate::wire::cert::NameCert;
 use crate::wire::frame::Away;
