@@ -1,8 +1,15 @@
 //! What one server tells the others: who is there, which way leads where, and messages that arrive once and in order.
 
+mod bytes;
+mod delivery;
 mod event;
+mod incoming;
 mod node;
+mod outgoing;
 pub mod packet;
+pub mod record;
+mod routes;
+mod topology;
 
 use std::time::Duration;
 
