@@ -14,6 +14,7 @@ pub mod handover;
 pub mod id;
 pub mod logging;
 pub mod man;
+pub mod mesh_cert;
 pub mod places;
 pub mod report;
 pub mod secrets;

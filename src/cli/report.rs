@@ -13,6 +13,7 @@ use crate::server::run::StartError;
 use crate::store::StoreError;
 use crate::store::client::ClientStoreError;
 use crate::store::identity::IdentityError;
+use crate::store::mesh::MeshFileError;
 use crate::store::private::PrivateError;
 use crate::wire::frame::Code;
 use crate::wire::text::shown;
@@ -112,6 +113,18 @@ impl From<IdentityError> for Report {
                 Self::new(ExitCode::Failed, error).hint("give it with --passphrase-file or --passphrase-fd")
             }
             error => Self::new(ExitCode::Failed, error),
+        }
+    }
+}
+
+impl From<MeshFileError> for Report {
+    fn from(error: MeshFileError) -> Self {
+        match error {
+            MeshFileError::File(error) => error.into(),
+            MeshFileError::Identity(error) => error.into(),
+            MeshFileError::Content { .. } => {
+                Self::new(ExitCode::Failed, error).hint("secchat cert issue makes the directory that is wanted here")
+            }
         }
     }
 }

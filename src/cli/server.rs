@@ -15,6 +15,7 @@ use crate::store::{ServerStore, identity, private};
 use crate::wire::endpoint::Endpoint;
 use crate::wire::invite::{Host, Invite};
 use crate::wire::name::Name;
+use crate::wire::vouch::ServerTrust;
 use clap::Args;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -162,6 +163,8 @@ fn core_config(args: &ServerArgs, name: Name, stun_port: u16) -> Result<Config, 
         log_bytes: args.log_bytes,
         room_ttl: args.room_ttl,
         lost_grace: LOST_GRACE,
+        trust: ServerTrust::default(),
+        vouch: None,
         decoy_phc: DoorHasher::default().hash(&DoorKey::from_bytes(door), salt),
     })
 }

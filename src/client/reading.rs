@@ -111,7 +111,7 @@ impl Conversation {
         };
         self.held |= matches!(error, ReceiveError::Refused(_)) && kind == Integrity::UnauthorisedCommit.as_str();
         let mut news = vec![News::Integrity { kind, peer: None }];
-        if let ReceiveError::Refused(Refusal::Cert(refused @ CertRefused::OtherServer { .. })) = error {
+        if let ReceiveError::Refused(Refusal::Cert(refused @ CertRefused::FalseName { .. })) = error {
             news.push(News::FalseName(Box::new(refused.clone())));
         }
         if cannot_follow(row, error) {

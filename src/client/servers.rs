@@ -70,11 +70,10 @@ impl Core {
         let (trust, wall_ms) = (self.server_trust(), self.wall_ms);
         Box::new(move |cert: &NameCert| {
             trust.check_name(cert, wall_ms).map_err(|doubt| match doubt {
-                Doubt::Unknown(_) => CertRefused::UnknownServer,
                 Doubt::OtherKey(_) => {
-                    CertRefused::OtherServer { subject: cert.subject.clone(), signer: cert.server_key() }
+                    CertRefused::FalseName { subject: cert.subject.clone(), signer: cert.server_key() }
                 }
-                Doubt::Cert(error) => CertRefused::Cert(error),
+                doubt => doubt.into(),
             })
         })
     }
@@ -88,7 +87,7 @@ impl Core {
 
     /// A name certificate that its own server did not sign: whose key it was is told, once.
     pub(super) fn false_name(&mut self, room: String, refused: &CertRefused) {
-        let CertRefused::OtherServer { subject, signer } = refused else { return };
+        let CertRefused::FalseName { subject, signer } = refused else { return };
         let liar = self.home.as_ref().filter(|home| home.key == *signer).map(|home| home.server.clone());
         let liar = liar.or_else(|| self.servers.with_key(signer).cloned());
         let access = self.link.as_ref().filter(|link| link.key == *signer).map(|link| link.server.clone());

@@ -3,6 +3,7 @@
 //! A server that is not approved yet is met without a certificate and is told nothing; after approval the link is made again, to the
 //! same TLS key only. So neither the user's key nor a single frame goes to a stranger.
 
+use super::dial;
 use super::framed::{FrameError, FrameReader};
 use super::hello::{self, HelloError};
 use super::queue::{FrameSender, WriteEnd, frame_queue};
@@ -11,8 +12,7 @@ use super::trust::{Presented, Trust, Verdict};
 use super::verify::{ServerCerts, UnexpectedTlsKey, tls_key_hash};
 use crate::crypto::identity::{Fingerprint, Identity, PublicKey};
 use crate::limits::{
-    CONNECT_DEADLINE, FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LOGIN_DEADLINE, SESSION_QUEUE_BYTES,
-    WRITE_DEADLINE,
+    FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LINK_FRAME_MAX, LOGIN_DEADLINE, SESSION_QUEUE_BYTES, WRITE_DEADLINE,
 };
 use crate::wire::cert::NameCert;
 use crate::wire::endpoint::Endpoint;
@@ -28,7 +28,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::io::ReadHalf;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -174,7 +174,9 @@ impl LinkReceiver {
     pub async fn next(&mut self) -> Result<Option<ToClient>, LinkError> {
         let frame = self.reader.next().await.map_err(broken)?;
         frame
-            .map(|bytes| ToClient::from_bytes(&bytes, FRAME_MAX).map_err(|_| LinkError::Protocol("malformed frame")))
+            .map(|bytes| {
+                ToClient::from_bytes(&bytes, LINK_FRAME_MAX).map_err(|_| LinkError::Protocol("malformed frame"))
+            })
             .transpose()
     }
 
@@ -254,21 +256,7 @@ async fn meet(dial: &Dial, expect: Option<[u8; 32]>, with_identity: bool) -> Res
 }
 
 async fn dial_tcp(endpoint: &Endpoint) -> Result<TcpStream, LinkError> {
-    let unreachable = |source| LinkError::Unreachable { address: endpoint.to_string(), source };
-    let lookup = timeout(CONNECT_DEADLINE, lookup_host((endpoint.host_text(), endpoint.port)));
-    let addresses = lookup.await.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?.map_err(unreachable)?;
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in addresses.take(ADDRESSES_TRIED) {
-        match timeout(CONNECT_DEADLINE, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true).map_err(unreachable)?;
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(unreachable(last))
+    dial::tcp(endpoint).await.map_err(|source| LinkError::Unreachable { address: endpoint.to_string(), source })
 }
 
 fn server_name(host: &Host) -> Result<ServerName<'static>, LinkError> {
@@ -336,7 +324,7 @@ async fn log_in(dial: &Dial, met: Met) -> Result<(Established, FrameSender, Link
     let mut receiver = LinkReceiver { reader, writing };
     match answer? {
         ToClient::Welcome(welcome) => {
-            receiver.reader.set_max(FRAME_MAX);
+            receiver.reader.set_max(LINK_FRAME_MAX);
             let pin = presented.pin();
             let established =
                 Established { server: presented.server, server_key: presented.key, tls, welcome, pin, peer };
@@ -361,6 +349,3 @@ fn broken(error: FrameError) -> LinkError {
         other => LinkError::Broken(other.to_string()),
     }
 }
-
-/// A name may have many addresses; so many of them are tried.
-const ADDRESSES_TRIED: usize = 8;

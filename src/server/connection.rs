@@ -6,7 +6,8 @@ use super::actor::{CoreGone, CoreHandle};
 use super::pace::Pace;
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::limits::{
-    FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LOGIN_DEADLINE, SESSION_QUEUE_BYTES, WRITE_DEADLINE,
+    FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LINK_FRAME_MAX, LOGIN_DEADLINE, SESSION_QUEUE_BYTES,
+    WRITE_DEADLINE,
 };
 use crate::net::framed::{FrameError, FrameReader};
 use crate::net::queue::{FrameSender, WriteEnd, frame_queue};
@@ -214,7 +215,7 @@ impl Session {
             return end;
         }
         ticket.logged_in();
-        self.arrival.reader.set_max(FRAME_MAX);
+        self.arrival.reader.set_max(LINK_FRAME_MAX);
         match self.relay().await {
             Ok(()) => SessionEnd::Left,
             Err(end) => {
@@ -260,8 +261,11 @@ impl Session {
                 end = &mut *writing => return Err(end.into()),
             };
             let Some(bytes) = bytes else { return Ok(()) };
-            let frame = ToServer::from_bytes(&bytes, FRAME_MAX).map_err(|_| SessionEnd::Malformed)?;
-            let hold = self.shared.hold(self.key, &frame, bytes.len());
+            let frame = ToServer::from_bytes(&bytes, LINK_FRAME_MAX).map_err(|_| SessionEnd::Malformed)?;
+            let hold = match inner(&frame, bytes.len())? {
+                Some(inner) => self.shared.hold(self.key, &inner, bytes.len()),
+                None => self.shared.hold(self.key, &frame, bytes.len()),
+            };
             let sent = async {
                 if !hold.is_zero() {
                     sleep(hold).await;
@@ -274,6 +278,19 @@ impl Session {
                 end = &mut *writing => return Err(end.into()),
             }
         }
+    }
+}
+
+/// The frame inside one for another server; it costs what it would cost here. There is none inside that, and only with it around may
+/// a frame be longer than [`FRAME_MAX`].
+fn inner(frame: &ToServer, bytes: usize) -> Result<Option<ToServer>, SessionEnd> {
+    match frame {
+        ToServer::At { frame, .. } => match ToServer::from_bytes(frame, FRAME_MAX) {
+            Ok(ToServer::At { .. }) | Err(_) => Err(SessionEnd::Malformed),
+            Ok(inner) => Ok(Some(inner)),
+        },
+        _ if bytes > FRAME_MAX => Err(SessionEnd::Malformed),
+        _ => Ok(None),
     }
 }
 

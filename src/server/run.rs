@@ -103,7 +103,7 @@ impl Server {
         store: ServerStore,
         mut control: mpsc::Receiver<Control>,
     ) -> Result<(), StoreError> {
-        let (core, deciding) = actor(engine, store);
+        let (core, deciding) = actor(engine, store, None);
         let mut deciding = tokio::spawn(deciding);
         let shared = Arc::new(Shared::new(self.identity, self.name, core.clone()));
         let mut tasks = JoinSet::new();
@@ -309,7 +309,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_core_that_stands_still_with_a_full_queue_does_not_keep_the_server_from_stopping() {
         let (let_go, release) = channel();
-        let (core, deciding) = actor(Stuck(release), ServerStore::in_memory().unwrap());
+        let (core, deciding) = actor(Stuck(release), ServerStore::in_memory().unwrap(), None);
         let deciding = tokio::spawn(deciding);
         // The queue is full with it until it is done with, so that not even the word to stop finds a place.
         core.frame(1, ToServer::Alive, CORE_QUEUE_BYTES - 1).await.unwrap();

@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 /// The port of a server, TCP and UDP, where none is named.
 pub const DEFAULT_PORT: u16 = 7443;
+/// The port at which servers link with each other, where none is named.
+pub const MESH_PORT: u16 = 7444;
 
 /// A host and a TCP port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,6 +39,20 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// As [`Self::from_str`], with another port where none is given.
+    pub fn parse_with(text: &str, port: u16) -> Result<Self, InviteError> {
+        if let Ok(address) = text.parse::<Ipv6Addr>() {
+            return Ok(Self { host: Host::V6(address), port });
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, parse_port(port)?),
+            _ => (text, port),
+        };
+        Ok(Self { host: host.parse()?, port })
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
@@ -48,14 +64,7 @@ impl FromStr for Endpoint {
 
     /// `HOST`, `HOST:PORT`, `[V6]`, `[V6]:PORT`, or a bare IPv6 address; [`DEFAULT_PORT`] where none is given.
     fn from_str(text: &str) -> Result<Self, InviteError> {
-        if let Ok(address) = text.parse::<Ipv6Addr>() {
-            return Ok(Self { host: Host::V6(address), port: DEFAULT_PORT });
-        }
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, parse_port(port)?),
-            _ => (text, DEFAULT_PORT),
-        };
-        Ok(Self { host: host.parse()?, port })
+        Self::parse_with(text, DEFAULT_PORT)
     }
 }
 

@@ -517,6 +517,12 @@ pub enum Push {
 }
 
 impl ToServer {
+    /// Whether an encoded frame is a login, as far as its first bytes tell.
+    pub fn is_login(bytes: &[u8]) -> bool {
+        let mut decoder = minicbor::Decoder::new(bytes);
+        decoder.array().is_ok() && decoder.u32().is_ok_and(|variant| variant == 0)
+    }
+
     /// The frame's bytes, without the length prefix.
     pub fn to_bytes(&self) -> Vec<u8> {
         encode(self)

@@ -10,6 +10,7 @@ pub mod home;
 pub mod id;
 pub mod invite;
 pub mod log;
+pub mod mesh_hello;
 pub mod name;
 pub mod packet;
 pub mod payload;

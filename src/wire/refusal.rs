@@ -86,6 +86,12 @@ pub enum Code {
     /// A login without a client certificate.
     #[n(17)]
     NoCertificate,
+    /// The name certificate that a login shows does not hold.
+    #[n(18)]
+    BadCertificate,
+    /// A login through another server without a pass for that one, or with one that does not hold.
+    #[n(19)]
+    BadPass,
 }
 
 impl Code {
@@ -110,6 +116,8 @@ impl Code {
             Self::Draining => "draining",
             Self::Internal => "internal",
             Self::NoCertificate => "no_certificate",
+            Self::BadCertificate => "bad_certificate",
+            Self::BadPass => "bad_pass",
         }
     }
 }

@@ -16,6 +16,7 @@ use secchat::wire::id::{Id, RoomId, TransferId};
 use secchat::wire::invite::Host;
 use secchat::wire::name::{FullName, Name};
 use secchat::wire::payload::FileRefusal;
+use secchat::wire::vouch::ServerTrust;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub fn config() -> Config {
         log_bytes: 1 << 20,
         room_ttl: Duration::from_secs(24 * 3600),
         lost_grace: Duration::from_secs(600),
+        trust: ServerTrust::default(),
+        vouch: None,
         decoy_phc: "decoy".into(),
     }
 }
@@ -218,7 +221,7 @@ impl World {
         let (key, addr) = (c.identity.public(), format!("192.0.2.{}:1", client % 200 + 1).parse().unwrap());
         let login =
             Login { version: VERSION, name: c.name.clone(), instance: Id([c.instance; 16]), cert: None, pass: None };
-        self.feed_server(server::Input::Connected { session, key, addr });
+        self.feed_server(server::Input::Connected { session, key, addr, via: None });
         self.feed_server(server::Input::Frame(session, ToServer::Login(login)));
         self.run();
     }
@@ -376,6 +379,7 @@ impl World {
                     self.server.handle(self.now, wall, server::Input::LogPage { ticket, page });
                 }
                 Output::Admitted { .. } | Output::Log(_) => {}
+                Output::Relay { .. } | Output::SendFrom { .. } | Output::Mesh { .. } => {}
             }
         }
     }
