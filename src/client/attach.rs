@@ -243,9 +243,10 @@ impl Core {
         servers
     }
 
-    /// Sessions at all servers with which there is business and that the link's server reaches.
-    pub(super) fn attach_wanted(&mut self) {
-        let Some(link) = &self.link else { return };
+    /// Sessions at all servers with which there is business and that the link's server reaches. Whether something failed because there is
+    /// no way to its server.
+    pub(super) fn attach_wanted(&mut self) -> bool {
+        let Some(link) = &self.link else { return false };
         let (access, meshed) = (link.server.clone(), link.meshed);
         let business = self.business();
         let now = self.now;
@@ -257,23 +258,25 @@ impl Core {
             attachment.wanted = wanted;
         }
         if meshed && self.servers.listed().is_none() {
-            return;
+            return false;
         }
+        let mut failed = false;
         for server in business.into_iter().filter(|server| *server != access) {
             if self.servers.is_listed(&server) {
                 self.log_in_at(&server);
             } else {
-                self.out_of_reach(&server);
+                failed |= self.out_of_reach(&server);
             }
         }
+        failed
     }
 
-    fn out_of_reach(&mut self, server: &Name) {
+    fn out_of_reach(&mut self, server: &Name) -> bool {
         self.attachments.entry(server.clone()).or_default().wanted = true;
-        self.fail_unreachable(server);
         if !self.is_up(server) {
             self.mark_away(server);
         }
+        self.fail_unreachable(server)
     }
 
     fn log_in_at(&mut self, server: &Name) {

@@ -138,9 +138,14 @@ impl Core {
             Input::Timeout => {}
         }
         self.timeouts();
-        self.attach_wanted();
         self.pump_all();
-        self.go_on();
+        loop {
+            self.go_on();
+            // What cannot be had makes room for what was typed after it.
+            if !self.attach_wanted() {
+                break;
+            }
+        }
     }
 
     /// What is to be done, in order; to be called until it gives `None`.

@@ -74,10 +74,11 @@ impl Core {
     }
 
     /// Nobody can be asked at a server that is out of reach; those whom we meet elsewhere are asked for there.
-    pub(super) fn fail_waiting_at(&mut self, server: &Name, problem: &Problem) {
+    pub(super) fn fail_waiting_at(&mut self, server: &Name, problem: &Problem) -> bool {
         let peers = self.peers.waiting().into_iter().filter(|p| p.server == *server);
         let lost: Vec<FullName> = peers.filter(|peer| self.common_server(peer).is_none()).collect();
         lost.iter().for_each(|peer| self.fail_waiting(peer, problem));
+        !lost.is_empty()
     }
 
     pub(super) fn direct_reply(&mut self, server: &Name, purpose: Purpose, reply: Reply) {

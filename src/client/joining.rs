@@ -323,20 +323,22 @@ impl Core {
     }
 
     /// What somebody waits for at a server that is not to be had: nobody shall wait for nothing.
-    pub(super) fn fail_unreachable(&mut self, server: &Name) {
+    pub(super) fn fail_unreachable(&mut self, server: &Name) -> bool {
         let problem = if self.server_key(server).is_some() {
             Problem::new("server_away", NO_LINK, format!("the server {server} is out of reach now"))
         } else {
             Problem::new("other_server", REFUSED, format!("no server {server} is known in the mesh"))
         };
-        self.fail_entries(server, &problem);
-        self.fail_waiting_at(server, &problem);
+        let entries = self.fail_entries(server, &problem);
+        self.fail_waiting_at(server, &problem) || entries
     }
 
-    pub(super) fn fail_entries(&mut self, server: &Name, problem: &Problem) {
+    /// Whether there were any.
+    pub(super) fn fail_entries(&mut self, server: &Name, problem: &Problem) -> bool {
         let there = |e: &Entry| e.name.server == *server && e.ticket.is_some() && !matches!(e.step, Step::Password);
         let numbers: Vec<u64> = self.entries.iter().filter(|(_, e)| there(e)).map(|(n, _)| *n).collect();
-        numbers.into_iter().for_each(|number| self.give_up(number, problem.clone()));
+        numbers.iter().for_each(|number| self.give_up(*number, problem.clone()));
+        !numbers.is_empty()
     }
 
     pub(super) fn entries_timeout(&self) -> Option<Duration> {

@@ -1,5 +1,6 @@
-//! Several client cores and one real server core with its store, in virtual time; frames can be held, lost and mangled between them.
+//! Several client cores and real server cores with their stores, in virtual time; frames can be held, lost and mangled between them.
 
+use crate::servers::Server;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use secchat::client::core::{Core, CoreConfig, FileRules};
@@ -9,9 +10,10 @@ use secchat::crypto::identity::{Identity, PublicKey};
 use secchat::crypto::room::{DoorKey, RoomKeys};
 use secchat::crypto::rsa_split::SplitKey;
 use secchat::crypto::secret::Secret;
+use secchat::limits::LINK_FRAME_MAX;
 use secchat::server::{self, Config, Output, SessionId};
-use secchat::store::ServerStore;
 use secchat::wire::frame::{Login, ToClient, ToServer, VERSION};
+use secchat::wire::home::HomeCard;
 use secchat::wire::id::{Id, RoomId, TransferId};
 use secchat::wire::invite::Host;
 use secchat::wire::name::{FullName, Name};
@@ -58,8 +60,9 @@ pub fn derive(password: &Secret, room: &RoomId) -> RoomKeys {
 pub type Mangler = Box<dyn FnMut(usize, ToClient) -> Vec<ToClient>>;
 
 pub struct World {
-    pub server: server::Core,
-    pub store: Option<ServerStore>,
+    pub servers: Vec<Server>,
+    /// Servers that do not hear each other.
+    pub split: BTreeSet<(usize, usize)>,
     pub now: Duration,
     pub clients: Vec<Client>,
     /// Clients whose frames to the server wait.
@@ -69,8 +72,9 @@ pub struct World {
     pub received: Vec<u8>,
     /// For clients that are added from now on.
     pub rules: FileRules,
+    /// The same.
+    pub homes: Vec<HomeCard>,
     sessions: SessionId,
-    config: Config,
 }
 
 pub struct Client {
@@ -102,7 +106,11 @@ pub struct Client {
     /// Channels start and then stand still.
     pub stall: bool,
     instance: u8,
-    session: Option<SessionId>,
+    /// Which of the servers its link leads to.
+    pub at: usize,
+    /// What it keeps of its home.
+    pub home: Option<HomeCard>,
+    pub session: Option<SessionId>,
     to_server: VecDeque<ToServer>,
     from_server: VecDeque<ToClient>,
     commands: u64,
@@ -114,20 +122,21 @@ impl World {
     }
 
     pub fn with(config: Config) -> Self {
-        let store = ServerStore::in_memory().unwrap();
-        let loaded = store.load().unwrap();
-        let server = server::Core::new(config.clone(), server_identity(), loaded, Duration::ZERO, START_MS).unwrap();
+        Self::around(vec![Server::alone(config, server_identity())])
+    }
+
+    pub fn around(servers: Vec<Server>) -> Self {
         Self {
-            server,
-            store: Some(store),
+            servers,
+            split: BTreeSet::new(),
             now: Duration::ZERO,
             clients: Vec::new(),
             held: BTreeSet::new(),
             mangler: Box::new(|_, frame| vec![frame]),
             received: Vec::new(),
             rules: FileRules::default(),
+            homes: Vec::new(),
             sessions: 0,
-            config,
         }
     }
 
@@ -179,7 +188,7 @@ impl World {
     ) -> usize {
         let endpoint = Some((Host::Name("chat.example".into()), 4433));
         let files = self.rules.clone();
-        let (process, homes) = (Id([instance; 16]), Vec::new());
+        let (process, homes) = (Id([instance; 16]), self.homes.clone());
         let config =
             CoreConfig { identity: identity.clone(), instance: process, homes, pins, endpoint, scripted, files };
         self.clients.push(Client {
@@ -201,6 +210,8 @@ impl World {
             dropped_links: 0,
             stall: false,
             instance,
+            at: 0,
+            home: self.homes.first().cloned(),
             session: None,
             to_server: VecDeque::new(),
             from_server: VecDeque::new(),
@@ -219,22 +230,25 @@ impl World {
         let c = &mut self.clients[client];
         c.session = Some(session);
         let (key, addr) = (c.identity.public(), format!("192.0.2.{}:1", client % 200 + 1).parse().unwrap());
-        let login =
-            Login { version: VERSION, name: c.name.clone(), instance: Id([c.instance; 16]), cert: None, pass: None };
-        self.feed_server(server::Input::Connected { session, key, addr, via: None });
-        self.feed_server(server::Input::Frame(session, ToServer::Login(login)));
+        let (name, key_there) = (self.servers[c.at].name(), self.servers[c.at].key());
+        let home = c.home.as_ref().filter(|card| *card.server() != name && card.leads_to(&name, &key_there));
+        let cert = home.map(|card| card.cert.to_bytes().into());
+        let login = Login { version: VERSION, name: c.name.clone(), instance: Id([c.instance; 16]), cert, pass: None };
+        let at = c.at;
+        self.feed_server(at, server::Input::Connected { session, key, addr, via: None });
+        self.feed_server(at, server::Input::Frame(session, ToServer::Login(login)));
         self.run();
     }
 
     /// The link breaks; what was on its way in either direction is lost.
     pub fn cut(&mut self, client: usize) {
         if let Some(session) = self.clients[client].session.take() {
-            self.feed_server(server::Input::Disconnected(session));
+            self.feed_server(self.clients[client].at, server::Input::Disconnected(session));
         }
         self.unplug(client);
     }
 
-    fn unplug(&mut self, client: usize) {
+    pub fn unplug(&mut self, client: usize) {
         let c = &mut self.clients[client];
         c.to_server.clear();
         c.from_server.clear();
@@ -250,10 +264,8 @@ impl World {
 
     /// The server's process is killed and starts again from its store; all links break.
     pub fn restart_server(&mut self) {
-        let store = self.store.take().unwrap();
-        let (loaded, wall) = (store.load().unwrap(), self.wall());
-        self.server = server::Core::new(self.config.clone(), server_identity(), loaded, self.now, wall).unwrap();
-        self.store = Some(store);
+        let (now, wall) = (self.now, self.wall());
+        self.servers[0].restart(now, wall);
         (0..self.clients.len()).for_each(|client| self.unplug(client));
     }
 
@@ -265,7 +277,7 @@ impl World {
         let config = CoreConfig {
             identity: c.identity.clone(),
             instance: Id([c.instance; 16]),
-            homes: Vec::new(),
+            homes: c.home.iter().cloned().collect(),
             pins: c.pins.clone(),
             endpoint: Some((Host::Name("chat.example".into()), 4433)),
             scripted: false,
@@ -333,29 +345,29 @@ impl World {
                     c.dropped_links += 1;
                     c.to_server.clear();
                     c.from_server.clear();
+                    let at = c.at;
                     if let Some(session) = c.session.take() {
-                        self.feed_server(server::Input::Disconnected(session));
+                        self.feed_server(at, server::Input::Disconnected(session));
                     }
                 }
-                Effect::KeepHome(_) => {}
+                Effect::KeepHome(card) => c.home = Some(*card),
                 Effect::Exit(code) => c.exit = Some(code),
             }
         }
     }
 
-    fn feed_server(&mut self, input: server::Input) {
+    pub fn feed_server(&mut self, at: usize, input: server::Input) {
         let wall = self.wall();
-        self.server.handle(self.now, wall, input);
-        self.outputs();
+        self.servers[at].engine.handle(self.now, wall, input);
+        self.outputs(at);
     }
 
-    fn outputs(&mut self) {
+    fn outputs(&mut self, at: usize) {
         let wall = self.wall();
-        while let Some(output) = self.server.poll_output() {
+        while let Some(output) = self.servers[at].engine.poll_output() {
             match output {
-                Output::Store(writes) => self.store.as_mut().unwrap().apply(&writes).unwrap(),
-                Output::Send { session, frame } => {
-                    let frame = ToClient::from_bytes(&frame, 1 << 20).unwrap();
+                Output::Send { session, frame } | Output::SendFrom { session, frame, .. } => {
+                    let frame = ToClient::from_bytes(&frame, LINK_FRAME_MAX).unwrap();
                     if let Some(c) = self.clients.iter_mut().find(|c| c.session == Some(session)) {
                         c.from_server.push_back(frame);
                     }
@@ -366,20 +378,7 @@ impl World {
                         self.unplug(client);
                     }
                 }
-                Output::CheckDoor { ticket, phc, door } => {
-                    let ok = *phc == format!("phc {:?}", door.as_bytes());
-                    self.server.handle(self.now, wall, server::Input::DoorChecked { ticket, ok });
-                }
-                Output::HashDoor { ticket, door } => {
-                    let phc = Some(format!("phc {:?}", door.as_bytes()));
-                    self.server.handle(self.now, wall, server::Input::DoorHashed { ticket, phc });
-                }
-                Output::ReadLog { ticket, room, after } => {
-                    let page = self.store.as_ref().unwrap().page(&room, after).unwrap();
-                    self.server.handle(self.now, wall, server::Input::LogPage { ticket, page });
-                }
-                Output::Admitted { .. } | Output::Log(_) => {}
-                Output::Relay { .. } | Output::SendFrom { .. } | Output::Mesh { .. } => {}
+                output => self.servers[at].carry_out(self.now, wall, output),
             }
         }
     }
@@ -391,7 +390,7 @@ impl World {
         {
             moved = true;
             self.received.extend(frame.to_bytes());
-            self.feed_server(server::Input::Frame(session, frame));
+            self.feed_server(self.clients[client].at, server::Input::Frame(session, frame));
         }
         moved
     }
@@ -401,12 +400,8 @@ impl World {
         while let Some(frame) = self.clients[client].from_server.pop_front() {
             moved = true;
             if let ToClient::Welcome(welcome) = frame {
-                let info = LinkInfo {
-                    server: Name::parse("s1").unwrap(),
-                    server_key: server_identity().public(),
-                    tls: "TLS 1.3".into(),
-                    welcome,
-                };
+                let server = &self.servers[self.clients[client].at];
+                let info = LinkInfo { server: server.name(), server_key: server.key(), tls: "TLS 1.3".into(), welcome };
                 self.feed(client, Input::LinkUp(Box::new(info)));
                 continue;
             }
@@ -424,6 +419,7 @@ impl World {
             for client in 0..self.clients.len() {
                 moved |= !self.held.contains(&client) && self.hear_from(client);
             }
+            moved |= self.between_servers();
             for client in 0..self.clients.len() {
                 moved |= self.speak_to(client);
             }
@@ -450,9 +446,12 @@ impl World {
         let end = self.now + time;
         loop {
             let clients = self.clients.iter().filter(|c| c.exit.is_none()).filter_map(|c| c.core.next_timeout());
-            let Some(due) = clients.chain(self.server.next_timeout()).min().filter(|due| *due <= end) else { break };
+            let servers = self.servers.iter().filter(|s| s.alive).filter_map(|s| s.engine.next_timeout());
+            let Some(due) = clients.chain(servers).min().filter(|due| *due <= end) else { break };
             self.now = self.now.max(due);
-            self.feed_server(server::Input::Timeout);
+            for at in (0..self.servers.len()).filter(|at| self.servers[*at].alive).collect::<Vec<_>>() {
+                self.feed_server(at, server::Input::Timeout);
+            }
             (0..self.clients.len()).for_each(|client| self.feed(client, Input::Timeout));
             self.run();
         }
