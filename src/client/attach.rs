@@ -62,6 +62,12 @@ impl Core {
         self.attachments.get(server).is_some_and(|a| a.state == State::Up)
     }
 
+    /// Whether a session there is on its way, as far as is known.
+    pub(super) fn is_coming(&self, server: &Name) -> bool {
+        let tried = self.attachments.get(server).is_some_and(|a| a.told_away);
+        !self.is_up(server) && !tried && self.servers.is_listed(server)
+    }
+
     /// Whether the link leads to this server itself.
     pub(super) fn is_access(&self, server: &Name) -> bool {
         self.link.as_ref().is_some_and(|link| link.server == *server)
@@ -202,6 +208,7 @@ impl Core {
         }
         self.detach(server);
         self.mark_away(server);
+        self.take_key_packages();
     }
 
     fn detach(&mut self, server: &Name) {

@@ -47,9 +47,13 @@ impl Core {
         self.conversations.get(id).is_some_and(|c| self.is_up(&c.server))
     }
 
-    /// Where to ask for somebody's key package: at their home, or where we are together.
+    /// Where to ask for somebody's key package: at their home, or where we are together if that is away.
     fn meeting_place(&self, peer: &FullName) -> Option<Name> {
-        if self.is_up(&peer.server) { Some(peer.server.clone()) } else { self.common_server(peer) }
+        match &peer.server {
+            home if self.is_up(home) => Some(home.clone()),
+            home if self.is_coming(home) => None,
+            _ => self.common_server(peer),
+        }
     }
 
     /// A server other than their home at which somebody is in a room with us.
@@ -62,7 +66,10 @@ impl Core {
     /// Asks for the key packages of those to whom there is something to say, where there is a server to ask.
     pub(super) fn take_key_packages(&mut self) {
         for peer in self.peers.waiting() {
-            if let Some(server) = self.meeting_place(&peer) {
+            self.follow_key(&peer);
+            if let Some(id) = self.peers.current(&peer).filter(|id| self.reaches(id)) {
+                self.move_waiting(&peer, id);
+            } else if let Some(server) = self.meeting_place(&peer) {
                 self.take_at(&server, peer);
             }
         }
