@@ -10,8 +10,8 @@ use std::time::Duration;
 /// A core and its relay, which behave as one.
 #[derive(Debug)]
 pub struct Meshed {
-    core: Core,
-    relay: Relay,
+    pub(super) core: Core,
+    pub(super) relay: Relay,
     /// Taken from the core and not yet from here.
     ready: VecDeque<Output>,
     now: Duration,

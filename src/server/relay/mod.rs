@@ -72,7 +72,7 @@ pub(super) enum Act {
 #[derive(Debug)]
 pub struct Relay {
     config: RelayConfig,
-    caps: Caps,
+    pub(super) caps: Caps,
     now: Duration,
     wall_ms: u64,
     nodes: BTreeMap<NodeId, NodeInfo>,

@@ -11,6 +11,7 @@ mod mesh;
 mod model;
 mod restart;
 mod rooms;
+mod strangers;
 mod world;
 
 use super::engine::Engine;
