@@ -6,6 +6,7 @@
 //! Around it stands the IO: [`run`] (a whole server), [`connection`] (one client), [`actor`] (the driver of the core).
 
 pub mod actor;
+pub mod admin;
 mod attempts;
 mod committer;
 pub mod connection;
@@ -18,7 +19,9 @@ mod io;
 mod joins;
 mod leaving;
 mod logs;
+pub mod metrics;
 mod names;
+pub mod operations;
 mod outbox;
 mod pace;
 mod permit;
