@@ -1,10 +1,17 @@
 //! What one server tells the others: who is there, which way leads where, and messages that arrive once and in order.
 
+mod bytes;
+mod delivery;
 mod event;
+mod incoming;
 pub mod link;
 mod node;
+mod outgoing;
 pub mod packet;
+pub mod record;
+mod routes;
 pub mod run;
+mod topology;
 
 use std::time::Duration;
 

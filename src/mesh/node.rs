@@ -1,106 +1,190 @@
 //! One server's part in the mesh, put together: takes one input and the time, then is drained of outputs.
 
+mod inward;
+mod outward;
+mod remote;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{LinkId, MeshCounts, NodeConfig, NodeInfo, Output, PeerProof, Refused, Violation};
+use super::event::{
+    DownReason, LinkId, MeshCounts, MeshLog, NodeConfig, NodeInfo, Output, PeerProof, Refused, Violation,
+};
+use super::outgoing::cost;
+use super::packet::{BODY_MAX, Frame, HEAD_MAX};
+use super::topology::Topology;
 use crate::wire::vouch::NodeId;
+use remote::Remote;
 
 /// A node. After each input, or several at once, drain [`poll`](Self::poll): packets are put together there, so what is
 /// given in one go leaves in few frames. Then sleep until [`next_timeout`](Self::next_timeout).
 #[derive(Debug)]
 pub struct Node {
-    config: NodeConfig,
+    topology: Topology,
+    remotes: BTreeMap<NodeId, Remote>,
+    // Those that may have something to send; each is marked too.
+    dirty: Vec<NodeId>,
+    full: BTreeSet<LinkId>,
+    deaf: bool,
+    outputs: VecDeque<Output>,
+    now: Duration,
+    // The last message's group.
+    group: u64,
+    counts: MeshCounts,
+    scratch: Vec<u8>,
 }
 
 impl Node {
     /// A node without links. `wall_ms` is the Unix clock; `seed` spreads its timers.
     pub fn new(config: NodeConfig, now: Duration, wall_ms: u64, seed: [u8; 32]) -> Self {
-        let _ = (now, wall_ms, seed);
-        Self { config }
+        Self {
+            topology: Topology::new(config, now, wall_ms, seed),
+            remotes: BTreeMap::new(),
+            dirty: Vec::new(),
+            full: BTreeSet::new(),
+            deaf: false,
+            outputs: VecDeque::new(),
+            now,
+            group: 0,
+            counts: MeshCounts::default(),
+            scratch: Vec::new(),
+        }
     }
 
     /// A link has come up, both hellos are said. Of two links dialled at once the driver keeps one; here the second is
     /// refused unless the peer is a newer process, then the first is cut.
     pub fn link_up(&mut self, now: Duration, link: LinkId, peer: PeerProof) -> Result<(), Refused> {
-        let _ = (now, link, peer);
-        Ok(())
+        self.now = now;
+        self.topology.link_up(now, link, peer)
     }
 
     /// The link is gone. Unknown links are ignored.
     pub fn link_down(&mut self, now: Duration, link: LinkId) {
-        let _ = (now, link);
+        self.now = now;
+        self.full.remove(&link);
+        self.topology.link_down(now, link);
     }
 
     /// A ping on the link took this long.
     pub fn round_trip(&mut self, now: Duration, link: LinkId, rtt: Duration) {
-        let _ = (now, link, rtt);
+        self.now = now;
+        self.topology.round_trip(now, link, rtt);
     }
 
     /// Whether the link's queue for bulk is full. While it is, our own messages wait and those of others are dropped.
     pub fn link_full(&mut self, now: Duration, link: LinkId, full: bool) {
-        let _ = (now, link, full);
+        self.now = now;
+        if full {
+            self.full.insert(link);
+        } else if self.full.remove(&link) {
+            let waiting = self.remotes.iter_mut().filter(|(_, remote)| remote.streams.outgoing.queued() > 0);
+            waiting.for_each(|(id, remote)| remote.mark(*id, &mut self.dirty));
+        }
+    }
+
+    /// While the driver cannot take what is delivered: nothing is, and nothing acknowledged, so that others send it again. What
+    /// is for others goes on.
+    pub const fn set_deaf(&mut self, deaf: bool) {
+        self.deaf = deaf;
     }
 
     /// A frame has come on the link. Frames whose first byte is [`LINK_KIND`](super::packet::LINK_KIND) or more (hello,
     /// pings) are the driver's own and never come here.
     pub fn frame(&mut self, now: Duration, link: LinkId, bytes: &[u8]) -> Result<(), Violation> {
-        let _ = (now, link, bytes);
+        self.now = now;
+        if self.topology.peer_of(link).is_none() {
+            return Err(Violation::NoLink);
+        }
+        match Frame::read(bytes).map_err(|_| Violation::Malformed)? {
+            Frame::Records(records) => self.topology.records(now, link, &records)?,
+            Frame::Digest(numbers) => self.topology.digest(now, link, &numbers),
+            Frame::Data(data) => self.data(now, link, &data, bytes),
+        }
         Ok(())
     }
 
     /// Sends to each target its head and to all the body: once, and in order for each target. Targets that are not
-    /// [`Output::Up`], and ourselves, are ignored. A head has at most [`HEAD_MAX`](super::packet::HEAD_MAX) bytes, a body
-    /// [`BODY_MAX`](super::packet::BODY_MAX); longer ones are not sent.
+    /// [`Output::Up`], and ourselves, are ignored. A head has at most [`HEAD_MAX`] bytes, a body [`BODY_MAX`]; longer
+    /// ones are not sent.
     pub fn send(&mut self, now: Duration, targets: &[(NodeId, Vec<u8>)], body: Arc<[u8]>) {
-        let _ = (now, targets, body);
+        self.now = now;
+        self.group += 1;
+        for (id, head) in targets {
+            let Some(remote) = self.remotes.get_mut(id).filter(|remote| remote.up) else { continue };
+            if head.len() > HEAD_MAX || body.len() > BODY_MAX {
+                self.counts.refused += 1;
+                continue;
+            }
+            let room = self.topology.config().queue_bytes.saturating_sub(remote.streams.outgoing.queued());
+            if cost(head.len(), body.len()) > room {
+                remote.streams.reset(now);
+                self.void(*id, DownReason::Overflow);
+                continue;
+            }
+            remote.streams.outgoing.push(self.group, head, &body);
+            remote.mark(*id, &mut self.dirty);
+            self.counts.sent += 1;
+        }
     }
 
     /// To be called at [`next_timeout`](Self::next_timeout), or earlier.
     pub fn timeout(&mut self, now: Duration, wall_ms: u64) {
-        let _ = (now, wall_ms);
+        self.now = now;
+        self.topology.set_wall(now, wall_ms);
+        self.topology.timeout(now);
+        self.settle();
+        let ids: Vec<NodeId> = self.remotes.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.remote_timeout(id));
     }
 
-    /// When [`timeout`](Self::timeout) must be called.
+    /// When [`timeout`](Self::timeout) must be called; right after [`poll`](Self::poll) had nothing more.
     pub fn next_timeout(&self) -> Option<Duration> {
-        None
+        self.remotes.values().filter_map(Remote::next_timeout).chain(self.topology.next_timeout()).min()
     }
 
     /// The next thing to do. Call until there is none.
     pub fn poll(&mut self) -> Option<Output> {
-        None
+        if self.outputs.is_empty() {
+            self.flush();
+        }
+        self.outputs.pop_front()
     }
 
     /// Other nodes that were not [`Output::Down`] since their [`Output::Up`].
     pub fn nodes(&self) -> impl Iterator<Item = NodeInfo> + '_ {
-        std::iter::empty()
+        self.remotes.iter().filter(|(_, remote)| remote.up).filter_map(|(id, _)| self.info(*id))
     }
 
     /// Every known link of the mesh with its round trip, each once.
     pub fn edges(&self) -> impl Iterator<Item = (NodeId, NodeId, Duration)> + '_ {
-        std::iter::empty()
+        let links = self.topology.graph().links();
+        links.map(|(a, b, micros)| (a, b, Duration::from_micros(u64::from(micros))))
     }
 
     /// The nodes on the way to `target`, it included; none without a path.
     pub fn path(&self, target: NodeId) -> Option<Vec<NodeId>> {
-        let _ = target;
-        None
+        self.topology.route(target).map(|route| route.path.clone())
     }
 
     /// Bytes that wait or are under way for `target`: whoever sends much keeps this well below
     /// [`queue_bytes`](NodeConfig::queue_bytes).
     pub fn queued(&self, target: NodeId) -> usize {
-        let _ = target;
-        0
+        self.remotes.get(&target).map_or(0, |remote| remote.streams.outgoing.queued())
     }
 
     /// Our own id.
-    pub fn id(&self) -> NodeId {
-        NodeId::of(&self.config.identity.public())
+    pub const fn id(&self) -> NodeId {
+        self.topology.id()
     }
 
     /// What was counted.
-    pub fn counts(&self) -> MeshCounts {
-        MeshCounts::default()
+    pub const fn counts(&self) -> MeshCounts {
+        let (records, records_refused) = (self.topology.taken, self.topology.refused);
+        MeshCounts { records, records_refused, ..self.counts }
+    }
+
+    fn log(&mut self, log: MeshLog) {
+        self.topology.log(self.now, log);
     }
 }
