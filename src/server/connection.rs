@@ -62,6 +62,16 @@ pub enum SessionEnd {
     Stopping,
 }
 
+impl SessionEnd {
+    /// Whether it surely ended before a login.
+    pub const fn before_login(&self) -> bool {
+        match self {
+            Self::Evicted | Self::Deadline | Self::Handshake(_) | Self::OtherProtocol | Self::NoCertificate => true,
+            Self::Malformed | Self::Frame(_) | Self::Writing(_) | Self::Left | Self::Stopping => false,
+        }
+    }
+}
+
 impl From<CoreGone> for SessionEnd {
     fn from(_: CoreGone) -> Self {
         Self::Stopping

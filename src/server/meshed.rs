@@ -3,6 +3,7 @@
 use super::core::Core;
 use super::engine::Engine;
 use super::io::{Input, Output};
+use super::metrics::Gauges;
 use super::relay::{Act, Relay, RelayCounts, is_guest};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -96,6 +97,12 @@ impl Engine for Meshed {
                 },
             }
         }
+    }
+
+    fn gauges(&self) -> Gauges {
+        let RelayCounts { away, guests, ignored, refused, .. } = self.relay.counts();
+        let core = self.core.gauges();
+        Gauges { away: away as u64, guests: guests as u64, ignored, refused: core.refused + refused, ..core }
     }
 
     fn next_timeout(&self) -> Option<Duration> {

@@ -135,6 +135,7 @@ impl Driver {
                         return;
                     }
                 },
+                () = self.mouths.events.emptied() => {}
                 () = wait_until(due) => {
                     let now = self.now();
                     self.node.timeout(now, wall_ms());
@@ -337,6 +338,7 @@ impl Driver {
         if !self.events.is_empty() {
             self.mouths.events.push(&mut self.events);
         }
+        self.node.set_deaf(self.mouths.events.is_full());
     }
 
     /// The same line again and again says nothing new.

@@ -179,7 +179,8 @@ fn each_login_elsewhere_has_one_answer_and_what_else_is_said_there_none() {
     let nowhere = ToServer::At { server: name("s9"), frame: ToServer::Login(good(&alice)).to_bytes().into() };
     let own = ToServer::At { server: name("s2"), frame: ToServer::Login(good(&alice)).to_bytes().into() };
     let early = ToServer::At { server: name("s1"), frame: ToServer::Alive.to_bytes().into() };
-    let long = ToServer::At { server: name("s1"), frame: vec![0x82, 0, FRAME_MAX_BEFORE_LOGIN as u8].into() };
+    let long = Login { name: "x".repeat(FRAME_MAX_BEFORE_LOGIN), ..good(&alice) };
+    let long = ToServer::At { server: name("s1"), frame: ToServer::Login(long).to_bytes().into() };
     for frame in [&early, &long, &nowhere, &own, &early] {
         mesh.hear(alice.session, frame.clone());
     }
@@ -189,8 +190,10 @@ fn each_login_elsewhere_has_one_answer_and_what_else_is_said_there_none() {
     };
     assert_eq!((away(&mut mesh, 8), away(&mut mesh, 8)), (Some(Away::Unreachable), None));
     assert_eq!((away(&mut mesh, 1), away(&mut mesh, 1)), (Some(Away::Refused), None));
-    // The third is no login, and its session ended as it began.
-    assert_eq!(away(&mut mesh, 0), Some(Away::Closed));
+    assert_eq!(away(&mut mesh, 0), None);
+    let no_login = ToServer::At { server: name("s1"), frame: vec![0x82, 0, 0].into() };
+    mesh.hear(alice.session, no_login);
+    assert_eq!(away(&mut mesh, 0), Some(Away::Closed), "it began like one, and the server there looked closer");
     assert_eq!(mesh.request(alice.session, Request::Ping), Reply::Done);
 }
 
