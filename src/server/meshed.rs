@@ -82,7 +82,7 @@ impl Engine for Meshed {
         }
         loop {
             match self.relay.poll() {
-                Some(Act::Core(input)) => self.tell_core(input),
+                Some(Act::Core(input)) => self.tell_core(*input),
                 Some(Act::Mesh(targets, body)) => return Some(Output::Mesh { targets, body }),
                 Some(Act::Client(session, frame)) => return Some(Output::Send { session, frame }),
                 Some(Act::From { session, client, frame }) => return Some(Output::SendFrom { session, client, frame }),

@@ -144,8 +144,8 @@ impl Relay {
         };
         let session = self.home.insert(Guest { node, client, key: pass.client() });
         let addr = stand_in(node, &source);
-        self.acts.push_back(Act::Core(Input::Connected { session, key: pass.client(), addr, via: Some(name) }));
-        self.acts.push_back(Act::Core(Input::Frame(session, ToServer::Login(login))));
+        self.tell_core(Input::Connected { session, key: pass.client(), addr, via: Some(name) });
+        self.tell_core(Input::Frame(session, ToServer::Login(login)));
     }
 
     /// The login and the client's word that it comes through the server with this key.
@@ -183,11 +183,11 @@ impl Relay {
         };
         match ToServer::from_bytes(body, FRAME_MAX) {
             Ok(frame) if !matches!(frame, ToServer::At { .. }) && !self.floods(session, &frame, body.len()) => {
-                self.acts.push_back(Act::Core(Input::Frame(session, frame)));
+                self.tell_core(Input::Frame(session, frame));
             }
             _ => {
                 self.closed(session);
-                self.acts.push_back(Act::Core(Input::Disconnected(session)));
+                self.tell_core(Input::Disconnected(session));
             }
         }
     }
@@ -196,7 +196,7 @@ impl Relay {
         match self.home.find(from, client) {
             Some(session) => {
                 self.home.remove(session);
-                self.acts.push_back(Act::Core(Input::Disconnected(session)));
+                self.tell_core(Input::Disconnected(session));
             }
             None => self.counts.ignored += 1,
         }

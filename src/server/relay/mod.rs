@@ -65,7 +65,7 @@ pub(super) enum Act {
     /// What another server says to one of our clients, with its number there.
     From { session: SessionId, client: u64, frame: Arc<[u8]> },
     /// Something for the core.
-    Core(Input),
+    Core(Box<Input>),
 }
 
 /// Both roles. Takes what happened, then is asked what is to be done until that is nothing.
@@ -153,7 +153,7 @@ impl Relay {
         }
         self.node_down(node, &info.name, why);
         for session in self.home.all_of(node) {
-            self.acts.push_back(Act::Core(Input::Disconnected(session)));
+            self.tell_core(Input::Disconnected(session));
         }
         self.listing.gone(self.now);
         self.tell_servers();
@@ -172,9 +172,13 @@ impl Relay {
             }
             Head::Frame { client } => self.client_frame(from, client, &body),
             Head::Gone { client } => self.client_gone(from, client),
-            Head::ToClients { clients } => self.to_clients(from, &clients, &body),
+            Head::ToClients { clients } => self.told(from, &clients, &body),
             Head::Closed { client } => self.closed_there(from, client),
         }
+    }
+
+    fn tell_core(&mut self, input: Input) {
+        self.acts.push_back(Act::Core(Box::new(input)));
     }
 
     /// One message to one server.

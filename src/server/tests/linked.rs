@@ -11,7 +11,7 @@ pub(super) struct Linked {
     places: Vec<Place>,
     inboxes: Vec<VecDeque<ToClient>>,
     /// Every message between servers: of whom, and its targets.
-    pub(super) sent: Vec<(usize, Vec<(NodeId, Vec<u8>)>)>,
+    pub(super) sent: Vec<(usize, Targets)>,
     requests: u64,
 }
 

@@ -1,4 +1,4 @@
-use super::linked::{Linked, identity, login, node, server_name, vouch};
+use super::linked::{Linked, identity, info, login, node, server_name, vouch};
 use super::*;
 use crate::limits::{AWAY_SERVERS, FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, POST_BURST, POSTS_PER_SECOND};
 use crate::wire::cert::CertError;
@@ -335,7 +335,7 @@ fn a_listed_server_is_shown_to_clients_on_the_word_of_the_one_that_lists_it() {
         World::around(Meshed::new(core, Relay::new(config)), store)
     };
     let mut world = relay(Vec::new());
-    world.feed(Input::Mesh(MeshEvent::Up(super::linked::info(1))));
+    world.feed(Input::Mesh(MeshEvent::Up(info(1))));
     let session = world.connect(&user(1));
     let welcome = world.login_as(session, "bob", 1).unwrap();
     assert!(welcome.mesh.is_some_and(|word| word.authorities.is_empty()));
