@@ -72,7 +72,8 @@ impl Node {
         self.topology.round_trip(now, link, rtt);
     }
 
-    /// Whether the link's queue for bulk is full. While it is, our own messages wait and those of others are dropped.
+    /// Whether the link's queue for bulk is about half full; the driver drops bulk when it is full altogether. Our own
+    /// messages wait from the one to the other, which leaves room for those of others.
     pub fn link_full(&mut self, now: Duration, link: LinkId, full: bool) {
         self.now = now;
         if full {
