@@ -35,7 +35,7 @@ pub struct MeshView {
     pub name: String,
     /// Its id, 64 hex digits, as all ids here.
     pub id: String,
-    /// The other servers.
+    /// The other servers, by name.
     pub nodes: Vec<NodeView>,
     /// This server's links.
     pub links: Vec<LinkView>,
@@ -137,17 +137,21 @@ impl From<&MeshReport> for MeshView {
             sent_bytes: link.sent_bytes,
             received_bytes: link.received_bytes,
         });
-        let edge = |(from, to, rtt): &(NodeId, NodeId, Duration)| EdgeView {
-            from: name(from),
-            to: name(to),
-            round_trip_ms: ms(*rtt),
+        let mut nodes: Vec<_> = nodes.collect();
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        let edge = |(a, b, rtt): &(NodeId, NodeId, Duration)| {
+            let (a, b) = (name(a), name(b));
+            let (from, to) = if a < b { (a, b) } else { (b, a) };
+            EdgeView { from, to, round_trip_ms: ms(*rtt) }
         };
+        let mut edges: Vec<_> = report.edges.iter().map(edge).collect();
+        edges.sort_by(|a, b| (&a.from, &a.to).cmp(&(&b.from, &b.to)));
         Self {
             name: report.name.to_string(),
             id: hex(&report.id),
-            nodes: nodes.collect(),
+            nodes,
             links: links.collect(),
-            edges: report.edges.iter().map(edge).collect(),
+            edges,
             counts: counts(report),
             refusals: report.refusals.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
             waiting: report.waiting,

@@ -112,10 +112,10 @@ impl Driver {
             let due = self.node.next_timeout().and_then(|due| self.started.checked_add(due));
             tokio::select! {
                 Some(heard) = ears.frames.recv() => {
-                    self.from_link(heard);
+                    self.heard(heard);
                     for _ in 0..BATCH {
                         let Ok(heard) = ears.frames.try_recv() else { break };
-                        self.from_link(heard);
+                        self.heard(heard);
                     }
                 }
                 Some(meeting) = ears.meetings.recv() => self.meet(meeting),
@@ -168,7 +168,7 @@ impl Driver {
     }
 
     /// What comes of a link that is down for the node already is worth nothing.
-    fn from_link(&mut self, heard: FromLink) {
+    fn heard(&mut self, heard: FromLink) {
         let now = self.now();
         match heard {
             FromLink::Frames(id, frames) => self.frames(id, &frames),
@@ -231,8 +231,11 @@ impl Driver {
         // Both ends judge alike: of two links dialled at once that of the smaller node stays. Whoever dials anew has lost the
         // earlier one.
         let preferred = |dialled: bool| dialled == (self.own < peer);
-        let restarted = link.candidate.peer.instance != *instance;
-        if restarted || preferred(candidate.dialled) || !preferred(link.candidate.dialled) {
+        let earlier = link.candidate.peer.instance;
+        if earlier > *instance {
+            return Err((Refused::Former(peer).to_string(), MeshRefusal::Linked));
+        }
+        if earlier < *instance || preferred(candidate.dialled) || !preferred(link.candidate.dialled) {
             Ok(Some(*id))
         } else {
             Err((Refused::Twice(peer).to_string(), MeshRefusal::Linked))
