@@ -6,7 +6,7 @@
 use super::handle::{Ask, EventSender, MeshEvent, Sending};
 use super::mishaps::{Mishap, Mishaps};
 use super::report::{LinkReport, MeshReport, NodeReport};
-use crate::limits::MESH_LOG_PAUSE;
+use crate::limits::{MESH_FULL_BYTES, MESH_LOG_PAUSE};
 use crate::mesh::link::{Cut, FromLink, LinkEnd, Outgoing, next_node};
 use crate::mesh::{Class, LinkId, MeshLog, Node, NodeConfig, NodeId, NodeInfo, Output, PeerProof, Refused};
 use crate::net::clock::wall_ms;
@@ -74,6 +74,8 @@ pub(super) struct Driver {
     /// Not handed over yet.
     events: Vec<MeshEvent>,
     nodes_changed: bool,
+    /// Servers for which more than [`MESH_FULL_BYTES`] wait.
+    full: BTreeSet<NodeId>,
     told: BTreeMap<String, Instant>,
 }
 
@@ -102,6 +104,7 @@ impl Driver {
             mouths,
             events: Vec::new(),
             nodes_changed: false,
+            full: BTreeSet::new(),
             told: BTreeMap::new(),
         }
     }
@@ -165,6 +168,11 @@ impl Driver {
     fn send(&mut self, sending: &Sending) {
         let now = self.now();
         self.node.send(now, &sending.targets, sending.body.clone());
+        for (target, _) in &sending.targets {
+            if self.node.queued(*target) > MESH_FULL_BYTES && self.full.insert(*target) {
+                self.events.push(MeshEvent::Full(*target, true));
+            }
+        }
     }
 
     /// What comes of a link that is down for the node already is worth nothing.
@@ -322,7 +330,7 @@ impl Driver {
         match &event {
             MeshEvent::Up(info) => tracing::info!(name = %info.name, node = %info.id, "a server is in the mesh"),
             MeshEvent::Down(node, why) => tracing::info!(%node, "a server has left the mesh: {why}"),
-            MeshEvent::Changed(_) | MeshEvent::Delivered { .. } => {}
+            MeshEvent::Changed(_) | MeshEvent::Full(..) | MeshEvent::Delivered { .. } => {}
         }
         self.nodes_changed = true;
         self.events.push(event);
@@ -335,6 +343,14 @@ impl Driver {
                 self.node.link_full(now, *id, true);
             }
         }
+        let Self { full, node, events, .. } = self;
+        full.retain(|target| {
+            let full = node.queued(*target) > MESH_FULL_BYTES / 2;
+            if !full {
+                events.push(MeshEvent::Full(*target, false));
+            }
+            full
+        });
         if std::mem::take(&mut self.nodes_changed) {
             self.mouths.nodes.send_replace(self.node.nodes().collect());
         }

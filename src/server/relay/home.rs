@@ -63,6 +63,10 @@ impl Home {
         self.by_client.get(&node)?.get(&client).copied()
     }
 
+    pub(super) fn is_here(&self, session: SessionId) -> bool {
+        self.guests.contains_key(&session)
+    }
+
     fn through(&self, node: NodeId) -> usize {
         self.by_client.get(&node).map_or(0, BTreeMap::len)
     }
@@ -181,14 +185,18 @@ impl Relay {
             self.counts.ignored += 1;
             return;
         };
-        match ToServer::from_bytes(body, FRAME_MAX) {
-            Ok(frame) if !matches!(frame, ToServer::At { .. }) && !self.floods(session, &frame, body.len()) => {
+        let keeps_to_the_rules = match ToServer::from_bytes(body, FRAME_MAX) {
+            Err(_) | Ok(ToServer::At { .. }) => false,
+            Ok(frame @ ToServer::Request { body: Request::Log { .. }, .. }) => self.read(from, session, frame),
+            Ok(frame) if self.floods(session, &frame, body.len()) => false,
+            Ok(frame) => {
                 self.tell_core(Input::Frame(session, frame));
+                true
             }
-            _ => {
-                self.closed(session);
-                self.tell_core(Input::Disconnected(session));
-            }
+        };
+        if !keeps_to_the_rules {
+            self.closed(session);
+            self.tell_core(Input::Disconnected(session));
         }
     }
 

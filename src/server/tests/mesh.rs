@@ -279,3 +279,32 @@ fn a_client_is_told_of_the_other_servers_after_its_login_and_when_they_change_bu
     mesh.pass(Duration::from_secs(2));
     assert!(lists(&mut mesh).is_empty(), "and the rest in one, which would be the same");
 }
+
+#[test]
+fn pages_of_logs_leave_at_the_pace_that_the_way_takes() {
+    let (mut mesh, alice, mut bob, _) = three();
+    let pages = |mesh: &mut Linked, client: &Client| {
+        let inbox = mesh.inbox(client.session);
+        let before = inbox.len();
+        inbox.retain(|frame| !matches!(frame, ToClient::Reply { body: Reply::Log { .. }, .. }));
+        before - inbox.len()
+    };
+    let ask = |mesh: &mut Linked| _ = mesh.ask(alice.session, Request::Log { room: DEN, after: 1 });
+    (0..20).for_each(|_| ask(&mut mesh));
+    assert_eq!(pages(&mut mesh, &alice), 8);
+    assert!(matches!(mesh.say(&mut bob, "meanwhile"), Reply::Sequenced { .. }), "nothing else waits for them");
+    mesh.pass(Duration::from_millis(60));
+    assert_eq!(pages(&mut mesh, &alice), 8);
+    mesh.event(0, MeshEvent::Full(node(1), true));
+    mesh.pass(Duration::from_secs(1));
+    assert_eq!(pages(&mut mesh, &alice), 0);
+    mesh.event(0, MeshEvent::Full(node(1), false));
+    assert_eq!(pages(&mut mesh, &alice), 4);
+    mesh.event(0, MeshEvent::Full(node(1), true));
+    (0..crate::limits::LOG_READS).for_each(|_| ask(&mut mesh));
+    assert_eq!(mesh.away(alice.session), None);
+    ask(&mut mesh);
+    assert_eq!(mesh.away(alice.session), Some(Away::Closed), "who asks on and on");
+    mesh.event(0, MeshEvent::Full(node(1), false));
+    assert_eq!(mesh.servers[0].core.counts().guests, 1);
+}
