@@ -228,3 +228,5 @@ pub const MESH_LONG_GONE: Duration = Duration::from_secs(300);
 pub const MESH_BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// What may wait or be under way for one other server, bytes; more voids what there is.
 pub const MESH_QUEUE_BYTES: usize = 64 << 20;
+/// With so much of it the server lets wait what can.
+pub const MESH_FULL_BYTES: usize = 16 << 20;

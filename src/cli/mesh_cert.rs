@@ -3,7 +3,7 @@
 use super::exit::ExitCode;
 use super::report::Report;
 use crate::crypto::identity::{Identity, PublicKey};
-use crate::server::actor::wall_ms;
+use crate::net::clock::wall_ms;
 use crate::store::identity::{self, IdentityError};
 use crate::store::mesh::{self, MeshFiles};
 use crate::store::private;

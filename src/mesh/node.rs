@@ -26,6 +26,7 @@ pub struct Node {
     // Those that may have something to send; each is marked too.
     dirty: Vec<NodeId>,
     full: BTreeSet<LinkId>,
+    deaf: bool,
     outputs: VecDeque<Output>,
     now: Duration,
     // The last message's group.
@@ -42,6 +43,7 @@ impl Node {
             remotes: BTreeMap::new(),
             dirty: Vec::new(),
             full: BTreeSet::new(),
+            deaf: false,
             outputs: VecDeque::new(),
             now,
             group: 0,
@@ -70,7 +72,8 @@ impl Node {
         self.topology.round_trip(now, link, rtt);
     }
 
-    /// Whether the link's queue for bulk is full. While it is, our own messages wait and those of others are dropped.
+    /// Whether the link's queue for bulk is about half full; the driver drops bulk when it is full altogether. Our own
+    /// messages wait from the one to the other, which leaves room for those of others.
     pub fn link_full(&mut self, now: Duration, link: LinkId, full: bool) {
         self.now = now;
         if full {
@@ -79,6 +82,12 @@ impl Node {
             let waiting = self.remotes.iter_mut().filter(|(_, remote)| remote.streams.outgoing.queued() > 0);
             waiting.for_each(|(id, remote)| remote.mark(*id, &mut self.dirty));
         }
+    }
+
+    /// While the driver cannot take what is delivered: nothing is, and nothing acknowledged, so that others send it again. What
+    /// is for others goes on.
+    pub const fn set_deaf(&mut self, deaf: bool) {
+        self.deaf = deaf;
     }
 
     /// A frame has come on the link. Frames whose first byte is [`LINK_KIND`](super::packet::LINK_KIND) or more (hello,

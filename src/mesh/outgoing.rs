@@ -101,21 +101,22 @@ impl Outgoing {
         self.queued += size;
     }
 
-    /// Takes what may leave now. Returns how many messages of it were sent before.
+    /// Takes what may leave now, about a burst of it. Returns how many messages of it were sent before.
     pub(super) fn collect(&mut self, now: Duration, target: u32, out: &mut Vec<Item>) -> u64 {
-        let mut repeated = 0;
+        let (mut repeated, mut burst) = (0, 0);
         let from = usize::try_from(self.cursor - self.base).unwrap_or(usize::MAX);
         let mut passed = 0;
         for (entry, number) in self.queue.range_mut(from.min(self.queue.len())..).zip(self.cursor..) {
             if entry.state == State::Waiting {
                 // One message may always fly.
-                if self.flying > 0 && self.flying + entry.size > self.window {
+                if burst >= BURST || (self.flying > 0 && self.flying + entry.size > self.window) {
                     break;
                 }
                 if let Some(body) = &entry.body {
                     out.push(Item { group: entry.group, target, number, head: entry.head.clone(), body: body.clone() });
                 }
                 repeated += u64::from(entry.sent > 0);
+                burst += entry.size;
                 self.flying += entry.size;
                 (entry.state, entry.sent_at, entry.sent) = (State::Flying, now, (entry.sent + 1).min(2));
             }
@@ -270,6 +271,8 @@ pub(super) const fn cost(head: usize, body: usize) -> usize {
 
 /// The longest that an acknowledgement is held back.
 pub(super) const MAX_ACK_DELAY: Duration = Duration::from_millis(10);
+/// So many bytes leave in one go; then others have their turn, and the link may say that it is full.
+const BURST: usize = 128 * 1024;
 const ENTRY_COST: usize = 96;
 const FIRST_WINDOW: usize = 256 * 1024;
 const MIN_WINDOW: usize = 32 * 1024;

@@ -3,6 +3,7 @@
 //! Inputs that wait are taken together, so their writes share one transaction.
 
 use super::engine::Engine;
+use super::metrics::Metrics;
 use super::{Door, Input, Output, SessionId};
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::{DoorHasher, DoorKey};
@@ -14,6 +15,7 @@ use crate::store::{ServerStore, StoreError};
 use crate::wire::frame::ToServer;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -102,6 +104,7 @@ impl CoreHandle {
 pub fn actor<E: Engine>(
     engine: E,
     store: ServerStore,
+    metrics: Arc<Metrics>,
     mesh: Option<MeshPort>,
 ) -> (CoreHandle, impl Future<Output = Result<(), StoreError>> + Send) {
     let (queue, inbox) = mpsc::unbounded_channel();
@@ -111,6 +114,7 @@ pub fn actor<E: Engine>(
     let (mesh, events) = mesh.map(|port| (port.handle, port.events)).unzip();
     let actor = Actor {
         engine,
+        metrics,
         disk: Disk(Some(store)),
         hashing,
         sessions: HashMap::new(),
@@ -123,6 +127,7 @@ pub fn actor<E: Engine>(
 
 struct Actor<E> {
     engine: E,
+    metrics: Arc<Metrics>,
     disk: Disk,
     hashing: Hashing,
     sessions: HashMap<SessionId, Peer>,
@@ -242,11 +247,13 @@ impl<E: Engine> Actor<E> {
                 Output::Log(event) => tracing::info!("{event}"),
             }
         }
+        self.metrics.set(self.engine.gauges());
         Ok(())
     }
 
     fn send(&mut self, session: SessionId, frame: Arc<[u8]>) {
         if let Some(peer) = self.sessions.get(&session) {
+            self.metrics.deliveries.fetch_add(1, Ordering::Relaxed);
             // A full queue ends the session by itself, and the core hears of it as a disconnection.
             let _ = peer.sender.send(frame);
         }

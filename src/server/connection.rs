@@ -62,6 +62,16 @@ pub enum SessionEnd {
     Stopping,
 }
 
+impl SessionEnd {
+    /// Whether it surely ended before a login.
+    pub const fn before_login(&self) -> bool {
+        match self {
+            Self::Evicted | Self::Deadline | Self::Handshake(_) | Self::OtherProtocol | Self::NoCertificate => true,
+            Self::Malformed | Self::Frame(_) | Self::Writing(_) | Self::Left | Self::Stopping => false,
+        }
+    }
+}
+
 impl From<CoreGone> for SessionEnd {
     fn from(_: CoreGone) -> Self {
         Self::Stopping
@@ -87,10 +97,11 @@ impl Shared {
         Self { identity, name, core, started: Instant::now(), pace: Mutex::default() }
     }
 
-    /// How long a frame waits before it is taken: posts are slowed down to a steady rate.
+    /// How long a frame waits before it is taken: posts are slowed down to a steady rate. For other servers all are: what waits on the
+    /// way there is the same for all clients.
     fn hold(&self, key: PublicKey, frame: &ToServer, bytes: usize) -> Duration {
         match frame {
-            ToServer::Request { body: Request::Post { .. }, .. } => {
+            ToServer::Request { body: Request::Post { .. }, .. } | ToServer::At { .. } => {
                 let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
                 pace.post(key, bytes, self.started.elapsed())
             }
@@ -262,10 +273,8 @@ impl Session {
             };
             let Some(bytes) = bytes else { return Ok(()) };
             let frame = ToServer::from_bytes(&bytes, LINK_FRAME_MAX).map_err(|_| SessionEnd::Malformed)?;
-            let hold = match inner(&frame, bytes.len())? {
-                Some(inner) => self.shared.hold(self.key, &inner, bytes.len()),
-                None => self.shared.hold(self.key, &frame, bytes.len()),
-            };
+            check(&frame, bytes.len())?;
+            let hold = self.shared.hold(self.key, &frame, bytes.len());
             let sent = async {
                 if !hold.is_zero() {
                     sleep(hold).await;
@@ -281,16 +290,16 @@ impl Session {
     }
 }
 
-/// The frame inside one for another server; it costs what it would cost here. There is none inside that, and only with it around may
-/// a frame be longer than [`FRAME_MAX`].
-fn inner(frame: &ToServer, bytes: usize) -> Result<Option<ToServer>, SessionEnd> {
+/// In a frame for another server there is a frame, and not another one of that kind; and only with it around may it be longer than
+/// [`FRAME_MAX`].
+fn check(frame: &ToServer, bytes: usize) -> Result<(), SessionEnd> {
     match frame {
         ToServer::At { frame, .. } => match ToServer::from_bytes(frame, FRAME_MAX) {
             Ok(ToServer::At { .. }) | Err(_) => Err(SessionEnd::Malformed),
-            Ok(inner) => Ok(Some(inner)),
+            Ok(_) => Ok(()),
         },
         _ if bytes > FRAME_MAX => Err(SessionEnd::Malformed),
-        _ => Ok(None),
+        _ => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@ use super::attempts::{Allowance, Attempts};
 use super::doors::Doors;
 use super::io::{Config, Input, Output, SessionId};
 use super::logs::Read;
+use super::metrics::Gauges;
 use super::names::Names;
 use super::outbox::Outbox;
 use super::room::Room;
@@ -171,6 +172,19 @@ impl Core {
     /// What is to be done next; to be asked until it is `None`.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.out.poll()
+    }
+
+    /// How many there are of what.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            clients: self.online.len() as u64,
+            guests: 0,
+            away: 0,
+            ignored: 0,
+            rooms: self.rooms.labelled() as u64,
+            directs: self.rooms.directs() as u64,
+            refused: self.out.refused(),
+        }
     }
 
     /// When [`Input::Timeout`] is wanted.

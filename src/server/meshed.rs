@@ -3,6 +3,7 @@
 use super::core::Core;
 use super::engine::Engine;
 use super::io::{Input, Output};
+use super::metrics::Gauges;
 use super::relay::{Act, Relay, RelayCounts, is_guest};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,8 +11,8 @@ use std::time::Duration;
 /// A core and its relay, which behave as one.
 #[derive(Debug)]
 pub struct Meshed {
-    core: Core,
-    relay: Relay,
+    pub(super) core: Core,
+    pub(super) relay: Relay,
     /// Taken from the core and not yet from here.
     ready: VecDeque<Output>,
     now: Duration,
@@ -81,7 +82,7 @@ impl Engine for Meshed {
         }
         loop {
             match self.relay.poll() {
-                Some(Act::Core(input)) => self.tell_core(input),
+                Some(Act::Core(input)) => self.tell_core(*input),
                 Some(Act::Mesh(targets, body)) => return Some(Output::Mesh { targets, body }),
                 Some(Act::Client(session, frame)) => return Some(Output::Send { session, frame }),
                 Some(Act::From { session, client, frame }) => return Some(Output::SendFrom { session, client, frame }),
@@ -96,6 +97,12 @@ impl Engine for Meshed {
                 },
             }
         }
+    }
+
+    fn gauges(&self) -> Gauges {
+        let RelayCounts { away, guests, ignored, refused, .. } = self.relay.counts();
+        let core = self.core.gauges();
+        Gauges { away: away as u64, guests: guests as u64, ignored, refused: core.refused + refused, ..core }
     }
 
     fn next_timeout(&self) -> Option<Duration> {

@@ -6,6 +6,7 @@
 //! Around it stands the IO: [`run`] (a whole server), [`connection`] (one client), [`actor`] (the driver of the core).
 
 pub mod actor;
+pub mod admin;
 mod admission;
 mod attempts;
 mod committer;
@@ -20,7 +21,9 @@ mod joins;
 mod leaving;
 mod logs;
 pub mod meshed;
+pub mod metrics;
 mod names;
+pub mod operations;
 mod outbox;
 mod pace;
 mod permit;

@@ -30,6 +30,9 @@ pub enum Malformed {
     Length,
 }
 
+/// A frame's kind, the frame, and what follows it.
+pub(super) type Next<'b> = (Kind, &'b [u8], &'b [u8]);
+
 /// Bytes before each frame.
 pub(super) const HEAD: usize = 4;
 
@@ -79,7 +82,7 @@ pub(super) fn push(out: &mut Vec<u8>, kind: Kind, frame: &[u8]) {
 
 /// The frame at the front of `bytes`, and what follows it; `None` while it is not there in full. The length is checked as soon as
 /// it is known.
-pub(super) fn next(bytes: &[u8]) -> Result<Option<(Kind, &[u8], &[u8])>, Malformed> {
+pub(super) fn next(bytes: &[u8]) -> Result<Option<Next<'_>>, Malformed> {
     let Some(([kind, length @ ..], rest)) = bytes.split_first_chunk::<HEAD>() else { return Ok(None) };
     let kind = Kind::of(*kind).ok_or(Malformed::Kind)?;
     let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));

@@ -87,7 +87,7 @@ pub(in crate::mesh) async fn dial(
     let greeting = async {
         // Without SNI the name says nothing to anybody.
         let nobody = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into());
-        let connecting = TlsConnector::from(config).connect(nobody, BufReader::with_capacity(SOCKET_READ, tcp));
+        let connecting = TlsConnector::from(config).connect(nobody, BufReader::with_capacity(SOCKET_READ, prompt(tcp)));
         let mut stream = Stream::from(connecting.await.map_err(HandshakeError::Tls)?);
         let key = proven_key(stream.get_ref().1)?;
         *known = Some(NodeId::of(&key));
@@ -102,7 +102,7 @@ pub(in crate::mesh) async fn dial(
 /// The side that was dialled: hears the other's hello.
 pub(in crate::mesh) async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> Result<Greeting, HandshakeError> {
     let greeting = async {
-        let accepting = TlsAcceptor::from(config).accept(BufReader::with_capacity(SOCKET_READ, tcp));
+        let accepting = TlsAcceptor::from(config).accept(BufReader::with_capacity(SOCKET_READ, prompt(tcp)));
         let mut stream = Stream::from(accepting.await.map_err(HandshakeError::Tls)?);
         let key = proven_key(stream.get_ref().1)?;
         let mut buffer = Vec::new();
@@ -164,6 +164,15 @@ impl Met {
     }
 }
 
+/// Small frames leave at once, and the system keeps little that was not sent: or pings would wait behind it, and control too.
+fn prompt(tcp: TcpStream) -> TcpStream {
+    // Without either it is slower, and that is all.
+    let _ = tcp.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_MAX);
+    tcp
+}
+
 fn proven_key(state: &CommonState) -> Result<PublicKey, HandshakeError> {
     let key = tls::peer_client_key(state).filter(|_| tls::speaks_mesh(state));
     key.ok_or(HandshakeError::OtherProtocol)
@@ -216,3 +225,6 @@ async fn hear<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) -> Res
 const GREETING_MAX: usize = 4096;
 /// Bytes that are read from the socket at once.
 const SOCKET_READ: usize = 128 * 1024;
+/// Bytes that the system takes before it has sent the earlier ones.
+#[cfg(target_os = "linux")]
+const UNSENT_MAX: u32 = 256 * 1024;

@@ -109,7 +109,7 @@ impl From<Cut> for LinkEnd {
     }
 }
 
-async fn reading<S: AsyncRead>(
+async fn reading<S>(
     link: LinkId,
     mut stream: ReadHalf<S>,
     mut buffer: Vec<u8>,

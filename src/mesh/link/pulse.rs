@@ -42,7 +42,7 @@ impl Pulse {
     }
 
     /// Asks every [`MESH_PING`], and ends when the neighbour is silent. One that says much on a slow line may be late with its
-    /// answers, so there what it says counts too, for a while.
+    /// answers, so there what it says counts too, for a moment.
     pub(super) async fn keep(&self, outgoing: &Outgoing) {
         let mut ticks = interval(MESH_PING / 2);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -74,5 +74,5 @@ impl Pulse {
     }
 }
 
-/// An answer is never as late as this.
-const LATE: Duration = Duration::from_secs(10);
+/// An answer is never as late as this: little stands before it in the queues of both ends.
+const LATE: Duration = Duration::from_secs(3);

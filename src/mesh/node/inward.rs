@@ -60,8 +60,7 @@ impl Node {
             return None;
         }
         let link = self.topology.route(target.id)?.link;
-        let room = data.is_ack() || !self.full.contains(&link);
-        (link != from && room).then_some(link)
+        (link != from).then_some(link)
     }
 
     fn arrive(&mut self, now: Duration, data: &Data<'_>, target: &Target, place: u8) {
@@ -86,7 +85,8 @@ impl Node {
             return;
         }
         let incoming = &mut remote.streams.incoming;
-        for message in data.messages() {
+        let hears = !self.deaf;
+        for message in data.messages().filter(|_| hears) {
             for to in message.targets().filter(|to| to.target == place) {
                 // The sum was checked when the frame was read.
                 let number = target.base.saturating_add(to.number);

@@ -6,7 +6,7 @@
 use super::handle::{Ask, EventSender, MeshEvent, Sending};
 use super::mishaps::{Mishap, Mishaps};
 use super::report::{LinkReport, MeshReport, NodeReport};
-use crate::limits::MESH_LOG_PAUSE;
+use crate::limits::{MESH_FULL_BYTES, MESH_LOG_PAUSE};
 use crate::mesh::link::{Cut, FromLink, LinkEnd, Outgoing, next_node};
 use crate::mesh::{Class, LinkId, MeshLog, Node, NodeConfig, NodeId, NodeInfo, Output, PeerProof, Refused};
 use crate::net::clock::wall_ms;
@@ -74,6 +74,8 @@ pub(super) struct Driver {
     /// Not handed over yet.
     events: Vec<MeshEvent>,
     nodes_changed: bool,
+    /// Servers for which more than [`MESH_FULL_BYTES`] wait.
+    full: BTreeSet<NodeId>,
     told: BTreeMap<String, Instant>,
 }
 
@@ -102,6 +104,7 @@ impl Driver {
             mouths,
             events: Vec::new(),
             nodes_changed: false,
+            full: BTreeSet::new(),
             told: BTreeMap::new(),
         }
     }
@@ -112,10 +115,10 @@ impl Driver {
             let due = self.node.next_timeout().and_then(|due| self.started.checked_add(due));
             tokio::select! {
                 Some(heard) = ears.frames.recv() => {
-                    self.from_link(heard);
+                    self.heard(heard);
                     for _ in 0..BATCH {
                         let Ok(heard) = ears.frames.try_recv() else { break };
-                        self.from_link(heard);
+                        self.heard(heard);
                     }
                 }
                 Some(meeting) = ears.meetings.recv() => self.meet(meeting),
@@ -135,6 +138,7 @@ impl Driver {
                         return;
                     }
                 },
+                () = self.mouths.events.emptied() => {}
                 () = wait_until(due) => {
                     let now = self.now();
                     self.node.timeout(now, wall_ms());
@@ -164,10 +168,15 @@ impl Driver {
     fn send(&mut self, sending: &Sending) {
         let now = self.now();
         self.node.send(now, &sending.targets, sending.body.clone());
+        for (target, _) in &sending.targets {
+            if self.node.queued(*target) > MESH_FULL_BYTES && self.full.insert(*target) {
+                self.events.push(MeshEvent::Full(*target, true));
+            }
+        }
     }
 
     /// What comes of a link that is down for the node already is worth nothing.
-    fn from_link(&mut self, heard: FromLink) {
+    fn heard(&mut self, heard: FromLink) {
         let now = self.now();
         match heard {
             FromLink::Frames(id, frames) => self.frames(id, &frames),
@@ -230,8 +239,11 @@ impl Driver {
         // Both ends judge alike: of two links dialled at once that of the smaller node stays. Whoever dials anew has lost the
         // earlier one.
         let preferred = |dialled: bool| dialled == (self.own < peer);
-        let restarted = link.candidate.peer.instance != *instance;
-        if restarted || preferred(candidate.dialled) || !preferred(link.candidate.dialled) {
+        let earlier = link.candidate.peer.instance;
+        if earlier > *instance {
+            return Err((Refused::Former(peer).to_string(), MeshRefusal::Linked));
+        }
+        if earlier < *instance || preferred(candidate.dialled) || !preferred(link.candidate.dialled) {
             Ok(Some(*id))
         } else {
             Err((Refused::Twice(peer).to_string(), MeshRefusal::Linked))
@@ -318,7 +330,7 @@ impl Driver {
         match &event {
             MeshEvent::Up(info) => tracing::info!(name = %info.name, node = %info.id, "a server is in the mesh"),
             MeshEvent::Down(node, why) => tracing::info!(%node, "a server has left the mesh: {why}"),
-            MeshEvent::Changed(_) | MeshEvent::Delivered { .. } => {}
+            MeshEvent::Changed(_) | MeshEvent::Full(..) | MeshEvent::Delivered { .. } => {}
         }
         self.nodes_changed = true;
         self.events.push(event);
@@ -331,12 +343,21 @@ impl Driver {
                 self.node.link_full(now, *id, true);
             }
         }
+        let Self { full, node, events, .. } = self;
+        full.retain(|target| {
+            let full = node.queued(*target) > MESH_FULL_BYTES / 2;
+            if !full {
+                events.push(MeshEvent::Full(*target, false));
+            }
+            full
+        });
         if std::mem::take(&mut self.nodes_changed) {
             self.mouths.nodes.send_replace(self.node.nodes().collect());
         }
         if !self.events.is_empty() {
             self.mouths.events.push(&mut self.events);
         }
+        self.node.set_deaf(self.mouths.events.is_full());
     }
 
     /// The same line again and again says nothing new.

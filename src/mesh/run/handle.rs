@@ -30,6 +30,8 @@ pub enum MeshEvent {
     Changed(NodeInfo),
     /// All that was sent and not delivered is void, in both directions.
     Down(NodeId, DownReason),
+    /// So much waits for this server that what can wait should, before it is [`MeshEvent::Down`]; `false`: no longer.
+    Full(NodeId, bool),
 }
 
 impl MeshEvent {

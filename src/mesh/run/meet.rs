@@ -55,12 +55,11 @@ pub(super) async fn listen(listener: TcpListener, gate: Gate, shared: Arc<Shared
                     Some((ticket, evicted)) => {
                         let shared = shared.clone();
                         connections.spawn(async move {
-                            let outcome = tokio::select! {
-                                outcome = accepted(tcp, address, &shared, &ticket) => outcome.err(),
-                                () = leave_place(evicted) => return shared.mishap(Mishap::Evicted, address, "it makes room for a newer one"),
-                            };
-                            if let Some(error) = outcome {
-                                shared.failed(&error, address);
+                            tokio::select! {
+                                () = accepted(tcp, address, &shared, &ticket) => {}
+                                () = leave_place(evicted) => {
+                                    shared.mishap(Mishap::Evicted, address, "it makes room for a newer one");
+                                }
                             }
                         });
                     }
@@ -84,10 +83,15 @@ async fn leave_place(evicted: oneshot::Receiver<()>) {
     }
 }
 
-async fn accepted(tcp: TcpStream, address: SocketAddr, shared: &Shared, ticket: &Ticket) -> Result<(), HandshakeError> {
-    tcp.set_nodelay(true).map_err(HandshakeError::Io)?;
-    let greeting = link::accept(tcp, shared.server.clone()).await?;
-    link(greeting, address, false, shared, Some(ticket)).await
+async fn accepted(tcp: TcpStream, address: SocketAddr, shared: &Shared, ticket: &Ticket) {
+    match link::accept(tcp, shared.server.clone()).await {
+        Ok(greeting) => match link(greeting, address, false, shared, Some(ticket)).await {
+            // Told before the peer was.
+            Ok(()) | Err(HandshakeError::WeRefuse(..)) => {}
+            Err(error) => shared.failed(&error, address),
+        },
+        Err(error) => shared.failed(&error, address),
+    }
 }
 
 /// Keeps a link with the server at an address, for ever; only one that turns out to be ourselves is given up.
@@ -152,8 +156,9 @@ async fn link(
 ) -> Result<(), HandshakeError> {
     let candidate = Candidate { peer: greeting.peer.clone(), address, dialled };
     if let Err((why, refusal)) = shared.ask(|answer| Meeting::Consider(candidate.clone(), answer)).await {
+        let error = shared.refusing(&candidate, &why, refusal);
         greeting.refuse(refusal).await;
-        return Err(HandshakeError::WeRefuse(named(&candidate, &why), refusal));
+        return Err(error);
     }
     let met = greeting.agree(&shared.hello).await?;
     let (outgoing, received) = (Outgoing::new(), Arc::new(AtomicU64::new(0)));
@@ -161,8 +166,9 @@ async fn link(
     let id = match shared.ask(admit).await {
         Ok(id) => id,
         Err((why, refusal)) => {
+            let error = shared.refusing(&candidate, &why, refusal);
             met.refuse(refusal).await;
-            return Err(HandshakeError::WeRefuse(named(&candidate, &why), refusal));
+            return Err(error);
         }
     };
     if let Some(ticket) = ticket {
@@ -172,11 +178,6 @@ async fn link(
     // Nobody is left to hear it only when the server stops.
     let _ = shared.meetings.send(Meeting::Ended(id, end)).await;
     Ok(())
-}
-
-fn named(candidate: &Candidate, why: &str) -> String {
-    let peer = &candidate.peer;
-    format!("it is called {} and has the key {}: {why}", peer.name, peer.key.fingerprint())
 }
 
 impl Shared {
@@ -196,6 +197,17 @@ impl Shared {
         if linked.wait_for(|linked| !linked.contains(&peer)).await.is_err() {
             std::future::pending().await
         }
+    }
+
+    /// Counts and tells it at once, for the peer may take its time to hear it; one that we have dialled is told by the dialling.
+    fn refusing(&self, candidate: &Candidate, why: &str, refusal: MeshRefusal) -> HandshakeError {
+        let peer = &candidate.peer;
+        let who = format!("it is called {} and has the key {}", peer.name, peer.key.fingerprint());
+        let error = HandshakeError::WeRefuse(format!("{who}: {why}"), refusal);
+        if !candidate.dialled {
+            self.failed(&error, candidate.address);
+        }
+        error
     }
 
     fn failed(&self, error: &HandshakeError, address: SocketAddr) {

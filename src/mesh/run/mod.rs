@@ -98,6 +98,11 @@ impl Mesh {
         Ok(Self { config, listeners, instance, seed })
     }
 
+    /// What it was made of.
+    pub const fn config(&self) -> &MeshConfig {
+        &self.config
+    }
+
     /// Where it listens.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()

@@ -91,7 +91,7 @@ impl Relay {
         self.end(node, client, Away::Reset);
     }
 
-    pub(super) fn to_clients(&mut self, from: NodeId, clients: &[u64], body: &[u8]) {
+    pub(super) fn told(&mut self, from: NodeId, clients: &[u64], body: &[u8]) {
         let Some(server) = self.nodes.get(&from).map(|node| node.name.clone()) else { return };
         // Whom a server names twice, it is said to once.
         let clients: BTreeSet<u64> = clients.iter().copied().collect();

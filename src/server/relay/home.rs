@@ -63,6 +63,10 @@ impl Home {
         self.by_client.get(&node)?.get(&client).copied()
     }
 
+    pub(super) fn is_here(&self, session: SessionId) -> bool {
+        self.guests.contains_key(&session)
+    }
+
     fn through(&self, node: NodeId) -> usize {
         self.by_client.get(&node).map_or(0, BTreeMap::len)
     }
@@ -144,8 +148,8 @@ impl Relay {
         };
         let session = self.home.insert(Guest { node, client, key: pass.client() });
         let addr = stand_in(node, &source);
-        self.acts.push_back(Act::Core(Input::Connected { session, key: pass.client(), addr, via: Some(name) }));
-        self.acts.push_back(Act::Core(Input::Frame(session, ToServer::Login(login))));
+        self.tell_core(Input::Connected { session, key: pass.client(), addr, via: Some(name) });
+        self.tell_core(Input::Frame(session, ToServer::Login(login)));
     }
 
     /// The login and the client's word that it comes through the server with this key.
@@ -181,14 +185,18 @@ impl Relay {
             self.counts.ignored += 1;
             return;
         };
-        match ToServer::from_bytes(body, FRAME_MAX) {
-            Ok(frame) if !matches!(frame, ToServer::At { .. }) && !self.floods(session, &frame, body.len()) => {
-                self.acts.push_back(Act::Core(Input::Frame(session, frame)));
+        let keeps_to_the_rules = match ToServer::from_bytes(body, FRAME_MAX) {
+            Err(_) | Ok(ToServer::At { .. }) => false,
+            Ok(frame @ ToServer::Request { body: Request::Log { .. }, .. }) => self.read(from, session, frame),
+            Ok(frame) if self.floods(session, &frame, body.len()) => false,
+            Ok(frame) => {
+                self.tell_core(Input::Frame(session, frame));
+                true
             }
-            _ => {
-                self.closed(session);
-                self.acts.push_back(Act::Core(Input::Disconnected(session)));
-            }
+        };
+        if !keeps_to_the_rules {
+            self.closed(session);
+            self.tell_core(Input::Disconnected(session));
         }
     }
 
@@ -196,7 +204,7 @@ impl Relay {
         match self.home.find(from, client) {
             Some(session) => {
                 self.home.remove(session);
-                self.acts.push_back(Act::Core(Input::Disconnected(session)));
+                self.tell_core(Input::Disconnected(session));
             }
             None => self.counts.ignored += 1,
         }

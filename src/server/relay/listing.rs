@@ -14,6 +14,8 @@ use std::time::Duration;
 pub(super) struct Listing {
     due: Option<Duration>,
     told: Option<Duration>,
+    /// What all were told last.
+    last: Option<Arc<[u8]>>,
     /// The encoded push, and when it was made.
     frame: Option<(Arc<[u8]>, Duration)>,
 }
@@ -56,6 +58,10 @@ impl Relay {
         }
         (self.listing.due, self.listing.told) = (None, Some(self.now));
         let frame = self.servers();
+        if self.listing.last.as_ref() == Some(&frame) {
+            return;
+        }
+        self.listing.last = Some(Arc::clone(&frame));
         for session in self.access.sessions() {
             self.acts.push_back(Act::Client(session, Arc::clone(&frame)));
         }
@@ -63,6 +69,10 @@ impl Relay {
 
     pub(super) fn tell_servers_to(&mut self, session: SessionId) {
         let frame = self.servers();
+        if self.listing.last.as_ref() != Some(&frame) {
+            // Not all have heard the same now.
+            self.listing.last = None;
+        }
         self.acts.push_back(Act::Client(session, frame));
     }
 

@@ -4,6 +4,7 @@
 mod access;
 mod home;
 mod listing;
+mod reads;
 
 use super::io::{Input, SessionId};
 use crate::crypto::identity::{Identity, PublicKey};
@@ -65,14 +66,14 @@ pub(super) enum Act {
     /// What another server says to one of our clients, with its number there.
     From { session: SessionId, client: u64, frame: Arc<[u8]> },
     /// Something for the core.
-    Core(Input),
+    Core(Box<Input>),
 }
 
 /// Both roles. Takes what happened, then is asked what is to be done until that is nothing.
 #[derive(Debug)]
 pub struct Relay {
     config: RelayConfig,
-    caps: Caps,
+    pub(super) caps: Caps,
     now: Duration,
     wall_ms: u64,
     nodes: BTreeMap<NodeId, NodeInfo>,
@@ -80,6 +81,7 @@ pub struct Relay {
     access: access::Access,
     home: home::Home,
     listing: listing::Listing,
+    reads: reads::Reads,
     acts: VecDeque<Act>,
     counts: RelayCounts,
 }
@@ -97,6 +99,7 @@ impl Relay {
             access: access::Access::default(),
             home: home::Home::default(),
             listing: listing::Listing::default(),
+            reads: reads::Reads::default(),
             acts: VecDeque::new(),
             counts: RelayCounts::default(),
         }
@@ -111,11 +114,12 @@ impl Relay {
     pub(super) fn at(&mut self, now: Duration, wall_ms: u64) {
         (self.now, self.wall_ms) = (self.now.max(now), wall_ms);
         self.tell_servers();
+        self.begin_all_reads();
     }
 
     /// When [`Relay::at`] is wanted.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
-        self.listing.due()
+        [self.listing.due(), self.reads.due()].into_iter().flatten().min()
     }
 
     /// The next thing to do.
@@ -131,6 +135,7 @@ impl Relay {
             }
             MeshEvent::Changed(info) if self.nodes.contains_key(&info.id) => self.list(info),
             MeshEvent::Changed(_) => {}
+            MeshEvent::Full(node, full) => self.filled(node, full),
             MeshEvent::Down(node, why) => self.lost(node, why),
             MeshEvent::Delivered { from, head, body } => self.delivered(from, &head, body),
         }
@@ -151,9 +156,10 @@ impl Relay {
         if self.by_name.get(&info.name) == Some(&node) {
             self.by_name.remove(&info.name);
         }
+        self.reads.forget(node);
         self.node_down(node, &info.name, why);
         for session in self.home.all_of(node) {
-            self.acts.push_back(Act::Core(Input::Disconnected(session)));
+            self.tell_core(Input::Disconnected(session));
         }
         self.listing.gone(self.now);
         self.tell_servers();
@@ -172,9 +178,13 @@ impl Relay {
             }
             Head::Frame { client } => self.client_frame(from, client, &body),
             Head::Gone { client } => self.client_gone(from, client),
-            Head::ToClients { clients } => self.to_clients(from, &clients, &body),
+            Head::ToClients { clients } => self.told(from, &clients, &body),
             Head::Closed { client } => self.closed_there(from, client),
         }
+    }
+
+    fn tell_core(&mut self, input: Input) {
+        self.acts.push_back(Act::Core(Box::new(input)));
     }
 
     /// One message to one server.

@@ -11,7 +11,7 @@ pub(super) struct Linked {
     places: Vec<Place>,
     inboxes: Vec<VecDeque<ToClient>>,
     /// Every message between servers: of whom, and its targets.
-    pub(super) sent: Vec<(usize, Vec<(NodeId, Vec<u8>)>)>,
+    pub(super) sent: Vec<(usize, Targets)>,
     requests: u64,
 }
 
@@ -38,7 +38,7 @@ pub(super) fn vouch(server: usize) -> ServerCert {
     ServerCert::issue(&authority(), server_name(server), identity(server).public(), START_MS * 2)
 }
 
-fn info(server: usize) -> NodeInfo {
+pub(super) fn info(server: usize) -> NodeInfo {
     NodeInfo {
         id: node(server),
         key: identity(server).public(),
@@ -176,7 +176,11 @@ impl Linked {
     }
 
     pub(super) fn connect(&mut self, server: usize, identity: &Identity) -> SessionId {
-        let session = self.servers[server].connect(identity);
+        self.connect_from(server, identity, "192.0.2.1:1")
+    }
+
+    pub(super) fn connect_from(&mut self, server: usize, identity: &Identity, addr: &str) -> SessionId {
+        let session = self.servers[server].connect_from(identity, addr);
         self.place(server, session, None)
     }
 
@@ -186,6 +190,7 @@ impl Linked {
         let answer = match self.take(session) {
             ToClient::Welcome(welcome) => Ok(welcome),
             ToClient::Refused(refusal) => Err(refusal),
+            ToClient::Away { why, .. } => Err(Refusal::new(Code::NotHere, format!("{why:?}"))),
             other => panic!("{other:?}"),
         };
         self.inbox(session).retain(|frame| !matches!(frame, ToClient::Push(Push::Servers(_))));
@@ -194,8 +199,37 @@ impl Linked {
 
     /// The client's session at another server than the one that it is connected to.
     pub(super) fn at(&mut self, client: &Client, server: usize) -> SessionId {
-        let Place { server: access, session, .. } = self.places[usize::try_from(client.session).unwrap()].clone();
+        self.elsewhere(client.session, server)
+    }
+
+    pub(super) fn elsewhere(&mut self, session: SessionId, server: usize) -> SessionId {
+        let Place { server: access, session, .. } = self.places[usize::try_from(session).unwrap()].clone();
         self.place(access, session, Some(server_name(server)))
+    }
+
+    /// A fresh certificate of somebody's name.
+    pub(super) fn renewed(&mut self, session: SessionId) -> NameCert {
+        let Reply::Name(cert) = self.request(session, Request::RenewName) else {
+            panic!("it is a name of that server")
+        };
+        NameCert::from_bytes(&cert).unwrap()
+    }
+
+    /// The client says one thing more, and its link is gone before anybody has looked at it.
+    pub(super) fn at_once(&mut self, client: &Client, frame: ToServer) {
+        let Place { server, session, at } = self.places[usize::try_from(client.session).unwrap()].clone();
+        let frame = ToServer::At { server: at.unwrap(), frame: frame.to_bytes().into() };
+        let access = &mut self.servers[server];
+        let (now, wall) = (access.now, access.wall());
+        access.core.handle(now, wall, Input::Frame(session, frame));
+        access.feed(Input::Disconnected(session));
+        self.run();
+    }
+
+    /// The client's session at the server that it is connected to.
+    pub(super) fn direct(&mut self, client: &Client) -> SessionId {
+        let Place { server, session, .. } = self.places[usize::try_from(client.session).unwrap()].clone();
+        self.place(server, session, None)
     }
 
     /// Logs in at another server; from now on the client speaks there.

@@ -11,6 +11,7 @@ mod mesh;
 mod model;
 mod restart;
 mod rooms;
+mod strangers;
 mod world;
 
 use super::engine::Engine;
@@ -35,7 +36,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use world::World;
+use world::{Targets, World};
 
 const DEN: RoomId = Id([7; 16]);
 const START_MS: u64 = 1_700_000_000_000;

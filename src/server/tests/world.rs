@@ -1,5 +1,8 @@
 use super::*;
 
+/// Servers, and a head for each.
+pub(super) type Targets = Vec<(NodeId, Vec<u8>)>;
+
 /// The server with its driver: Argon2 is a plain comparison that waits until the test lets it run.
 pub(super) struct World<E = Core> {
     pub(super) core: E,
@@ -17,7 +20,7 @@ pub(super) struct World<E = Core> {
     pub(super) sessions: SessionId,
     pub(super) requests: u64,
     /// What went to other servers.
-    pub(super) mesh: VecDeque<(Vec<(NodeId, Vec<u8>)>, Arc<[u8]>)>,
+    pub(super) mesh: VecDeque<(Targets, Arc<[u8]>)>,
 }
 
 impl World {
