@@ -23,8 +23,11 @@ pub struct Server {
     identity: Identity,
     meshed: bool,
     /// What it has said to others.
-    said: VecDeque<(Vec<(NodeId, Vec<u8>)>, Arc<[u8]>)>,
+    said: VecDeque<Said>,
 }
+
+/// A head for each target, and one body.
+type Said = (Vec<(NodeId, Vec<u8>)>, Arc<[u8]>);
 
 pub fn authority() -> Identity {
     Identity::from_seed(&[99; 32])
