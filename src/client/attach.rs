@@ -237,6 +237,7 @@ impl Core {
         let Some(attachment) = self.attachments.get_mut(server) else { return };
         if !std::mem::replace(&mut attachment.told_away, true) {
             self.tell_rooms(server, true);
+            self.go_another_way(server);
         }
     }
 

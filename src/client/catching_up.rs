@@ -92,9 +92,7 @@ impl Core {
 
     fn synced(&mut self, id: RoomId) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        conversation.syncing = false;
-        // Had it won, it would have stood in the log.
-        conversation.commit_lost();
+        conversation.synced();
     }
 
     fn no_log(&mut self, id: RoomId, refusal: &Refusal) {

@@ -280,6 +280,28 @@ impl Core {
         }
     }
 
+    /// A server went away: what waits in conversations there goes where we meet otherwise, if we do.
+    pub(super) fn go_another_way(&mut self, server: &Name) {
+        let there = |c: &&Conversation| c.server == *server && !c.founding && !c.outbox.is_empty();
+        let stuck: Vec<(RoomId, FullName)> = self
+            .conversations
+            .values()
+            .filter(there)
+            .filter_map(|c| match &c.kind {
+                Kind::Direct { peer, .. } => Some((c.id, peer.clone())),
+                Kind::Room { .. } => None,
+            })
+            .collect();
+        for (id, peer) in stuck {
+            self.follow_key(&peer);
+            let other = self.peers.current(&peer).is_some_and(|id| self.reaches(&id));
+            if other || self.meeting_place(&peer).is_some() {
+                let items = self.conversations.get_mut(&id).map(Conversation::move_out).unwrap_or_default();
+                self.give_all(&peer, items);
+            }
+        }
+    }
+
     fn move_waiting(&mut self, peer: &FullName, to: RoomId) {
         let items = self.peers.get(peer).waiting.drain(true);
         for item in items {

@@ -28,6 +28,9 @@ impl Conversation {
                 self.history.remember_own(&row.bytes);
                 return self.delivered(&id).into_iter().collect();
             }
+            if self.is_moved(&row.bytes) {
+                return Vec::new();
+            }
             if self.history.is_own(&row.bytes) {
                 let replayed = !self.syncing;
                 return if replayed { vec![News::Integrity { kind: "replay", peer: None }] } else { Vec::new() };

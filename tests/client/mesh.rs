@@ -369,3 +369,27 @@ fn a_script_that_wants_a_server_that_is_not_there_goes_on_with_what_follows() {
     let done = &world.clients[alice].done;
     assert_eq!((done[&first], done[&second], done[&third]), (4, 4, 0));
 }
+
+#[test]
+fn a_private_word_on_its_way_to_a_server_that_dies_goes_another_way_and_comes_once() {
+    let mut world = den();
+    world.say(1, "@carol@s3 one");
+    // Heard and logged, and the answer is lost.
+    world.type_line(1, "@carol@s3 two");
+    world.deaf.insert(1);
+    world.run();
+    let lost = world.type_line(1, "@carol@s3 three");
+    world.deaf.clear();
+    world.split(1, 2);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(told(&world, 2), ["bob@s2: one", "bob@s2: two", "bob@s2: three"], "{:?}", world.clients[1].events);
+    assert_eq!(world.clients[1].done.get(&lost), Some(&0));
+    world.mend(1, 2);
+    world.pass(Duration::from_secs(10));
+    for (n, who) in [(1, "@carol@s3 four"), (2, "@bob five"), (1, "@carol@s3 six")] {
+        world.say(n, who);
+    }
+    assert_eq!(told(&world, 2)[3..], ["bob@s2: four", "bob@s2: six"]);
+    assert_eq!(told(&world, 1), ["carol@s3: five"]);
+    calm(&world);
+}

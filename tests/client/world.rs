@@ -67,6 +67,8 @@ pub struct World {
     pub clients: Vec<Client>,
     /// Clients whose frames to the server wait.
     pub held: BTreeSet<usize>,
+    /// Clients to whom nothing comes: it is lost.
+    pub deaf: BTreeSet<usize>,
     pub mangler: Mangler,
     /// Every byte that the server was sent.
     pub received: Vec<u8>,
@@ -132,6 +134,7 @@ impl World {
             now: Duration::ZERO,
             clients: Vec::new(),
             held: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             mangler: Box::new(|_, frame| vec![frame]),
             received: Vec::new(),
             rules: FileRules::default(),
@@ -399,6 +402,9 @@ impl World {
         let mut moved = false;
         while let Some(frame) = self.clients[client].from_server.pop_front() {
             moved = true;
+            if self.deaf.contains(&client) {
+                continue;
+            }
             if let ToClient::Welcome(welcome) = frame {
                 let server = &self.servers[self.clients[client].at];
                 let info = LinkInfo { server: server.name(), server_key: server.key(), tls: "TLS 1.3".into(), welcome };
