@@ -117,6 +117,8 @@ Examples:
         asks for what is missing
   secchat client --server chat.example.org --name alice --room lab --create --private
         makes a private room and prints its secret
+  secchat client --server a.example.org,b.example.org --name carol --room lab@s1
+        goes through the closest of the mesh, and on through another one if that dies
   secchat client --invite-file invite.txt --name bob
         joins what the invite names
   secchat client --server chat.example.org --name bot --room ops --exec 'build 17 is green'

@@ -320,7 +320,10 @@ impl Core {
         let due = self.attachments.iter().filter_map(|(server, attachment)| match attachment.state {
             State::Down if attachment.wanted && self.servers.is_listed(server) => Some(attachment.again_at),
             State::Down => None,
-            _ => Some(attachment.due().min(attachment.leaves_at().unwrap_or(Duration::MAX))),
+            _ => {
+                let doubt = attachment.doubted_at().unwrap_or(Duration::MAX);
+                Some(attachment.due().min(attachment.leaves_at().unwrap_or(Duration::MAX)).min(doubt))
+            }
         });
         due.min()
     }
@@ -336,6 +339,13 @@ impl Core {
             return Some("the server does not answer".to_owned());
         }
         silent.iter().for_each(|server| self.hang_up(server));
+        let doubted = |a: &Attachment| a.doubted_at().is_some_and(|at| now >= at);
+        let doubted: Vec<Name> =
+            self.attachments.iter().filter(|(_, a)| doubted(a)).map(|(name, _)| name.clone()).collect();
+        for server in doubted {
+            self.mark_away(&server);
+            self.take_key_packages();
+        }
         let left = |a: &Attachment| a.state != State::Down && a.leaves_at().is_some_and(|at| now >= at);
         let left: Vec<Name> = self.attachments.iter().filter(|(_, a)| left(a)).map(|(name, _)| name.clone()).collect();
         for server in left {
@@ -354,11 +364,17 @@ impl Attachment {
         self.requests.next_deadline().unwrap_or(Duration::MAX).min(self.heard + silence)
     }
 
+    /// When a login without an answer is taken for a server that is away, though an answer is still welcome.
+    fn doubted_at(&self) -> Option<Duration> {
+        (self.state == State::LoggingIn && !self.told_away).then(|| self.heard + DOUBT)
+    }
+
     fn leaves_at(&self) -> Option<Duration> {
         (!self.wanted).then(|| self.idle_since + LINGER)
     }
 }
 
+const DOUBT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// A server that did not want us is asked again so much later.

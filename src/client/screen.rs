@@ -76,8 +76,9 @@ impl Screen for LineScreen {
         if !self.calm.admits(wall_ms, event) {
             return;
         }
-        if let Event::Connected { server, .. } = event {
-            self.style.home.clone_from(server);
+        if let Event::Connected { name, .. } = event {
+            // Names and rooms of our own server are shown without it, wherever the link leads.
+            self.style.home = name.rsplit_once('@').map(|(_, server)| server.to_owned()).unwrap_or_default();
         }
         render::lines(event, &self.style).iter().for_each(|line| print_line(line));
         if let Event::Notice { from, text } = event

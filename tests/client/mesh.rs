@@ -393,3 +393,21 @@ fn a_private_word_on_its_way_to_a_server_that_dies_goes_another_way_and_comes_on
     assert_eq!(told(&world, 1), ["carol@s3: five"]);
     calm(&world);
 }
+
+#[test]
+fn a_server_that_does_not_answer_a_login_is_away_before_the_mesh_has_noticed() {
+    let mut world = den();
+    world.stalled = true;
+    world.cut(2);
+    world.go_to(2, 2);
+    world.pass(Duration::from_secs(1));
+    assert!(away(&world, 2).is_empty());
+    world.pass(Duration::from_secs(1));
+    assert_eq!(away(&world, 2), ["den@s1 waits for s1"]);
+    world.stalled = false;
+    world.run();
+    assert_eq!(away(&world, 2), ["den@s1 waits for s1", "den@s1 is back"]);
+    world.say(0, "still there");
+    assert_eq!(heard(&world, 2), ["alice@s1: still there"]);
+    calm(&world);
+}

@@ -233,6 +233,9 @@ impl World {
     /// What servers have said to each other arrives.
     pub fn between_servers(&mut self) -> bool {
         let mut moved = false;
+        if self.stalled {
+            return false;
+        }
         while let Some(from) = self.servers.iter().position(|s| !s.said.is_empty()) {
             moved = true;
             let (targets, body) = self.servers[from].said.pop_front().unwrap();

@@ -63,6 +63,8 @@ pub struct World {
     pub servers: Vec<Server>,
     /// Servers that do not hear each other.
     pub split: BTreeSet<(usize, usize)>,
+    /// What they say waits.
+    pub stalled: bool,
     pub now: Duration,
     pub clients: Vec<Client>,
     /// Clients whose frames to the server wait.
@@ -131,6 +133,7 @@ impl World {
         Self {
             servers,
             split: BTreeSet::new(),
+            stalled: false,
             now: Duration::ZERO,
             clients: Vec::new(),
             held: BTreeSet::new(),

@@ -21,12 +21,14 @@ pub const TABLE: &[Spec] = &[
     is("operator", "@server TEXT, /operator TEXT", "a message to the server's operator", Needs::Link, |a| {
         (!a.is_empty()).then(|| Command::Operator { text: a.into() })
     }),
-    is("create", "/create ROOM [--private]", "make a room and enter it", Needs::Link, |a| {
+    is("create", "/create ROOM[@SERVER] [--private]", "make a room and enter it", Needs::Link, |a| {
         let (room, flag) = split_word(a);
         let room = room_word(room)?;
         matches!(flag, "" | "--private").then_some(Command::Create { room, private: !flag.is_empty() })
     }),
-    is("join", "/join ROOM|INVITE", "enter a room", Needs::Link, |a| Some(Command::Join { room: room_word(a)? })),
+    is("join", "/join ROOM[@SERVER]|INVITE", "enter a room", Needs::Link, |a| {
+        Some(Command::Join { room: room_word(a)? })
+    }),
     is("leave", "/leave [ROOM]", "leave a room, the current one by default", Needs::Room, |a| match a {
         "" => Some(Command::Leave { room: None }),
         _ => Some(Command::Leave { room: Some(room_word(a)?) }),
@@ -38,16 +40,22 @@ pub const TABLE: &[Spec] = &[
     is("invite", "/invite [--with-secret]", "an invite to the current room", Needs::Room, |a| {
         matches!(a, "" | "--with-secret").then_some(Command::Invite { with_secret: !a.is_empty() })
     }),
-    is("get_rooms", "@server get_rooms, /rooms", "the server's public rooms", Needs::Link, |a| {
+    is("get_rooms", "@server get_rooms, /rooms", "the public rooms of all servers within reach", Needs::Link, |a| {
         alone(a, Command::Rooms)
     }),
     is("get_peers", "@server get_peers, /peers", "who is in the current room", Needs::Room, |a| {
         alone(a, Command::Peers)
     }),
-    is("ping", "@server ping, @NAME ping, /ping [NAME]", "a round trip", Needs::Link, |a| match a {
-        "" | "server" => Some(Command::PingServer),
-        _ => Some(Command::Ping { to: word(a)? }),
-    }),
+    is(
+        "ping",
+        "@server ping, @NAME ping, /ping [NAME]",
+        "a round trip; of all servers within reach",
+        Needs::Link,
+        |a| match a {
+            "" | "server" => Some(Command::PingServer),
+            _ => Some(Command::Ping { to: word(a)? }),
+        },
+    ),
     is("whohas", "@all whohas GLOB, /whohas GLOB", "who shares a file of that name", Needs::Room, |a| {
         Some(Command::WhoHas { pattern: file_name(a)? })
     }),
