@@ -31,7 +31,7 @@ fn a_chain_carries_every_message_once_and_in_order() {
 
 #[test]
 fn in_a_ring_the_server_on_the_way_is_killed_frozen_and_restarted() {
-    for seed in 0..20 {
+    for seed in 0..6 {
         let mut sim = Sim::ring(seed, 6, Line::fast());
         whole(&mut sim);
         let path = sim.path(0, 3);
@@ -79,7 +79,7 @@ fn a_killed_server_costs_the_others_no_more_than_the_news_of_it() {
 
 #[test]
 fn random_meshes_of_fifty_live_through_random_harm() {
-    for seed in 100..104 {
+    for seed in 100..102 {
         let mut sim = Sim::random(seed, 50);
         whole(&mut sim);
         let mortal: Vec<usize> = (0..6).map(|_| 10 + sim.below(40)).collect();
