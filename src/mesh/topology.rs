@@ -254,8 +254,8 @@ impl Topology {
         if !due.is_empty() {
             let floods: Vec<(NodeId, Flood)> =
                 due.into_iter().filter_map(|id| Some((id, self.flood.remove(&id)?))).collect();
-            for (link, state) in &self.links {
-                let wanted = floods.iter().filter(|(id, flood)| *id != state.peer && !flood.except.contains(link));
+            for link in self.links.keys() {
+                let wanted = floods.iter().filter(|(_, flood)| !flood.except.contains(link));
                 let records = wanted.filter_map(|(id, _)| self.record(now, *id));
                 let frames = write_records(records, CHUNK);
                 self.frames.extend(frames.into_iter().map(|frame| (*link, frame)));
