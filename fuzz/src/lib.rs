@@ -6,6 +6,7 @@
 pub mod exchange;
 pub mod mesh;
 pub mod peer;
+pub mod relay;
 pub mod rooms;
 
 use secchat::client::commands;
@@ -46,6 +47,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("mesh_frame", mesh::frame),
     ("mesh_record", mesh::record),
     ("mesh_neighbour", mesh::neighbour),
+    ("relay", relay::relay),
 ];
 
 /// A frame from a client, before login and after.

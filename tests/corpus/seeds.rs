@@ -2,6 +2,8 @@
 
 #[path = "seeds/mesh.rs"]
 mod mesh;
+#[path = "seeds/relay.rs"]
+mod relay;
 #[path = "seeds/transfer.rs"]
 mod transfer;
 
@@ -54,6 +56,7 @@ pub fn all() -> Vec<Seed> {
     add("mesh_frame", mesh::frames());
     add("mesh_record", mesh::records());
     add("mesh_neighbour", mesh::neighbours());
+    add("relay", relay::messages());
     all
 }
 
