@@ -4,7 +4,9 @@
 //! back to something that reads the same.
 
 pub mod exchange;
+pub mod mesh;
 pub mod peer;
+pub mod relay;
 pub mod rooms;
 
 use secchat::client::commands;
@@ -42,6 +44,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("answers", exchange::answers),
     ("manifest", exchange::manifest),
     ("partial", exchange::partial),
+    ("mesh_frame", mesh::frame),
+    ("mesh_record", mesh::record),
+    ("mesh_neighbour", mesh::neighbour),
+    ("relay", relay::relay),
 ];
 
 /// A frame from a client, before login and after.

@@ -1,5 +1,9 @@
 //! Well-formed and malformed input for each fuzz target, made by the code itself.
 
+#[path = "seeds/mesh.rs"]
+mod mesh;
+#[path = "seeds/relay.rs"]
+mod relay;
 #[path = "seeds/transfer.rs"]
 mod transfer;
 
@@ -49,6 +53,10 @@ pub fn all() -> Vec<Seed> {
     add("answers", transfer::answers());
     add("manifest", transfer::manifests());
     add("partial", transfer::partials());
+    add("mesh_frame", mesh::frames());
+    add("mesh_record", mesh::records());
+    add("mesh_neighbour", mesh::neighbours());
+    add("relay", relay::messages());
     all
 }
 

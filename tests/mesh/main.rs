@@ -5,4 +5,5 @@ mod outages;
 mod overload;
 mod quiet;
 mod sim;
+mod speed;
 mod trees;

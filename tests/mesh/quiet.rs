@@ -5,17 +5,17 @@ use std::time::Duration;
 use crate::sim::{Sim, ms};
 
 /// Bytes a second that a link of a quiet mesh of fifty carries, both ways together; pings are the driver's.
-const QUIET: f64 = 1500.0;
+const QUIET: f64 = 1000.0;
 
 #[test]
 fn fifty_servers_in_random_meshes_find_each_other_and_fall_silent() {
-    for seed in 0..3 {
+    for seed in 0..2 {
         let mut sim = Sim::random(seed, 50);
         let all = sim.all();
         let took = sim.until(ms(3000), "all see each other", |sim| sim.is_whole(&all));
         sim.run(Duration::from_secs(30));
         let before: Vec<u64> = sim.links.iter().map(|link| link.bytes[0] + link.bytes[1]).collect();
-        let seconds = 240;
+        let seconds = 90;
         sim.run(Duration::from_secs(seconds));
         let rates: Vec<f64> = sim
             .links

@@ -101,6 +101,8 @@ pub struct Sim {
     pub violations: Vec<(usize, Violation)>,
     pub refusals: Vec<(usize, Refused)>,
     frozen_since: BTreeMap<usize, Duration>,
+    /// Frames and who they went to, while somebody wants to know.
+    pub tap: Option<Vec<(usize, Arc<[u8]>)>>,
 }
 
 #[derive(Debug, Clone)]
@@ -139,8 +141,9 @@ impl Sim {
             violations: Vec::new(),
             refusals: Vec::new(),
             frozen_since: BTreeMap::new(),
+            tap: None,
         };
-        (0..servers).for_each(|_| sim.add_server());
+        (0..servers).for_each(|_| sim.add_numbered());
         sim
     }
 
@@ -182,7 +185,7 @@ impl Sim {
         self.rng.next_u32() as usize % n
     }
 
-    fn add_server(&mut self) {
+    fn add_numbered(&mut self) {
         let number = self.servers.len();
         let mut seed = [7; 32];
         seed[..8].copy_from_slice(&(number as u64 + 1).to_le_bytes());
@@ -421,6 +424,9 @@ impl Sim {
             }
         };
         let (wait, to) = (leaves + link.line.delay, link.ends[1 - side]);
+        if let Some(tap) = &mut self.tap {
+            tap.push((to, bytes.clone()));
+        }
         let fill = queued > link.line.queue / 2 && !link.full[side];
         link.full[side] |= fill;
         self.push(wait, Event::Frame { link: index, id, to, bytes });

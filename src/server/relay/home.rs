@@ -6,6 +6,7 @@ use super::{Act, GUESTS, Relay};
 use crate::crypto::identity::PublicKey;
 use crate::limits::{FRAME_MAX, FRAME_MAX_BEFORE_LOGIN};
 use crate::mesh::NodeId;
+use crate::server::attempts::Attempts;
 use crate::server::io::{Input, SessionId};
 use crate::server::pace::Pace;
 use crate::wire::cert::CertError;
@@ -27,6 +28,17 @@ pub(super) struct Home {
     by_client: BTreeMap<NodeId, BTreeMap<u64, SessionId>>,
     joined: Joined,
     pace: Pace,
+    openings: Openings,
+}
+
+/// Logins through each server lately: each costs some verifications, whether it holds or not.
+#[derive(Debug)]
+struct Openings(Attempts<NodeId>);
+
+impl Default for Openings {
+    fn default() -> Self {
+        Self(Attempts::new(OPENINGS, OPENINGS_WINDOW))
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -153,9 +165,13 @@ impl Relay {
     }
 
     /// The login and the client's word that it comes through the server with this key.
-    fn invited(&self, node: NodeId, key: &PublicKey, body: &[u8]) -> Result<(Login, Pass), Refusal> {
-        if self.home.len() >= self.caps.guests || self.home.through(node) >= self.caps.guests_of_one {
-            return Err(Refusal::new(Code::TooMany, "too many people of other servers are here; try again later"));
+    fn invited(&mut self, node: NodeId, key: &PublicKey, body: &[u8]) -> Result<(Login, Pass), Refusal> {
+        let full = self.home.len() >= self.caps.guests || self.home.through(node) >= self.caps.guests_of_one;
+        if full || !self.home.openings.0.take(node, self.now) {
+            return Err(Refusal::new(
+                Code::TooMany,
+                "too many people of other servers are here or come; try again later",
+            ));
         }
         let Ok(ToServer::Login(login)) = ToServer::from_bytes(body, FRAME_MAX_BEFORE_LOGIN) else {
             return Err(Refusal::new(Code::Malformed, "not a login"));
@@ -232,5 +248,8 @@ fn stand_in(node: NodeId, source: &[u8; 16]) -> SocketAddr {
     SocketAddr::new(Ipv6Addr::from(ip).into(), 0)
 }
 
+/// Logins through one other server in [`OPENINGS_WINDOW`].
+const OPENINGS: u32 = 1000;
+const OPENINGS_WINDOW: Duration = Duration::from_secs(1);
 /// A guest may be so far ahead of what it may post: what was held for it on the way comes in one go.
 const BEHIND_MAX: Duration = Duration::from_secs(30);

@@ -157,6 +157,25 @@ fn there_is_room_for_so_many_people_of_other_servers_and_of_each() {
 }
 
 #[test]
+fn a_server_does_not_keep_another_one_busy_with_logins() {
+    let mut mesh = Linked::new(3);
+    let mallory = mesh.client(1, 9, "mallory");
+    let login_here = |access, cert: &NameCert| ToServer::Login(login(&user(9), access, "x", 9, Some(cert))).to_bytes();
+    let junk = login_here(2, &mallory.me.cert);
+    for client in 100..2000 {
+        mesh.delivered(0, 1, &Head::Open { client, source: [0; 16].into() }, &junk);
+    }
+    let mut late = mesh.client(1, 1, "late");
+    assert_eq!(mesh.visit(&mut late, 0).unwrap_err().code, Code::TooMany, "they are not even looked at");
+    let mut other = mesh.client(2, 2, "other");
+    assert!(mesh.visit(&mut other, 0).is_ok(), "another server's people come in");
+    mesh.pass(Duration::from_secs(2));
+    let there = mesh.at(&late, 0);
+    assert_eq!(mesh.away(there), Some(Away::Closed));
+    assert!(mesh.visit(&mut late, 0).is_ok());
+}
+
+#[test]
 fn a_client_is_at_so_many_servers_only() {
     let mut mesh = Linked::new(AWAY_SERVERS + 2);
     let client = mesh.client(0, 1, "alice");
@@ -234,6 +253,9 @@ fn a_server_that_makes_networks_up_has_not_the_allowance_of_that_many() {
     let mut mesh = Linked::new(2);
     let mut made = 0;
     for n in 0..2000u16 {
+        if n == 1000 {
+            mesh.pass(Duration::from_secs(1));
+        }
         let me = Identity::from_seed(
             &[u8::try_from(n / 256).unwrap() + 1, u8::try_from(n % 256).unwrap()].repeat(16).try_into().unwrap(),
         );
