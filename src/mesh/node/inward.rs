@@ -85,7 +85,8 @@ impl Node {
             return;
         }
         let incoming = &mut remote.streams.incoming;
-        for message in data.messages() {
+        let hears = !self.deaf;
+        for message in data.messages().filter(|_| hears) {
             for to in message.targets().filter(|to| to.target == place) {
                 // The sum was checked when the frame was read.
                 let number = target.base.saturating_add(to.number);
