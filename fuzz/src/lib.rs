@@ -4,6 +4,7 @@
 //! back to something that reads the same.
 
 pub mod exchange;
+pub mod mesh;
 pub mod peer;
 pub mod rooms;
 
@@ -42,6 +43,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("answers", exchange::answers),
     ("manifest", exchange::manifest),
     ("partial", exchange::partial),
+    ("mesh_frame", mesh::frame),
+    ("mesh_record", mesh::record),
+    ("mesh_neighbour", mesh::neighbour),
 ];
 
 /// A frame from a client, before login and after.

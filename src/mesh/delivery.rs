@@ -16,9 +16,11 @@ use crate::wire::vouch::NodeId;
 pub(super) struct Streams {
     epoch: u32,
     peer_epoch: u32,
-    /// Until the peer is known to have heard of our epoch: when to tell it again.
-    tell_at: Option<Duration>,
-    tells: u32,
+    // Until the peer is known to have heard of our epoch: when to ask again whether it has.
+    ask_at: Option<Duration>,
+    asks: u32,
+    // The peer is to hear our epochs once more.
+    answer_at: Option<Duration>,
     pub(super) outgoing: Outgoing,
     pub(super) incoming: Incoming,
 }
@@ -38,13 +40,21 @@ pub(super) enum Epochs {
 
 impl Streams {
     pub(super) fn new() -> Self {
-        Self { epoch: 1, peer_epoch: 1, tell_at: None, tells: 0, outgoing: Outgoing::new(), incoming: Incoming::new() }
+        Self {
+            epoch: 1,
+            peer_epoch: 1,
+            ask_at: None,
+            asks: 0,
+            answer_at: None,
+            outgoing: Outgoing::new(),
+            incoming: Incoming::new(),
+        }
     }
 
     /// Gives the streams up and tells the peer.
     pub(super) fn reset(&mut self, now: Duration) {
         self.begin(self.epoch.saturating_add(1), self.peer_epoch);
-        self.tell_at = Some(now);
+        self.ask_at = Some(now);
     }
 
     fn begin(&mut self, epoch: u32, peer_epoch: u32) {
@@ -57,54 +67,121 @@ impl Streams {
         if ours > self.epoch {
             // We have forgotten what the peer remembers.
             self.begin(ours.saturating_add(1), theirs.max(self.peer_epoch));
-            self.tell_at = Some(now);
+            self.ask_at = Some(now);
             return Epochs::AnewAndVoid;
         }
         if theirs < self.peer_epoch || (theirs == self.peer_epoch && ours < self.epoch) {
             // It is to hear of it, but not for each packet of a flight.
-            self.tell_at = Some(self.tell_at.map_or(now + TELL_FIRST, |at| at.min(now + TELL_FIRST)));
+            self.answer(now + ANSWER_AFTER);
             return Epochs::Void;
         }
         if theirs > self.peer_epoch {
             return self.adopt(now, theirs, ours);
         }
-        self.tell_at = None;
+        self.ask_at = None;
+        if target.asks {
+            self.answer(now);
+        }
         Epochs::Current
     }
 
     fn adopt(&mut self, now: Duration, theirs: u32, ours: u32) -> Epochs {
         if ours == self.epoch {
             self.begin(self.epoch, theirs);
+            self.answer(now);
             return Epochs::Anew;
         }
         // It has not heard of our epoch, so it has taken nothing of it: what waits for it is still good.
         let fresh = self.incoming.is_fresh();
-        self.peer_epoch = theirs;
         if fresh {
+            self.peer_epoch = theirs;
             self.outgoing.lose_all();
         } else {
             self.begin(self.epoch, theirs);
         }
-        self.tell_at = Some(now);
+        self.ask_at = Some(now);
         if fresh { Epochs::Void } else { Epochs::AnewAndVoid }
+    }
+
+    fn answer(&mut self, by: Duration) {
+        self.answer_at = Some(self.answer_at.map_or(by, |at| at.min(by)));
     }
 
     /// When something has to be told without a message.
     pub(super) fn ack_at(&self) -> Option<Duration> {
-        [self.incoming.ack_at(), self.tell_at].into_iter().flatten().min()
+        [self.incoming.ack_at(), self.ask_at, self.answer_at].into_iter().flatten().min()
     }
 
     /// What stands before the messages in a packet to the peer.
     pub(super) fn target(&mut self, now: Duration, id: NodeId, instance: u64, base: u64) -> Target {
-        if self.tell_at.is_some_and(|at| at <= now) {
-            self.tells = (self.tells + 1).min(5);
+        let asks = self.ask_at.is_some();
+        if self.ask_at.is_some_and(|at| at <= now) {
+            self.asks = (self.asks + 1).min(5);
             // Forgotten as soon as a packet shows that the peer knows.
-            self.tell_at = Some(now + TELL_AGAIN * (1 << self.tells));
+            self.ask_at = Some(now + ASK_AGAIN * (1 << self.asks));
         }
+        self.answer_at = None;
         let ack: Ack = self.incoming.ack();
-        Target { id, instance, epoch: self.epoch, peer_epoch: self.peer_epoch, base, ack }
+        Target { id, instance, epoch: self.epoch, peer_epoch: self.peer_epoch, asks, base, ack }
     }
 }
 
-const TELL_FIRST: Duration = Duration::from_millis(5);
-const TELL_AGAIN: Duration = Duration::from_millis(100);
+const ANSWER_AFTER: Duration = Duration::from_millis(5);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1);
+
+    /// One end's packet to the other, with a message or without.
+    fn packet(from: &mut Streams) -> Target {
+        from.target(NOW, NodeId([0; 32]), 1, 1)
+    }
+
+    #[test]
+    fn when_one_end_begins_anew_the_other_does_and_old_messages_are_void() {
+        let (mut a, mut b) = (Streams::new(), Streams::new());
+        let old = packet(&mut b);
+        assert_eq!(a.judge(NOW, &old), Epochs::Current);
+        a.reset(NOW);
+        assert_eq!(a.judge(NOW, &old), Epochs::Void, "sent before it heard");
+        let asks = packet(&mut a);
+        assert!(asks.asks);
+        assert_eq!(b.judge(NOW, &asks), Epochs::Anew);
+        assert_eq!(b.judge(NOW, &asks), Epochs::Current, "it is heard once");
+        assert_eq!(b.ack_at(), Some(NOW), "it answers");
+        let answer = packet(&mut b);
+        assert!(!answer.asks && a.judge(NOW, &answer) == Epochs::Current);
+        assert_eq!((a.ack_at(), b.ack_at()), (None, None), "nobody speaks for ever");
+    }
+
+    #[test]
+    fn when_both_begin_anew_nothing_that_waits_is_lost() {
+        let (mut a, mut b) = (Streams::new(), Streams::new());
+        a.reset(NOW);
+        b.reset(NOW);
+        a.outgoing.push(1, &[], &vec![0; 10].into());
+        let (from_a, from_b) = (packet(&mut a), packet(&mut b));
+        assert_eq!((a.judge(NOW, &from_b), b.judge(NOW, &from_a)), (Epochs::Void, Epochs::Void));
+        let (from_a, from_b) = (packet(&mut a), packet(&mut b));
+        assert_eq!((a.judge(NOW, &from_b), b.judge(NOW, &from_a)), (Epochs::Current, Epochs::Current));
+        assert!(a.outgoing.queued() > 0);
+        assert_eq!(a.judge(NOW, &packet(&mut b)), Epochs::Current);
+        assert_eq!(b.judge(NOW, &packet(&mut a)), Epochs::Current);
+        assert!(!packet(&mut a).asks && !packet(&mut b).asks);
+    }
+
+    #[test]
+    fn whoever_has_forgotten_is_told() {
+        let (mut a, mut b) = (Streams::new(), Streams::new());
+        (0..3).for_each(|_| a.reset(NOW));
+        assert_eq!(b.judge(NOW, &packet(&mut a)), Epochs::Anew);
+        a = Streams::new();
+        assert_eq!(b.judge(NOW, &packet(&mut a)), Epochs::Void);
+        assert_eq!(a.judge(NOW, &packet(&mut b)), Epochs::AnewAndVoid);
+        assert_eq!(b.judge(NOW, &packet(&mut a)), Epochs::Anew);
+        assert_eq!(a.judge(NOW, &packet(&mut b)), Epochs::Current);
+    }
+}

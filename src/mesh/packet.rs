@@ -4,7 +4,7 @@
 //! records  1, then for each: age u32 (milliseconds), length u16, record
 //! digest   2, then for each: node id, number u64
 //! data     3, links left u8, origin id, origin instance u64, n u8, n targets, messages
-//!   target   id, instance u64, epoch u32, the target's epoch u32, base u64, acknowledged below u64,
+//!   target   id, instance u64, epoch u32, the target's epoch u32, asks u8, base u64, acknowledged below u64,
 //!            n u8, n ranges beyond that: gap varint, length varint
 //!   message  n u8, for each of n: index of the target u8, number less its base varint, head length varint, head;
 //!            body length varint, body
@@ -66,6 +66,8 @@ pub struct Target {
     pub epoch: u32,
     /// The target's, as far as the origin knows.
     pub peer_epoch: u32,
+    /// Whether the origin wants to hear that the target knows its epoch.
+    pub asks: bool,
     /// Numbers in the messages count from here.
     pub base: u64,
     /// What the origin has of the target's messages.
@@ -183,6 +185,11 @@ impl Target {
         let instance = reader.u64()?;
         let epoch = reader.u32()?;
         let peer_epoch = reader.u32()?;
+        let asks = match reader.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(Malformed),
+        };
         let base = reader.u64()?;
         let below = reader.u64()?;
         let count = reader.u8()?;
@@ -199,7 +206,7 @@ impl Target {
             ranges.push(start..end);
             at = end;
         }
-        Ok(Self { id, instance, epoch, peer_epoch, base, ack: Ack { below, ranges } })
+        Ok(Self { id, instance, epoch, peer_epoch, asks, base, ack: Ack { below, ranges } })
     }
 
     /// Appends it.
@@ -208,6 +215,7 @@ impl Target {
         out.extend_from_slice(&self.instance.to_le_bytes());
         out.extend_from_slice(&self.epoch.to_le_bytes());
         out.extend_from_slice(&self.peer_epoch.to_le_bytes());
+        out.push(u8::from(self.asks));
         out.extend_from_slice(&self.base.to_le_bytes());
         out.extend_from_slice(&self.ack.below.to_le_bytes());
         let ranges = self.ack.ranges.iter().take(RANGES_MAX);
@@ -358,3 +366,6 @@ const DIGEST: u8 = 2;
 const DATA: u8 = 3;
 /// Records, or numbers of records, in one frame: twice what a mesh has.
 const RECORDS_MAX: usize = 512;
+
+#[cfg(test)]
+mod tests;

@@ -165,3 +165,90 @@ const SIGNATURE_LEN: usize = 64;
 const COUNTER_BITS: u32 = 16;
 /// Milliseconds by which clocks of servers may differ.
 const CLOCKS_APART: u64 = 24 * 3600 * 1000;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn identity(n: u8) -> Identity {
+        Identity::from_seed(&[n; 32])
+    }
+
+    fn record() -> Record {
+        let (authority, server) = (identity(1), identity(2));
+        let name = Name::parse("s1").unwrap();
+        let vouch = ServerCert::issue(&authority, name.clone(), server.public(), 1 << 40);
+        let mut said = Statement::new(&server, name, Some(vouch), number_at(1000) + 7);
+        (said.number, said.issued_ms) = (number_at(1000) + 9, 2000);
+        said.endpoints = vec!["chat.example:7000".into(), "[2001:db8::1]:7000".into()];
+        said.neighbours = (3..6).map(|n| Neighbour::new(NodeId::of(&identity(n).public()), 1000)).collect();
+        Record::sign(&server, said)
+    }
+
+    #[test]
+    fn a_record_reads_back_and_holds_and_no_part_of_it_does() {
+        let record = record();
+        let back = Record::read(record.bytes()).unwrap();
+        assert_eq!((&back, back.verify()), (&record, Ok(())));
+        for len in 0..record.bytes().len() {
+            assert!(Record::read(&record.bytes()[..len]).is_err(), "{len}");
+        }
+        assert!(Record::read(&[&record.bytes()[..], &[0]].concat()).is_err(), "something follows");
+    }
+
+    #[test]
+    fn the_largest_record_fits() {
+        let server = identity(2);
+        let name = Name::parse(&"n".repeat(48)).unwrap();
+        let vouch = ServerCert::issue(&server, name.clone(), server.public(), u64::MAX);
+        let mut said = Statement::new(&server, name, Some(vouch), u64::MAX);
+        (said.number, said.issued_ms) = (u64::MAX, u64::MAX);
+        said.endpoints = vec!["e".repeat(ENDPOINT_MAX); ENDPOINTS_MAX];
+        said.neighbours = vec![Neighbour::new(NodeId([255; 32]), u32::MAX); NEIGHBOURS_MAX];
+        let record = Record::sign(&server, said.clone());
+        assert!(Record::read(record.bytes()).is_ok() && record.bytes().len() <= RECORD_MAX);
+        for excess in 0..3 {
+            let mut said = said.clone();
+            match excess {
+                0 => said.endpoints.push("e".into()),
+                1 => said.neighbours.push(Neighbour::new(NodeId([1; 32]), 1)),
+                _ => said.endpoints = vec!["line\nbreak".into()],
+            }
+            assert!(Record::read(Record::sign(&server, said).bytes()).is_err());
+        }
+    }
+
+    #[test]
+    fn clocks_may_differ_by_a_day() {
+        let (record, day) = (record(), 24 * 3600 * 1000);
+        assert!(record.is_plausible(2000) && record.is_plausible(0) && record.is_plausible(2000 + day));
+        assert!(!record.is_plausible(2001 + day), "long ago");
+        let server = identity(2);
+        for absurd in 0..3 {
+            let mut said = record.said().clone();
+            match absurd {
+                0 => said.number = number_at(day + 3000),
+                1 => said.instance = number_at(day + 3000),
+                _ => said.issued_ms = day + 3000,
+            }
+            assert!(!Record::sign(&server, said).is_plausible(2000));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_record_is_not_the_servers_word(at: prop::sample::Index, flip in 1..=255u8) {
+            let mut bytes = record().bytes().to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            prop_assert!(Record::read(&bytes).is_err() || Record::read(&bytes).unwrap().verify().is_err());
+        }
+
+        #[test]
+        fn any_bytes_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
+            prop_assert!(Record::read(&bytes).is_err_and(|_| true) || Record::read(&bytes).unwrap().verify().is_err());
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! The shortest way to each node: Dijkstra's algorithm over the links that both ends tell.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use super::HOPS_MAX;
@@ -64,48 +64,68 @@ impl Graph {
     /// The shortest ways from `from`, whose own links are `own`. Every node that has heard the same finds the same, so
     /// that no two send a packet back and forth.
     pub(super) fn routes(&self, from: NodeId, own: &BTreeMap<NodeId, LinkId>) -> BTreeMap<NodeId, Route> {
+        let ids: Vec<NodeId> = self.told.keys().copied().collect();
+        let Ok(start) = ids.binary_search(&from) else { return BTreeMap::new() };
+        let tree = shortest(&self.by_index(&ids), start);
         let mut found: BTreeMap<NodeId, Route> = BTreeMap::new();
-        let mut done = BTreeSet::new();
-        let mut best: BTreeMap<NodeId, Cost> = BTreeMap::from([(from, Cost::default())]);
-        let mut heap = BinaryHeap::from([Reverse((Cost::default(), from, from))]);
-        while let Some(Reverse((cost, node, before))) = heap.pop() {
-            if !done.insert(node) {
-                continue;
-            }
-            if node != from {
-                let Some(route) = lengthen(&found, own, before, node, cost) else { continue };
-                found.insert(node, route);
-            }
-            if cost.hops >= HOPS_MAX {
-                continue;
-            }
-            for (next, _) in self.told.get(&node).into_iter().flatten() {
-                let Some(rtt) = self.link(node, *next) else { continue };
-                let further = cost.add(rtt);
-                if !done.contains(next) && best.get(next).is_none_or(|known| further <= *known) {
-                    best.insert(*next, further);
-                    heap.push(Reverse((further, *next, node)));
-                }
+        for (node, before, cost) in tree.into_iter().skip(1) {
+            let (Some(id), Some(before)) = (ids.get(node), ids.get(before)) else { continue };
+            let (link, mut path) = match found.get(before) {
+                Some(route) => (Some(route.link), route.path.clone()),
+                None => (own.get(id).copied(), Vec::new()),
+            };
+            path.push(*id);
+            let links = cost.micros.saturating_sub(u64::from(cost.hops) * HOP_MICROS);
+            if let Some(link) = link {
+                found.insert(*id, Route { link, round_trip: Duration::from_micros(links), path });
             }
         }
         found
     }
+
+    /// The links that both ends tell, with places in `ids` for ids.
+    fn by_index(&self, ids: &[NodeId]) -> Vec<Vec<(usize, u32)>> {
+        let place = |(to, rtt): &(NodeId, u32)| Some((ids.binary_search(to).ok()?, *rtt));
+        let told: Vec<Vec<(usize, u32)>> =
+            self.told.values().map(|links| links.iter().filter_map(place).collect()).collect();
+        let back = |from: usize, to: usize| {
+            let links = told.get(to)?;
+            let at = links.binary_search_by_key(&from, |(to, _)| *to).ok()?;
+            links.get(at).map(|(_, rtt)| *rtt)
+        };
+        let both = |(from, links): (usize, &Vec<(usize, u32)>)| {
+            links.iter().filter_map(|(to, rtt)| Some((*to, back(from, *to)?.max(*rtt)))).collect()
+        };
+        told.iter().enumerate().map(both).collect()
+    }
 }
 
-fn lengthen(
-    found: &BTreeMap<NodeId, Route>,
-    own: &BTreeMap<NodeId, LinkId>,
-    before: NodeId,
-    node: NodeId,
-    cost: Cost,
-) -> Option<Route> {
-    let (link, mut path) = match found.get(&before) {
-        Some(route) => (route.link, route.path.clone()),
-        None => (*own.get(&node)?, Vec::new()),
-    };
-    path.push(node);
-    let links = cost.micros.saturating_sub(u64::from(cost.hops) * HOP_MICROS);
-    Some(Route { link, round_trip: Duration::from_micros(links), path })
+/// Every node that can be reached, nearest first, with the one before it on the way.
+fn shortest(links: &[Vec<(usize, u32)>], start: usize) -> Vec<(usize, usize, Cost)> {
+    let (mut done, mut best) = (vec![false; links.len()], vec![None; links.len()]);
+    let mut tree = Vec::with_capacity(links.len());
+    let mut heap = BinaryHeap::from([Reverse((Cost::default(), start, start))]);
+    while let Some(Reverse((cost, node, before))) = heap.pop() {
+        let Some(done_now) = done.get_mut(node) else { continue };
+        if std::mem::replace(done_now, true) {
+            continue;
+        }
+        tree.push((node, before, cost));
+        if cost.hops >= HOPS_MAX {
+            continue;
+        }
+        for (next, rtt) in links.get(node).into_iter().flatten() {
+            let further = cost.add(*rtt);
+            // Equal ones too: of two ways the one over the lesser id is taken.
+            if let Some(known) = best.get_mut(*next)
+                && known.is_none_or(|known| further <= known)
+            {
+                *known = Some(further);
+                heap.push(Reverse((further, *next, node)));
+            }
+        }
+    }
+    tree
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,6 +145,8 @@ const HOP_MICROS: u64 = 500;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn id(n: u8) -> NodeId {

@@ -55,6 +55,8 @@ struct Link {
     // What our record says, and since when.
     published: u32,
     published_at: Option<Duration>,
+    // Its digest was answered.
+    answered: bool,
 }
 
 #[derive(Debug)]
@@ -170,7 +172,8 @@ impl Topology {
         }
         let samples = [u32::MAX; SAMPLES];
         let (instance, published) = (peer.instance, FIRST_RTT);
-        let state = Link { peer: id, instance, samples, next_sample: 0, published, published_at: None };
+        let state =
+            Link { peer: id, instance, samples, next_sample: 0, published, published_at: None, answered: false };
         self.links.insert(link, state);
         self.by_peer.insert(id, link);
         self.stale = true;
@@ -224,8 +227,11 @@ impl Topology {
         })
     }
 
-    /// The neighbour says which records it has: it gets those that it lacks.
+    /// The neighbour says which records it has: it gets those that it lacks. It says so once, when the link comes up.
     pub(super) fn digest(&mut self, now: Duration, link: LinkId, numbers: &[(NodeId, u64)]) {
+        if self.links.get_mut(&link).is_none_or(|state| std::mem::replace(&mut state.answered, true)) {
+            return;
+        }
         let has: BTreeMap<NodeId, u64> = numbers.iter().copied().collect();
         let lacks = |id: &NodeId, number: u64| has.get(id).is_none_or(|theirs| *theirs < number);
         let others = self.known.iter().filter(|(id, known)| lacks(id, known.record.said().number));
@@ -248,8 +254,8 @@ impl Topology {
         if !due.is_empty() {
             let floods: Vec<(NodeId, Flood)> =
                 due.into_iter().filter_map(|id| Some((id, self.flood.remove(&id)?))).collect();
-            for (link, state) in &self.links {
-                let wanted = floods.iter().filter(|(id, flood)| *id != state.peer && !flood.except.contains(link));
+            for link in self.links.keys() {
+                let wanted = floods.iter().filter(|(_, flood)| !flood.except.contains(link));
                 let records = wanted.filter_map(|(id, _)| self.record(now, *id));
                 let frames = write_records(records, CHUNK);
                 self.frames.extend(frames.into_iter().map(|frame| (*link, frame)));

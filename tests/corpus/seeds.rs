@@ -1,5 +1,7 @@
 //! Well-formed and malformed input for each fuzz target, made by the code itself.
 
+#[path = "seeds/mesh.rs"]
+mod mesh;
 #[path = "seeds/transfer.rs"]
 mod transfer;
 
@@ -49,6 +51,9 @@ pub fn all() -> Vec<Seed> {
     add("answers", transfer::answers());
     add("manifest", transfer::manifests());
     add("partial", transfer::partials());
+    add("mesh_frame", mesh::frames());
+    add("mesh_record", mesh::records());
+    add("mesh_neighbour", mesh::neighbours());
     all
 }
 

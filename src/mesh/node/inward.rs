@@ -60,8 +60,7 @@ impl Node {
             return None;
         }
         let link = self.topology.route(target.id)?.link;
-        let room = data.is_ack() || !self.full.contains(&link);
-        (link != from && room).then_some(link)
+        (link != from).then_some(link)
     }
 
     fn arrive(&mut self, now: Duration, data: &Data<'_>, target: &Target, place: u8) {

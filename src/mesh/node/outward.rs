@@ -51,6 +51,8 @@ impl Node {
         self.counts.repeated += remote.streams.outgoing.collect(now, index, &mut load.items);
         if load.items.len() > before {
             load.targets.push(id);
+            // There may be more.
+            remote.mark(id, &mut self.dirty);
         }
     }
 

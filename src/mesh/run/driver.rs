@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
 /// Why a peer is not linked: for our log, and for the peer.
@@ -458,6 +459,8 @@ fn describe(log: &MeshLog, own: NodeId) -> (String, bool) {
 
 async fn wait_until(due: Option<Instant>) {
     match due {
+        // A timer rounds up to whole milliseconds, and what is due now is the next burst of messages.
+        Some(due) if due <= Instant::now() => yield_now().await,
         Some(due) => sleep_until(due.into()).await,
         None => std::future::pending().await,
     }

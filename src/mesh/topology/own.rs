@@ -69,7 +69,8 @@ impl Own {
         random: u32,
     ) {
         let news = self.due < self.signed_at + SOONEST_REFRESH || self.record.is_none();
-        self.number = self.number.saturating_add(1);
+        // With the clock, so that somebody who has our key cannot get ahead of us for good.
+        self.number = self.number.saturating_add(1).max(number_at(wall_ms));
         let mut said = Statement::new(&config.identity, config.name.clone(), config.vouch.clone(), config.instance);
         said.number = self.number;
         said.issued_ms = wall_ms;
