@@ -8,6 +8,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 use secchat::crypto::identity::Identity;
+use secchat::mesh::packet::Frame;
 use secchat::mesh::record::number_at;
 use secchat::mesh::{
     Class, DownReason, LinkId, MeshLog, Node, NodeConfig, NodeId, NodeInfo, Output, PeerProof, Refused, Violation,
@@ -30,12 +31,14 @@ pub struct Line {
     pub rate: u64,
     /// Bytes of bulk that may wait at its end.
     pub queue: u64,
+    /// Of a thousand frames so many are lost, of records none.
+    pub loss: u32,
 }
 
 impl Line {
     /// A millisecond each way, as fast as anybody sends.
     pub fn fast() -> Self {
-        Self { delay: ms(1), rate: 1 << 30, queue: 8 << 20 }
+        Self { delay: ms(1), rate: 1 << 30, queue: 8 << 20, loss: 0 }
     }
 }
 
@@ -50,6 +53,7 @@ pub struct Server {
     frozen: bool,
     held: Vec<Event>,
     timer: Option<Duration>,
+    spins: u32,
     pub up: BTreeMap<NodeId, NodeInfo>,
     /// By sender: the numbers of its messages since it last came up, and their heads.
     pub received: BTreeMap<NodeId, Vec<u64>>,
@@ -205,6 +209,7 @@ impl Sim {
             frozen: false,
             held: Vec::new(),
             timer: None,
+            spins: 0,
             up: BTreeMap::new(),
             received: BTreeMap::new(),
             downs: Vec::new(),
@@ -333,11 +338,14 @@ impl Sim {
                     node.timeout(now, wall);
                     self.drain(at);
                     let due = self.servers[at].node.as_ref().and_then(Node::next_timeout);
-                    assert!(due.is_none_or(|due| due > now), "seed {}: a node never rests", self.seed);
+                    self.servers[at].spins =
+                        if due.is_some_and(|due| due <= now) { self.servers[at].spins + 1 } else { 0 };
+                    assert!(self.servers[at].spins < 1000, "seed {}: a node never rests", self.seed);
                 }
             }
             Event::Room { link, id, side } => {
-                if self.links[link].id == Some(id) && std::mem::take(&mut self.links[link].full[side]) {
+                let room = self.links[link].id == Some(id) && std::mem::take(&mut self.links[link].full[side]);
+                if room {
                     node.link_full(now, id, false);
                 }
             }
@@ -408,7 +416,9 @@ impl Sim {
         let takes = Duration::from_nanos(size * 1_000_000_000 / rate);
         let waits = link.busy[side].saturating_sub(now);
         let queued = (waits.as_nanos() * u128::from(rate) / 1_000_000_000) as u64;
-        if class == Class::Bulk && queued > link.line.queue {
+        let data = matches!(Frame::read(&bytes), Ok(Frame::Data(_)));
+        let lost = data && self.rng.next_u32() % 1000 < link.line.loss;
+        if lost || (class == Class::Bulk && queued > link.line.queue) {
             link.dropped += 1;
             return;
         }
