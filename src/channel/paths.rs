@@ -395,6 +395,25 @@ mod tests {
     }
 
     #[test]
+    fn who_chose_a_path_leaves_it_only_when_it_is_silent() {
+        let mut paths = Paths::new(true, [1; 32]);
+        let (chosen, other) = (addr(1), addr(2));
+        paths.add_candidate(NOW, chosen);
+        paths.add_candidate(NOW, other);
+        let challenges = [NOW, NOW + SPREAD].map(|at| paths.next_challenge(at, 1_200).unwrap());
+        assert_eq!(challenges.map(|(to, _)| to), [chosen, other]);
+        // The sender does not know yet that the first to answer was chosen.
+        paths.on_traffic(NOW, other, 1);
+        let changes = challenges.map(|(_, token)| paths.on_response(NOW + SPREAD, token).unwrap().1);
+        assert_eq!((changes, paths.active()), ([true, false], Some(chosen)));
+        assert!(!paths.on_traffic(NOW + SPREAD, other, 2));
+        paths.on_received(NOW + FOLLOWS, chosen, 1_200);
+        assert!(!paths.on_traffic(NOW + FOLLOWS * 2 - SPREAD, other, 3));
+        assert!(paths.on_traffic(NOW + FOLLOWS * 2, other, 4), "it has gone there for good");
+        assert_eq!(paths.active(), Some(other));
+    }
+
+    #[test]
     fn challenges_cannot_be_foretold_from_each_other() {
         let (mut ours, mut other) = (Tokens { key: [1; 32], count: 0 }, Tokens { key: [2; 32], count: 0 });
         assert_ne!(ours.next(), other.next());
