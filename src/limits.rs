@@ -177,6 +177,8 @@ pub const HAVE_RANGES_MAX: usize = 1024;
 pub const HAVES_MAX: u32 = 4096;
 /// Files of a folder that is sent as one.
 pub const MANIFEST_FILES: usize = 100_000;
+/// Folders in it, at every depth.
+pub const MANIFEST_FOLDERS: usize = 100_000;
 /// Bytes of all their paths together.
 pub const MANIFEST_NAMES: usize = 8 << 20;
 /// Folders within folders, the file itself counted.

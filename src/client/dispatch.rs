@@ -57,7 +57,7 @@ impl Core {
             }
             Command::GetFile { from: Some(from), file, kind } => {
                 let wait = self.config.files.wait;
-                self.full_name(&from).and_then(|peer| self.get_from(number, &peer, file, kind, wait))
+                self.full_name(&from).and_then(|peer| self.get_from(number, self.current, &peer, file, kind, wait))
             }
             Command::SendFile { to, path } => self.full_name(&to).and_then(|to| self.offer_file(number, to, &path)),
             Command::Accept { id } => self.accept_offer(number, &id),
@@ -113,7 +113,7 @@ impl Core {
         match command {
             Command::GetFile { from: None, file, kind } => self.get_from_any(number, room, file, kind, wait),
             Command::GetFile { from: Some(from), file, kind } => {
-                self.full_name(&from).and_then(|peer| self.get_from(number, &peer, file, kind, wait))
+                self.full_name(&from).and_then(|peer| self.get_from(number, Some(room), &peer, file, kind, wait))
             }
             _ => Err(Problem::new("usage", USAGE, "only files are fetched for other processes")),
         }

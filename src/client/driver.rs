@@ -146,10 +146,9 @@ pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut file
             said = user.recv(), if listening => match said {
                 Some(UserInput::Line(line)) => driver.line(&line, &mut script),
                 Some(UserInput::Interrupt) => driver.interrupt(&mut script),
-                Some(UserInput::End) | None => {
-                    listening = false;
-                    driver.end_of_input(&mut script);
-                }
+                // Signals come the same way, and still count.
+                Some(UserInput::End) => driver.end_of_input(&mut script),
+                None => listening = false,
             },
             ask = control.next() => driver.asked(ask, &mut script),
             () = tokio::time::sleep_until(until) => driver.input(Input::Timeout, &mut script),

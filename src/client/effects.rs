@@ -13,7 +13,7 @@ use crate::wire::id::{RoomId, TransferId};
 use crate::wire::invite::Invite;
 use crate::wire::name::{FullName, Name};
 pub use files::{
-    ChannelStart, Congestion, FilesCommand, FilesEvent, LostReason, OfferReady, OfferRefusal, ShareCommand,
+    ChannelStart, Congestion, FilesCommand, FilesEvent, LostReason, OfferReady, OfferRefusal, Offered, ShareCommand,
     UploadReady, Wanted,
 };
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 
 use super::core::{Core, Ticket};
 use super::download::Download;
-use super::effects::{FilesCommand, OfferReady, OfferRefusal};
+use super::effects::{FilesCommand, OfferReady, OfferRefusal, Offered};
 use super::event::{self, Event};
 use super::problem::{FAILED, NOT_FOUND, PEER_REFUSED, Problem};
 use super::transfers::shown_name;
@@ -253,7 +253,8 @@ impl Core {
         let Some(Received { peer, offer, .. }) = self.transfers.offers.received.remove(id) else { return };
         let mut download = Download::new(ticket, offer.name, offer.kind, true);
         (download.offer, download.root, download.fixed) = (Some(*id), Some(*offer.root), true);
-        download.total = Some(offer.size);
+        (download.total, download.offered) =
+            (Some(offer.size), Some(Offered { size: offer.size, entries: offer.entries }));
         download.heard_of(&peer, None);
         let _: TransferId = self.begin_download(download);
     }

@@ -45,6 +45,10 @@ pub(super) struct Source {
     pub stage: Stage,
     /// Of every stage but the last.
     pub deadline: Duration,
+    /// No word of the holder moves the deadline beyond this.
+    pub until: Duration,
+    /// As far as the user has heard what it waits for: each word counts for a while.
+    pub told: Duration,
 }
 
 #[derive(Debug)]
@@ -76,6 +80,21 @@ pub(super) struct Asked {
     pub split: Option<(SplitKey, PathPart)>,
     /// The holder said that it stands in line.
     pub queued: bool,
+    /// Only this content was asked for.
+    pub root: Option<[u8; 32]>,
+}
+
+impl Source {
+    /// The holder lets us wait. Returns whether the user is to hear of it now: once a second is enough, but for the
+    /// first few.
+    pub fn put_off(&mut self, now: Duration, by: Duration) -> bool {
+        self.deadline = (now + by).min(self.until);
+        let due = self.told <= now + TOLD_AGAIN * TOLD_AT_ONCE;
+        if due {
+            self.told = self.told.max(now) + TOLD_AGAIN;
+        }
+        due
+    }
 }
 
 impl Transfers {
@@ -114,7 +133,10 @@ impl Transfers {
         let sources = self.sources.values().filter(|source| !matches!(source.stage, Stage::Running));
         let sources = sources.map(|source| source.deadline);
         let downloads = self.downloads.values().filter_map(|download| download.next_timeout(most));
-        let uploads = self.uploads.values().filter_map(Upload::next_timeout);
+        let uploads = self.uploads.iter().filter_map(|(id, upload)| {
+            let turn = self.queue.claim(*id).and_then(|claim| upload.turn_ends(claim));
+            upload.next_timeout().into_iter().chain(turn).min()
+        });
         let others = [self.queue.next_timeout(), self.offers.next_timeout()].into_iter().flatten();
         sources.chain(downloads).chain(uploads).chain(others).min()
     }
@@ -162,12 +184,14 @@ impl Core {
     }
 
     fn progress(&mut self, id: &TransferId, (bytes, rate): (u64, u64), total: u64, sources: u32) {
+        let floor = self.floor();
         let (ticket, told) = if let Some(download) = self.transfers.downloads.get_mut(id) {
             download.delivered(bytes);
             (download.rate, download.total) = (rate, Some(total));
             (download.ticket, event::Transfer { sources: Some(sources), ..download.told(id) })
         } else if let Some(upload) = self.transfers.uploads.get_mut(id) {
-            (upload.bytes, upload.rate, upload.size) = (bytes, rate, Some(total));
+            upload.size = Some(total);
+            upload.delivers(self.now, bytes, rate, floor);
             let ticket = upload.offer.and_then(|offer| self.transfers.offers.ticket(&offer));
             (ticket, event::Transfer { sources: Some(sources), ..upload.told(id) })
         } else {
@@ -271,7 +295,7 @@ impl Core {
     /// `@me transfers`.
     pub(super) fn show_transfers(&mut self, number: u64) -> Result<(), Problem> {
         let downloads = self.transfers.downloads.iter().map(|(id, d)| (d.told(id), d.bytes, d.rate));
-        let uploads = self.transfers.uploads.iter().map(|(id, u)| (u.told(id), u.bytes, u.rate));
+        let uploads = self.transfers.uploads.iter().map(|(id, u)| (u.told(id), u.bytes, u.rate(self.now)));
         let rows: Vec<_> = downloads.chain(uploads).collect();
         for (told, bytes, rate) in rows {
             let (bytes, rate) = (Some(bytes), Some(rate));
@@ -350,5 +374,29 @@ pub(super) fn shown_name(file: &str, kind: FileKind) -> String {
 
 /// From the wish for a file to an answer of any kind.
 pub(super) const AGREEMENT_DEADLINE: Duration = Duration::from_secs(60);
+/// How often the user hears of one holder that it is waited for.
+const TOLD_AGAIN: Duration = Duration::from_secs(1);
+const TOLD_AT_ONCE: u32 = 4;
 /// Whoever restarts enters one room after the other: that is one restart.
 const SETTLING: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::id::Id;
+    use crate::wire::name::Name;
+
+    #[test]
+    fn whoever_lets_us_wait_says_so_to_the_user_once_a_second_and_not_for_ever() {
+        let name = Name::parse("mallory").unwrap();
+        let (until, told) = (Duration::from_secs(100), Duration::ZERO);
+        let peer = FullName::new(name.clone(), name);
+        let stage = Stage::Preparing;
+        let mut source = Source { download: Id([1; 16]), peer, stage, deadline: Duration::ZERO, until, told };
+        let times = (0..10_000).map(|n| Duration::from_secs(20) + Duration::from_millis(n));
+        let heard = times.filter(|now| source.put_off(*now, Duration::from_secs(60))).count();
+        assert!((10..=15).contains(&heard), "{heard}");
+        assert!(source.put_off(Duration::from_secs(90), Duration::from_secs(60)));
+        assert_eq!(source.deadline, until);
+    }
+}

@@ -9,7 +9,8 @@ impl World {
     pub fn files(&mut self, client: usize, command: FilesCommand) {
         let c = &mut self.clients[client];
         let event = match command {
-            FilesCommand::Search { search, asker, pattern } => {
+            FilesCommand::Search { search, asker, room, pattern } => {
+                c.searched.push(room);
                 let rows: Vec<_> =
                     c.files.iter().map(row).filter(|row| pattern == "*" || row.name == pattern).collect();
                 if rows.is_empty() {
@@ -25,6 +26,7 @@ impl World {
                 max_datagram: 65_507,
             },
             FilesCommand::Measure { transfer, wanted } => {
+                c.wanted.push(wanted.clone());
                 let result = c.file(&wanted).map(|bytes| bytes.len() as u64).ok_or(FileRefusal::NotShared);
                 FilesEvent::Measured { transfer, result }
             }
@@ -38,7 +40,7 @@ impl World {
                     Some(bytes) if wanted.root.is_some_and(|root| root != root_of(bytes)) => Err(FileRefusal::Changed),
                     Some(bytes) => Ok(UploadReady {
                         root: root_of(bytes),
-                        size: bytes.len() as u64,
+                        size: bytes.len() as u64 + c.more,
                         partial: false,
                         connection: [2; 8],
                         candidates: Vec::new(),
@@ -66,7 +68,8 @@ impl World {
                 c.channels.insert(start.transfer, (*start, true));
                 return;
             }
-            FilesCommand::StartDownload { channel, download, .. } => {
+            FilesCommand::StartDownload { channel, download, room, .. } => {
+                c.serves.push(room);
                 let (transfer, bytes, stall) = (channel.transfer, channel.size, c.stall);
                 c.channels.insert(transfer, (*channel, false));
                 c.downloads.insert(transfer, download);

@@ -48,9 +48,12 @@ fn those_behind_are_told_their_place_and_an_estimate_and_move_up() {
     assert_eq!((world.clients[2].channels.len(), world.clients[3].channels.len()), (1, 0));
     assert_eq!(places(&world, 3).last().map(|(place, _)| *place), Some(1));
     // Both wait and neither is given up, however long it takes.
-    world.pass(Duration::from_secs(1_000));
-    assert!(world.clients[3].errors().is_empty(), "{:?}", world.clients[3].errors());
     let second = upload_to(&world, "carol");
+    for n in 1..=100 {
+        progress(&mut world, &[second], n << 20);
+        world.pass(Duration::from_secs(10));
+    }
+    assert!(world.clients[3].errors().is_empty(), "{:?}", world.clients[3].errors());
     ends(&mut world, second);
     assert_eq!(world.clients[3].channels.len(), 1);
 }
@@ -134,4 +137,73 @@ fn the_asker_sees_how_far_the_hash_is() {
     assert!(!world.clients[0].done.contains_key(&number));
     world.pass(Duration::from_secs(61));
     assert_eq!(world.clients[0].errors(), ["timeout"]);
+}
+
+/// Bob has two slots; nothing arrives by itself. What alice has asked him for, in order.
+fn slots(names: &[&str], lines: &[&str]) -> (World, Vec<TransferId>) {
+    let mut world = busy(names);
+    world.say(1, "@me setmaxuploads 2");
+    let mut uploads = vec![upload_to(&world, "alice")];
+    for line in lines {
+        world.say(0, line);
+        uploads.extend(world.clients[1].channels.keys().find(|id| !uploads.contains(id)).copied());
+    }
+    (world, uploads)
+}
+
+fn progress(world: &mut World, uploads: &[TransferId], bytes: u64) {
+    for transfer in uploads {
+        let event = FilesEvent::Progress { transfer: *transfer, bytes, total: 3 << 20, rate: 20_000, sources: 1 };
+        world.news(1, event);
+    }
+}
+
+fn given_up(world: &World) -> Vec<TransferId> {
+    world.clients[1].ended.iter().filter(|(_, keep)| *keep).map(|(id, _)| *id).collect()
+}
+
+#[test]
+fn a_second_slot_goes_to_who_has_none_after_a_minute() {
+    let (mut world, uploads) = slots(&["alice", "bob", "carol"], &["@bob getfile big"]);
+    assert_eq!(uploads.len(), 2);
+    world.say(2, "@bob getfile big");
+    for n in 1..=7 {
+        progress(&mut world, &uploads, n * 200_000);
+        if n < 6 {
+            assert_eq!((world.clients[2].channels.len(), given_up(&world).len()), (0, 0), "{n}");
+        }
+        world.pass(Duration::from_secs(10));
+    }
+    assert_eq!((world.clients[2].channels.len(), given_up(&world).len()), (1, 1));
+    // The one that is left is as good as carol's.
+    for n in 8..=20 {
+        progress(&mut world, &uploads, n * 200_000);
+        world.pass(Duration::from_secs(10));
+    }
+    assert_eq!(given_up(&world).len(), 1);
+}
+
+#[test]
+fn a_trickle_keeps_no_slot_while_others_wait() {
+    let (mut world, uploads) = slots(&["alice", "bob", "carol"], &[]);
+    world.say(1, "@me setmaxuploads 1");
+    for n in 1..=20 {
+        progress(&mut world, &uploads, n * 1_000);
+        world.pass(Duration::from_secs(10));
+    }
+    assert!(given_up(&world).is_empty(), "nobody else wants it");
+    world.say(2, "@bob getfile big");
+    world.pass(Duration::from_secs(61));
+    assert_eq!((world.clients[2].channels.len(), given_up(&world)), (1, uploads));
+}
+
+#[test]
+fn what_an_upload_did_long_ago_counts_for_no_estimate() {
+    let mut world = busy(&["alice", "bob", "carol", "dave"]);
+    let first = upload_to(&world, "alice");
+    let (bytes, total, rate) = (1 << 20, 3 << 20, 1 << 20);
+    world.news(1, FilesEvent::Progress { transfer: first, bytes, total, rate, sources: 1 });
+    world.pass(Duration::from_secs(32));
+    world.say(2, "@bob getfile big");
+    assert_eq!(places(&world, 2), [(1, Some(64))]);
 }

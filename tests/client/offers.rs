@@ -133,3 +133,34 @@ fn a_folder_is_offered_with_what_is_left_out() {
     let number = world.say(1, "@alice sendfile nothing");
     assert_eq!(world.clients[1].done[&number], 5);
 }
+
+#[test]
+fn more_than_was_offered_is_not_taken() {
+    let (mut world, _) = offering(&["alice", "bob"]);
+    world.clients[1].more = 1;
+    let id = offered(&world, 0)[0].id.clone();
+    let number = world.say(0, &format!("@me accept {id}"));
+    assert_eq!((world.clients[0].errors(), world.clients[0].done[&number]), (vec!["verification".to_owned()], 7));
+    assert!(world.clients[0].channels.is_empty());
+}
+
+#[test]
+fn what_is_fetched_is_for_its_room_and_what_was_offered_for_nobody() {
+    let (mut world, _) = offering(&["alice", "bob", "carol"]);
+    world.clients[1].files.insert("x".into(), vec![1; 10]);
+    world.say(2, "@all whohas x");
+    world.pass(Duration::from_secs(3));
+    let den = world.clients[1].searched[0];
+    world.say(0, "@bob getfile x");
+    world.say(0, "@any getfile x");
+    world.pass(Duration::from_secs(3));
+    let id = offered(&world, 0)[0].id.clone();
+    world.say(0, &format!("@me accept {id}"));
+    assert_eq!(world.clients[0].serves, [Some(den), Some(den), None]);
+    // Who is in no room with bob is in none of his.
+    let dave = world.join_mesh("dave");
+    world.say(dave, "@bob getfile x");
+    let rooms: Vec<_> = world.clients[1].wanted.iter().map(|wanted| wanted.rooms.contains(&den)).collect();
+    assert_eq!(rooms, [true, true, true, false]);
+    assert_eq!(world.clients[dave].serves, [None]);
+}

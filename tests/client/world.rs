@@ -4,7 +4,7 @@ use crate::servers::Server;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use secchat::client::core::{Core, CoreConfig, FileRules};
-use secchat::client::effects::{ChannelStart, Effect, Input, LinkInfo, SplitKeyMade, Start};
+use secchat::client::effects::{ChannelStart, Effect, Input, LinkInfo, SplitKeyMade, Start, Wanted};
 use secchat::client::event::Event;
 use secchat::crypto::identity::{Identity, PublicKey};
 use secchat::crypto::room::{DoorKey, RoomKeys};
@@ -104,6 +104,13 @@ pub struct Client {
     pub ended: Vec<(TransferId, bool)>,
     /// Whatever is asked for is hashed without end.
     pub hashing: bool,
+    /// What others have asked its file side for, and the rooms of their searches.
+    pub wanted: Vec<Wanted>,
+    pub searched: Vec<RoomId>,
+    /// For whom what it fetches is.
+    pub serves: Vec<Option<RoomId>>,
+    /// It answers with a file of so many bytes more than it is.
+    pub more: u64,
     /// Nothing is sent, for this reason.
     pub refusal: Option<FileRefusal>,
     pub dropped_links: usize,
@@ -212,6 +219,10 @@ impl World {
             downloads: BTreeMap::new(),
             ended: Vec::new(),
             hashing: false,
+            wanted: Vec::new(),
+            searched: Vec::new(),
+            serves: Vec::new(),
+            more: 0,
             refusal: None,
             dropped_links: 0,
             stall: false,

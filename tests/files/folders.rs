@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use secchat::client::effects::{FilesCommand, FilesEvent, OfferRefusal, ShareCommand, Wanted};
+use secchat::client::effects::{FilesCommand, FilesEvent, OfferRefusal, Offered, ShareCommand, Wanted};
 use secchat::wire::payload::FileKind;
 
 use crate::place::{Place, Plan, bytes, ends, id, wanted};
@@ -75,4 +75,31 @@ async fn an_offered_folder_leaves_links_out_and_names_them() {
     let ends = ends(&mut holder, &mut asker).await;
     assert!(matches!(ends.download.last(), Some(FilesEvent::Done { .. })), "{:?}", ends.download);
     assert_eq!(all_files(&asker.downloads().join("trip")), [("a".to_owned(), b"a".to_vec())]);
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_as_much_as_was_offered_is_not_taken() {
+    let mut holder = Place::new(None);
+    let folder = holder.share().join("photos");
+    for n in 0..20 {
+        fs::create_dir_all(folder.join(n.to_string())).unwrap();
+        fs::write(folder.join(n.to_string()).join("a"), "12345").unwrap();
+    }
+    offer_folder(&mut holder, "photos").await;
+    for (n, (size, entries, taken)) in [(0, 20, false), (100, 1, false), (100, 20, true)].into_iter().enumerate() {
+        let mut asker = Place::new(None);
+        let wanted = Wanted { kind: FileKind::Folder, ..wanted("photos") };
+        let offered = Some(Offered { size, entries });
+        let plan = Plan { wanted, offered, ..Plan::new(id(n as u8), "photos") };
+        plan.begin(&mut holder, &mut asker, |_| {}).await;
+        let ends = ends(&mut holder, &mut asker).await;
+        match ends.download.last() {
+            Some(FilesEvent::Done { .. }) if taken => assert_eq!(asker.downloaded(), ["photos"]),
+            Some(FilesEvent::Failed { reason, .. }) if !taken => {
+                assert_eq!(reason, "verification");
+                assert!(asker.downloaded().is_empty(), "{:?}", asker.downloaded());
+            }
+            other => panic!("{size} {entries}: {other:?}"),
+        }
+    }
 }

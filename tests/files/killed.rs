@@ -127,7 +127,7 @@ async fn as_the_asker() {
     };
     let channel = Box::new(channel(transfer, connection, upload.candidates.clone(), &upload, false));
     let (download, file) = (id(9), "film".to_owned());
-    let start = FilesCommand::StartDownload { channel, download, file, into: None };
+    let start = FilesCommand::StartDownload { channel, download, file, into: None, offered: None, room: None };
     files.commands().send(start).await.unwrap();
     while let Some(event) = files.next().await {
         match event {
