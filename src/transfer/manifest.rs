@@ -135,6 +135,11 @@ impl Manifest {
         &self.entries
     }
 
+    /// Their paths, in the same order; it lets go of the rest.
+    pub fn into_paths(self) -> Vec<String> {
+        self.entries.into_iter().map(|entry| entry.path).collect()
+    }
+
     /// How many folders are made for them, the outermost one not counted.
     pub const fn folders(&self) -> usize {
         self.folders

@@ -82,7 +82,7 @@ impl Desk<'_> {
                 }
                 Err(DownloadError::Folder("it is not as much as was offered".into()))
             }
-            Some((manifest, bytes)) => Store::folder(place, name, &manifest, &bytes, *root).map(Some),
+            Some((manifest, bytes)) => Store::folder(place, name, manifest, bytes, *root).map(Some),
             None => {
                 place.remove()?;
                 Ok(None)

@@ -67,8 +67,8 @@ impl Store {
     pub(super) fn folder(
         place: Workplace,
         name: &SafeName,
-        manifest: &Manifest,
-        bytes: &[u8],
+        manifest: Manifest,
+        bytes: Vec<u8>,
         root: Root,
     ) -> Result<Self, DownloadError> {
         let space = manifest.space().map_err(io::Error::other)?;
@@ -76,7 +76,9 @@ impl Store {
         let made = if place.dir.exists("files") { 0 } else { manifest.entries().len() + manifest.folders() };
         let needed = space.size().saturating_add(BLOCK.saturating_mul(made as u64));
         let place = with_room(place, needed, |claimed| claimed.count().saturating_mul(GROUP), root, &space)?;
-        write_beside(&place, "manifest", &[bytes])?;
+        write_beside(&place, "manifest", &[&bytes])?;
+        // Both are large for a large folder.
+        drop(bytes);
         let dir = make_folder(&place.dir, "files")?;
         let mut made = "";
         for entry in manifest.entries() {
@@ -86,7 +88,7 @@ impl Store {
             }
             made = folder;
         }
-        let paths = manifest.entries().iter().map(|entry| entry.path().to_owned()).collect();
+        let paths = manifest.into_paths();
         Self::new(place, name, space, root, Files::Folder { dir, paths, open: Vec::new() })
     }
 
@@ -410,12 +412,12 @@ mod tests {
         let place = || Downloads::open(dir.path()).unwrap().workplace(&root, [1; 8]).unwrap();
         let entry = |path: &str, size| Entry::new(path.split('/'), size, [7; 32]).unwrap();
         let manifest = Manifest::new(vec![entry("a/b/c/x", 0), entry("a/b/y", 0), entry("z", 1 << 49)]).unwrap();
-        let refused = Store::folder(place(), &name, &manifest, b"", root);
+        let refused = Store::folder(place(), &name, manifest, Vec::new(), root);
         let Err(DownloadError::Full { needed, .. }) = refused else { panic!("{refused:?}") };
         assert_eq!(needed, (1 << 49) + 6 * BLOCK);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         let small = Manifest::new(vec![entry("a/b/c/x", 0)]).unwrap();
-        assert!(Store::folder(place(), &name, &small, b"", root).is_ok());
+        assert!(Store::folder(place(), &name, small, Vec::new(), root).is_ok());
     }
 
     #[test]
