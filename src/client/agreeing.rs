@@ -79,7 +79,7 @@ impl Core {
             rsa: offer.rsa.map(Box::new),
         };
         if let Some(source) = self.transfers.sources.get_mut(id) {
-            source.stage = Stage::Asked(Box::new(Asked { requester, terms, split, queued: false }));
+            source.stage = Stage::Asked(Box::new(Asked { requester, terms, split, queued: None }));
         }
         if let Err(problem) = self.send_direct(&peer, Body::FileRequest(request), None) {
             self.request_failed(id, problem);
@@ -257,7 +257,7 @@ impl Core {
         let ran = self.has_run(id);
         let again = match reason {
             // The line there was too long, or we stood in it for too long.
-            FileRefusal::Busy if asked.queued || ran => Again::Later,
+            FileRefusal::Busy if asked.queued.is_some() || ran => Again::Later,
             FileRefusal::NotShared | FileRefusal::Unreadable if ran => Again::Later,
             _ => Again::Never,
         };
@@ -288,7 +288,7 @@ impl Core {
             return;
         };
         let Stage::Asked(asked) = &mut source.stage else { return };
-        asked.queued = true;
+        asked.queued = Some(place);
         source.deadline = self.now + QUEUED_DEADLINE;
         let download = source.download;
         let Some(wish) = self.transfers.downloads.get(&download) else { return };

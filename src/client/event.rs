@@ -169,6 +169,9 @@ pub struct Transfer {
     /// Files in a folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entries: Option<u64>,
+    /// What it does now, in the rows of `transfers`: `running`, `queued`, `preparing`, `searching`, `waiting`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// In the line for a slot; 1 is next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<u32>,

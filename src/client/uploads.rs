@@ -73,6 +73,15 @@ impl Upload {
         }
     }
 
+    /// What it does now, and its place in the line.
+    pub const fn state(&self) -> (&'static str, Option<u32>) {
+        match self.stage {
+            Stage::Waiting { told, .. } => ("queued", told),
+            Stage::Running if self.route.is_some() => ("running", None),
+            Stage::Measuring { .. } | Stage::Opening { .. } | Stage::Running => ("preparing", None),
+        }
+    }
+
     /// Only in line: no reason to stay for.
     pub const fn waits(&self) -> bool {
         matches!(self.stage, Stage::Waiting { .. })
@@ -165,7 +174,18 @@ impl Core {
                     *stage = Stage::Waiting { asked, told: None, again: now };
                 }
                 self.tell_places();
+                self.tell_of_waiter(&id);
             }
+        }
+    }
+
+    /// Somebody new stands in line: the user, who can let them past it, is told once for each.
+    fn tell_of_waiter(&mut self, id: &TransferId) {
+        let Some(upload) = self.transfers.uploads.get(id) else { return };
+        if self.transfers.uploads.values().filter(|other| other.peer == upload.peer && other.waits()).count() == 1 {
+            let (_, place) = upload.state();
+            let told = event::Transfer { place, ..upload.told(id) };
+            self.tell(None, Event::Queued(told));
         }
     }
 

@@ -99,8 +99,8 @@ pub const TABLE: &[Spec] = &[
     is("transfers", "@me transfers, /transfers", "your running transfers", Needs::Nothing, |a| {
         alone(a, Command::Transfers)
     }),
-    is("cancel", "@me cancel ID, /cancel ID", "give a transfer up", Needs::Nothing, |a| {
-        Some(Command::Cancel { id: word(a)? })
+    is("cancel", "@me cancel ID|FILE, /cancel ID|FILE", "give a transfer or an offer up", Needs::Nothing, |a| {
+        Some(Command::Cancel { id: file_name(a)? })
     }),
     is("trust", "@me trust NAME, /trust NAME", "accept a changed key", Needs::Nothing, |a| {
         Some(Command::Trust { name: word(a)? })
