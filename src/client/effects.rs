@@ -12,7 +12,7 @@ use crate::wire::id::{RoomId, TransferId};
 use crate::wire::invite::Invite;
 use crate::wire::name::{FullName, Name};
 pub use files::{
-    ChannelStart, Congestion, FilesCommand, FilesEvent, LostReason, OfferReady, OfferRefusal, ShareCommand,
+    ChannelStart, Congestion, FilesCommand, FilesEvent, LostReason, OfferReady, OfferRefusal, ShareCommand, Skipped,
     UploadReady, Wanted,
 };
 use std::path::PathBuf;

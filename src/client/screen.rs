@@ -69,6 +69,10 @@ impl Screen for JsonScreen {
         print_line(&json::to_line(event, tag, wall_ms));
     }
 
+    fn is_for_programs(&self) -> bool {
+        true
+    }
+
     fn ask_password(&mut self, _room: &str) -> Option<Secret> {
         None
     }

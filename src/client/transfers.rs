@@ -24,6 +24,8 @@ pub(super) struct Transfers {
     pub uploads: BTreeMap<TransferId, Upload>,
     pub queue: Queue<FullName>,
     pub offers: Offers,
+    /// Roots of folders of which the user knows what is left out.
+    pub left_out: VecDeque<[u8; 32]>,
     shares: VecDeque<(u64, &'static str)>,
     /// Who was seen to restart a moment ago.
     restarts: Vec<Restart>,
@@ -86,6 +88,7 @@ impl Transfers {
             uploads: BTreeMap::new(),
             queue: Queue::new(slots),
             offers: Offers::new(),
+            left_out: VecDeque::new(),
             shares: VecDeque::new(),
             restarts: Vec::new(),
         }
@@ -216,7 +219,11 @@ impl Core {
 
     fn transfer_failed(&mut self, id: &TransferId, reason: &str, detail: String) {
         let exit = if matches!(reason, "verification" | "key_agreement") { UNVERIFIED } else { FAILED };
-        let problem = Problem::new(reason, exit, detail);
+        let mut problem = Problem::new(reason, exit, detail);
+        if reason == "disk" {
+            problem =
+                problem.hint("look at its space and permissions, or name another: --downloads, of fetch --output");
+        }
         if self.transfers.downloads.contains_key(id) {
             return self.end_download(id, problem);
         }

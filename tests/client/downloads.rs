@@ -282,3 +282,23 @@ fn a_folder_is_asked_for_by_its_slash() {
     });
     assert_eq!(done, ["photos/"]);
 }
+
+#[test]
+fn of_what_has_changed_nobody_is_promised_that_it_goes_on() {
+    let hint = |reason| {
+        let mut world = World::den(&["alice", "bob"]);
+        world.clients[1].files.insert("big.iso".into(), big());
+        world.clients[0].stall = true;
+        world.say(0, "@bob getfile big.iso");
+        progress(&mut world, 1 << 20);
+        let bob = with(&world, "bob")[0];
+        lose(&mut world, bob, reason);
+        let hints = world.clients[0].pick(|e| match e {
+            Event::Error { hint, .. } => hint.clone(),
+            _ => None,
+        });
+        hints.concat()
+    };
+    assert!(hint(LostReason::Cancelled).contains("goes on from there"));
+    assert!(hint(LostReason::Changed).contains("from its beginning"));
+}

@@ -1,7 +1,9 @@
 //! A file side without a disk: what is shared stands in a map, and channels arrive at once unless they are told to stall.
 
 use crate::world::{Client, World, root_of};
-use secchat::client::effects::{FilesCommand, FilesEvent, Input, OfferReady, OfferRefusal, UploadReady, Wanted};
+use secchat::client::effects::{
+    FilesCommand, FilesEvent, Input, OfferReady, OfferRefusal, Skipped, UploadReady, Wanted,
+};
 use secchat::wire::payload::{FileKind, FileRefusal, FileRow};
 
 impl World {
@@ -44,6 +46,7 @@ impl World {
                         candidates: Vec::new(),
                         window: Some(32),
                         max_datagram: 1452,
+                        skipped: skipped_of(&wanted.file, wanted.kind),
                     }),
                 };
                 FilesEvent::UploadReady { transfer, result }
@@ -58,7 +61,7 @@ impl World {
                     root: root_of(bytes),
                     size: bytes.len() as u64,
                     entries: if file.is_some() { 1 } else { 12 },
-                    skipped: if file.is_some() { Vec::new() } else { vec!["a/link".into()] },
+                    skipped: skipped_of("", if file.is_some() { FileKind::File } else { FileKind::Folder }),
                 });
                 FilesEvent::OfferReady { offer, result }
             }
@@ -105,5 +108,14 @@ impl Client {
     fn file(&self, wanted: &Wanted) -> Option<&Vec<u8>> {
         let of = if wanted.offer.is_some() { &self.disk } else { &self.files };
         of.get(&if wanted.kind == FileKind::Folder { format!("{}/", wanted.file) } else { wanted.file.clone() })
+    }
+}
+
+/// Of a folder a link is left out, and ten things more of one with that name.
+fn skipped_of(name: &str, kind: FileKind) -> Skipped {
+    match kind {
+        FileKind::File => Skipped::default(),
+        FileKind::Folder if name == "links" => Skipped { paths: vec!["a".into(), "b".into()], count: 12 },
+        FileKind::Folder => Skipped { paths: vec!["a/link".into()], count: 1 },
     }
 }

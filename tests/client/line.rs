@@ -173,3 +173,10 @@ fn a_transfer_is_cancelled_by_its_files_name_if_that_is_clear() {
     let number = world.say(2, "@me cancel big");
     assert_eq!(world.clients[2].done[&number], 5);
 }
+
+#[test]
+fn a_word_for_nobody_is_an_error() {
+    let mut world = busy(&["alice", "bob"]);
+    let number = world.say(1, "@me grant nobody");
+    assert_eq!((world.clients[1].errors(), world.clients[1].done[&number]), (vec!["not_found".to_owned()], 5));
+}

@@ -92,7 +92,7 @@ fn one_person_has_eight_offers_with_us_and_no_more() {
     }
     assert_eq!(offered(&world, 0).iter().filter(|t| t.peer == "bob@s1").count(), 8);
     assert_eq!(offered(&world, 0).iter().filter(|t| t.peer == "carol@s1").count(), 1);
-    assert_eq!(over(&world, 1).len(), 2);
+    assert_eq!(over(&world, 1), ["too_many", "too_many"]);
 }
 
 #[test]
@@ -132,4 +132,32 @@ fn a_folder_is_offered_with_what_is_left_out() {
     assert!(notices.iter().any(|text| text.starts_with("a/link")), "{notices:?}");
     let number = world.say(1, "@alice sendfile nothing");
     assert_eq!(world.clients[1].done[&number], 5);
+}
+
+#[test]
+fn both_sides_can_tell_which_transfer_takes_an_offer() {
+    let (mut world, _) = offering(&["alice", "bob"]);
+    world.clients[0].stall = true;
+    let id = offered(&world, 0)[0].id.clone();
+    world.say(0, &format!("@me accept {id}"));
+    let transfer = *world.clients[1].channels.keys().next().unwrap();
+    world.news(1, FilesEvent::Started { transfer, route: "127.0.0.1:1".into() });
+    for client in [0, 1] {
+        let started = world.clients[client].pick(|e| match e {
+            Event::TransferStarted(t) => t.offer.clone(),
+            _ => None,
+        });
+        assert_eq!(started, [id.clone()], "{client}");
+    }
+}
+
+#[test]
+fn what_cannot_be_offered_is_named() {
+    let mut world = World::den(&["alice", "bob"]);
+    world.say(1, "@alice sendfile /tmp/nothing.txt");
+    let told = world.clients[1].pick(|e| match e {
+        Event::Error { message, .. } => Some(message.clone()),
+        _ => None,
+    });
+    assert_eq!(told, ["there is no file or folder nothing.txt"]);
 }

@@ -119,8 +119,8 @@ pub const TABLE: &[Spec] = &[
     }),
     is(
         "setrate",
-        "@me setrate up|down RATE|off",
-        "most that leaves or comes, like 20mbit or 2MB",
+        "@me setrate up|down RATE|off (20mbit: bits, 2MB: bytes)",
+        "most that leaves or comes in a second",
         Needs::Nothing,
         rate_limit,
     ),

@@ -47,7 +47,7 @@ enum Target {
 impl Desk<'_> {
     /// `None` when the near end is gone without a finish.
     pub(super) fn work(&self, downloads: &Downloads) -> Result<Option<PathBuf>, DownloadError> {
-        let place = downloads.workplace(&self.expected.root, self.expected.tag)?;
+        let place = downloads.anew()?.workplace(&self.expected.root, self.expected.tag)?;
         let mut sources = Sources::new();
         let Some(mut store) = self.open(place, &mut sources)? else { return Ok(None) };
         let mut last = 0;
@@ -274,11 +274,11 @@ impl VerifiedSink for Taking<'_> {
     }
 
     fn refused(&mut self, item: u32, groups: Range<u64>, why: Refusal) {
-        let base = match &*self.target {
-            Target::Store(store, _) => store.space().base(item).unwrap_or(0),
-            Target::Manifest(_) => 0,
+        let (base, path) = match &*self.target {
+            Target::Store(store, _) => (store.space().base(item).unwrap_or(0), store.path(item).map(str::to_owned)),
+            Target::Manifest(_) => (0, None),
         };
-        (self.tell)(Report::Refused(self.source, base + groups.start..base + groups.end, why));
+        (self.tell)(Report::Refused(self.source, base + groups.start..base + groups.end, why, path));
     }
 
     fn has(&mut self, groups: RangeSet) {

@@ -60,7 +60,7 @@ impl Style {
 
     fn started(&self, t: &Transfer) -> String {
         let mode = t.key_agreement.as_ref().map(|mode| format!(" ({})", shown(mode))).unwrap_or_default();
-        format!("{} has started{mode}", self.transfer(t))
+        format!("{} has started{mode}{}", self.transfer(t), left_out(t))
     }
 
     fn progress(&self, t: &Transfer) -> String {
@@ -89,11 +89,16 @@ impl Style {
     fn finished(&self, t: &Transfer) -> String {
         let path = t.path.as_ref().map(|p| format!(" -> {}", name(p))).unwrap_or_default();
         let (bytes, rate) = (size(t.bytes.unwrap_or(0)), size(t.rate.unwrap_or(0)));
-        format!("{} is done: {bytes} in {:.2} s, {rate}/s{path}", self.transfer(t), t.seconds.unwrap_or(0.0))
+        format!(
+            "{} is done: {bytes} in {:.2} s, {rate}/s{path}{}",
+            self.transfer(t),
+            t.seconds.unwrap_or(0.0),
+            left_out(t)
+        )
     }
 
     fn lost(&self, t: &Transfer, lied: bool) -> String {
-        let detail = t.detail.as_ref().map(|detail| format!(" ({})", shown(detail))).unwrap_or_default();
+        let detail = t.detail.as_ref().map(|detail| format!(" ({})", squeezed(detail))).unwrap_or_default();
         if lied {
             let (peer, file) = (self.short(&t.peer), name(&t.file));
             return format!("{peer} sent what does not belong to {file}, and is not asked for it again{detail}");
@@ -112,6 +117,11 @@ impl Style {
     }
 }
 
+/// What a folder lacks of the one that its holder has.
+fn left_out(t: &Transfer) -> String {
+    t.left_out.map(|n| format!("; {n} of what is in it cannot be sent and is left out")).unwrap_or_default()
+}
+
 /// `12% of 1.5 MiB`.
 fn percent(t: &Transfer) -> String {
     let (bytes, total) = (t.bytes.unwrap_or(0), t.size.unwrap_or(0));
@@ -121,19 +131,20 @@ fn percent(t: &Transfer) -> String {
 
 /// A name that somebody else chose, in quotes and without wide gaps, so that where it ends is seen.
 fn name(file: &str) -> String {
-    let mut squeezed = String::with_capacity(file.len() + 2);
-    squeezed.push('"');
-    for c in file.chars() {
-        let blank = c.is_whitespace() && !c.is_control();
-        match c {
-            _ if blank && squeezed.ends_with(' ') => {}
-            _ if blank => squeezed.push(' '),
-            '"' => squeezed.push_str("\\\""),
-            c => squeezed.push(c),
+    format!("\"{}\"", squeezed(&file.replace('"', "\\\"")))
+}
+
+/// What somebody else wrote, each gap in it as one blank.
+fn squeezed(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_whitespace() && !c.is_control() {
+            true if out.ends_with(' ') => {}
+            true => out.push(' '),
+            false => out.push(c),
         }
     }
-    squeezed.push('"');
-    shown(&squeezed)
+    shown(&out)
 }
 
 /// As much of the id as a person types.
