@@ -154,7 +154,7 @@ pub enum Effect {
         /// Of the command that it follows from.
         tag: Option<String>,
         /// What happened.
-        event: Event,
+        event: Box<Event>,
     },
     /// To the file side.
     Files(FilesCommand),

@@ -147,7 +147,7 @@ fn both_sides_can_tell_which_transfer_takes_an_offer() {
             Event::TransferStarted(t) => t.offer.clone(),
             _ => None,
         });
-        assert_eq!(started, [id.clone()], "{client}");
+        assert_eq!(started, std::slice::from_ref(&id), "{client}");
     }
 }
 
