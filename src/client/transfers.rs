@@ -219,6 +219,7 @@ impl Core {
 
     fn transfer_failed(&mut self, id: &TransferId, reason: &str, detail: String) {
         let exit = if matches!(reason, "verification" | "key_agreement") { UNVERIFIED } else { FAILED };
+        let told = Some(detail.clone()).filter(|_| matches!(reason, "changed" | "disk"));
         let mut problem = Problem::new(reason, exit, detail);
         if reason == "disk" {
             problem =
@@ -232,7 +233,7 @@ impl Core {
         }
         let Some(upload) = self.forget_upload(id) else { return };
         let reason = Some(reason.to_owned());
-        let told = event::Transfer { reason, bytes: Some(upload.bytes), ..upload.told(id) };
+        let told = event::Transfer { reason, detail: told, bytes: Some(upload.bytes), ..upload.told(id) };
         self.tell(self.upload_ticket(&upload), Event::TransferFailed(told));
     }
 

@@ -222,3 +222,18 @@ fn who_asks_for_a_folder_without_its_slash_is_told_how_it_is_written() {
     });
     assert_eq!(hints, ["a folder is written with a slash: photos/"; 2]);
 }
+
+#[test]
+fn the_holder_hears_which_file_was_changed_under_its_hands() {
+    let mut world = holders();
+    world.clients[0].stall = true;
+    world.say(0, "@bob getfile a b.iso");
+    let transfer = *world.clients[1].channels.keys().next().unwrap();
+    let detail = "the file was changed, or is gone".to_owned();
+    world.news(1, FilesEvent::Failed { transfer, reason: "changed".into(), detail: detail.clone() });
+    let failed = world.clients[1].pick(|e| match e {
+        Event::TransferFailed(t) => Some((t.reason.clone(), t.detail.clone())),
+        _ => None,
+    });
+    assert_eq!(failed, [(Some("changed".to_owned()), Some(detail))]);
+}

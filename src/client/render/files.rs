@@ -24,7 +24,8 @@ impl Style {
             Event::TransferDone(t) => line(Hue::Good, self.finished(t)),
             Event::TransferFailed(t) => {
                 let reason = t.reason.as_deref().unwrap_or("failed");
-                line(Hue::Bad, format!("{} failed: {}", self.transfer(t), shown(reason)))
+                let detail = detail(t);
+                line(Hue::Bad, format!("{} failed: {}{detail}", self.transfer(t), shown(reason)))
             }
             Event::TransferWaiting(t) => {
                 let detail = t.detail.as_deref().unwrap_or("waiting");
@@ -98,7 +99,7 @@ impl Style {
     }
 
     fn lost(&self, t: &Transfer, lied: bool) -> String {
-        let detail = t.detail.as_ref().map(|detail| format!(" ({})", squeezed(detail))).unwrap_or_default();
+        let detail = detail(t);
         if lied {
             let (peer, file) = (self.short(&t.peer), name(&t.file));
             return format!("{peer} sent what does not belong to {file}, and is not asked for it again{detail}");
@@ -115,6 +116,11 @@ impl Style {
         let estimate = t.estimate.map(|seconds| format!(", for about {seconds} s")).unwrap_or_default();
         format!("{} stands in line{place}{estimate}", self.transfer(t))
     }
+}
+
+/// What is said for people beside the stable word.
+fn detail(t: &Transfer) -> String {
+    t.detail.as_ref().map(|detail| format!(" ({})", squeezed(detail))).unwrap_or_default()
 }
 
 /// What a folder lacks of the one that its holder has.
