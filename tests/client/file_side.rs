@@ -101,7 +101,8 @@ fn row((name, bytes): (&String, &Vec<u8>)) -> FileRow {
         None => (&**name, FileKind::File),
     };
     let (name, size, root) = (name.to_owned(), bytes.len() as u64, Some(root_of(bytes).into()));
-    FileRow { name, size, root, free_slots: 0, kind, partial: false }
+    let partial = name.ends_with(".part");
+    FileRow { name, size, root, free_slots: 0, kind, partial }
 }
 
 impl Client {

@@ -237,3 +237,15 @@ fn the_holder_hears_which_file_was_changed_under_its_hands() {
     });
     assert_eq!(failed, [(Some("changed".to_owned()), Some(detail))]);
 }
+
+#[test]
+fn a_search_tells_a_part_from_the_whole() {
+    let mut world = holders();
+    world.clients[1].files.insert("coming.part".into(), vec![1; 10]);
+    world.say(0, "@all whohas coming.part");
+    let states = world.clients[0].pick(|e| match e {
+        Event::FileFound { state, .. } => Some(state.clone()),
+        _ => None,
+    });
+    assert_eq!(states, ["partial"]);
+}
