@@ -138,7 +138,7 @@ pub fn datagram(data: &[u8]) -> bool {
 /// A line of the user's, as typed or as a script's object. What is sent is never empty nor longer than allowed.
 pub fn command(data: &[u8]) -> bool {
     let Ok(line) = std::str::from_utf8(data) else { return false };
-    let Ok((line, _)) = commands::read_line(line) else { return false };
+    let Ok((line, _)) = commands::read_line(line, false) else { return false };
     let Ok(command) = commands::parse(&line) else { return false };
     if let commands::Command::Say { text, .. } | commands::Command::Tell { text, .. } = &command {
         assert!(!text.trim().is_empty() && text.len() <= TEXT_MAX);

@@ -8,6 +8,7 @@ use super::tuning::Tuning;
 use crate::client::core::{CoreConfig, FileRules};
 use crate::client::driver::{self, Ended, Memory, Options, Screen};
 use crate::client::effects::Start;
+use crate::client::event::Event;
 use crate::client::files::{self, FilesConfig};
 use crate::client::keyboard::Keyboard;
 use crate::client::roaming::Routes;
@@ -101,7 +102,7 @@ pub struct ClientArgs {
     #[arg(short = 'p', long, value_name = "N", env = "SECCHAT_UPLOADS", help_heading = "Files")]
     pub uploads: Option<u32>,
     /// Take whatever this person offers without being asked; may be repeated
-    #[arg(long, value_name = "NAME", help_heading = "Files")]
+    #[arg(long, value_name = "NAME", value_parser = person, help_heading = "Files")]
     pub accept_from: Vec<String>,
     /// One JSON object a line on standard output, commands or objects on standard input
     #[arg(long)]
@@ -147,6 +148,11 @@ fn run_client(args: ClientArgs) -> Result<ExitCode, Report> {
     let asked = Asked::complete(&args, interactive)?;
     let reached =
         Reached::new(&args.reach, asked.name.clone(), &asked.invite, data, interactive.then(|| keyboard.clone()))?;
+    let mut screen = screen;
+    if let Some(harm) = &args.reach.tuning.inject {
+        let text = format!("--inject harms every datagram of files that leaves or comes here: {harm}");
+        screen.show(wall_ms(), None, &Event::Notice { from: "inject".into(), text });
+    }
     let downloads = args.downloads.clone().or_else(places::downloads_dir).unwrap_or_else(|| data.join("downloads"));
     let loopback = reached.on_this_machine();
     let files = args.reach.tuning.files(args.share.clone(), downloads, data.to_owned(), loopback);
@@ -350,6 +356,13 @@ fn known_mesh<'a>(store: &ClientStore, homes: &'a [HomeCard], name: &str, given:
     at_home.or_else(|| named.find(|card| pins.iter().any(|pin| card.leads_to(&pin.server, &pin.key))))
 }
 
+/// `NAME` or `NAME@SERVER`, as typed.
+fn person(text: &str) -> Result<String, String> {
+    let mut parts = text.trim_start_matches('@').splitn(2, '@');
+    let sound = parts.try_for_each(|part| Name::parse(part).map(drop));
+    sound.map(|()| text.trim_start_matches('@').to_owned()).map_err(|e| format!("{e} (for example alice, or alice@s1)"))
+}
+
 /// The data directory of the client.
 pub fn data_dir(reach: &Reach) -> Result<PathBuf, Report> {
     let known = reach.data.clone().or_else(|| places::data_dir("client"));
@@ -485,6 +498,15 @@ fn wall_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whom_to_accept_from_is_a_name() {
+        assert_eq!(person("@alice"), Ok("alice".to_owned()));
+        assert_eq!(person("alice@s1"), Ok("alice@s1".to_owned()));
+        for bad in ["", "a b", "alice@", "a@b@c"] {
+            assert!(person(bad).unwrap_err().contains("alice@s1"), "{bad}");
+        }
+    }
 
     #[test]
     fn an_invite_is_one_line_of_bounded_length_and_the_rest_is_left_unread() {

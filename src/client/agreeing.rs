@@ -1,6 +1,6 @@
 //! The agreement on a file's keys, in the direct conversation of asker and holder; after it the file side runs the channel.
 
-use super::core::Core;
+use super::core::{Core, Ticket};
 use super::download::{Again, Download};
 use super::effects::{ChannelStart, Effect, FilesCommand, SplitKeyMade, UploadReady};
 use super::event::{self, Event};
@@ -79,7 +79,7 @@ impl Core {
             rsa: offer.rsa.map(Box::new),
         };
         if let Some(source) = self.transfers.sources.get_mut(id) {
-            source.stage = Stage::Asked(Box::new(Asked { requester, terms, split, queued: false, root }));
+            source.stage = Stage::Asked(Box::new(Asked { requester, terms, split, queued: None, root }));
         }
         if let Err(problem) = self.send_direct(&peer, Body::FileRequest(request), None) {
             self.request_failed(id, problem);
@@ -128,6 +128,7 @@ impl Core {
             window: ours.1,
             kind: request.kind,
             partial: ready.partial,
+            left_out: ready.skipped.count,
         };
         let (send, receive) = directions(&keys, true);
         let handover = match (mode, request.rsa) {
@@ -186,15 +187,28 @@ impl Core {
             return self.source_ended(&id, Problem::new("verification", UNVERIFIED, text), Again::Never);
         };
         if let Some(wish) = self.transfers.downloads.get_mut(&download) {
+            wish.left_out = answer.left_out;
             (wish.root, wish.fixed) = (Some(*answer.root), true);
             if kind == FileKind::File {
                 wish.total = Some(answer.size);
             }
-            wish.mode = Some(start.mode.clone());
+            let before = wish.mode.replace(start.mode.clone());
+            let ticket = wish.ticket;
+            if before.is_none() {
+                self.tell_of_wish(ticket, &sender.name, &start.mode);
+            }
         }
         self.tell_files(FilesCommand::StartDownload { channel: Box::new(start), download, file, into, offered, room });
         // Now that the content is known, others who have it can be asked too.
         self.advance(&download);
+    }
+
+    /// The agreement that runs is not the one that we would have liked best.
+    fn tell_of_wish(&mut self, ticket: Ticket, peer: &FullName, mode: &str) {
+        if let Some(wish) = self.config.files.modes.first().filter(|wish| wish.name() != mode) {
+            let text = format!("{peer} does not take {}, so {mode} runs", wish.name());
+            self.tell(ticket, Event::Notice { from: "key_agreement".into(), text });
+        }
     }
 
     /// What we asked this holder under this id, if it has not answered yet.
@@ -263,7 +277,7 @@ impl Core {
         let ran = self.has_run(id);
         let again = match reason {
             // The line there was too long, or we stood in it for too long.
-            FileRefusal::Busy if asked.queued || ran => Again::Later,
+            FileRefusal::Busy if asked.queued.is_some() || ran => Again::Later,
             FileRefusal::NotShared | FileRefusal::Unreadable if ran => Again::Later,
             _ => Again::Never,
         };
@@ -294,7 +308,7 @@ impl Core {
             return;
         };
         let Stage::Asked(asked) = &mut source.stage else { return };
-        asked.queued = true;
+        asked.queued = Some(place);
         let download = source.download;
         if !source.put_off(self.now, QUEUED_DEADLINE) {
             return;

@@ -229,7 +229,7 @@ impl Core {
 
     pub(super) fn tell(&mut self, ticket: Ticket, event: Event) {
         let tag = self.running.tag(ticket);
-        self.effect(Effect::Event { tag, event });
+        self.effect(Effect::Event { tag, event: Box::new(event) });
     }
 
     /// Tells what went wrong, and ends the command with it.

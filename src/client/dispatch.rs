@@ -62,7 +62,7 @@ impl Core {
             Command::SendFile { to, path } => self.full_name(&to).and_then(|to| self.offer_file(number, to, &path)),
             Command::Accept { id } => self.accept_offer(number, &id),
             Command::Refuse { id } => self.refuse_offer(number, &id),
-            Command::Grant { name } => self.full_name(&name).map(|name| self.grant(number, name)),
+            Command::Grant { name } => self.full_name(&name).and_then(|name| self.grant(number, name)),
             Command::Share(share) => {
                 self.transfers.share_asked(number, &share);
                 self.tell_files(FilesCommand::Share(share));

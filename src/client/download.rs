@@ -36,6 +36,8 @@ pub(super) struct Download {
     pub told: bool,
     pub route: Option<String>,
     pub mode: Option<String>,
+    /// Things in the holder's folder that cannot be sent.
+    pub left_out: u32,
     /// Whom it came from first, or is asked of.
     pub peer: Option<FullName>,
     pub holders: Vec<Holder>,
@@ -106,7 +108,7 @@ impl Download {
     pub fn new(ticket: Ticket, file: String, kind: FileKind, wait: bool) -> Self {
         let (room, serves, offer, offered, root, total, route, mode, peer) = Default::default();
         let (search, starving, hurry_at, last, holders) = Default::default();
-        let (bytes, rate, fixed, told, busy) = Default::default();
+        let (bytes, rate, fixed, told, busy, left_out) = Default::default();
         Self {
             ticket,
             file,
@@ -123,6 +125,7 @@ impl Download {
             told,
             route,
             mode,
+            left_out,
             peer,
             holders,
             search,
@@ -342,6 +345,8 @@ impl Download {
             root: self.root.as_ref().map(|root| super::search::hex(root)),
             route: self.route.clone(),
             key_agreement: self.mode.clone(),
+            left_out: Some(self.left_out).filter(|n| *n > 0),
+            offer: self.offer.map(|offer| offer.to_string()),
             ..event::Transfer::default()
         }
     }
@@ -357,11 +362,18 @@ impl Download {
         } else {
             self.last.clone().unwrap_or_else(none)
         };
+        let is_missing = matches!(problem.code.as_str(), "not_shared" | "not_found") && problem.hint.is_none();
+        if is_missing && self.kind == FileKind::File {
+            return problem.hint(format!("a folder is written with a slash: {}/", self.file));
+        }
         if self.told && self.bytes > 0 {
             // It was found and ran, so what a script hears is that it failed.
             let exit = if problem.exit == UNVERIFIED { UNVERIFIED } else { FAILED };
-            return Problem { exit, ..problem }
-                .hint(format!("what has come is kept: the same getfile again goes on from there ({id})"));
+            let problem = Problem { exit, ..problem };
+            if problem.code == "changed" {
+                return problem.hint("the same getfile fetches what it is now, from its beginning");
+            }
+            return problem.hint(format!("what has come is kept: the same getfile again goes on from there ({id})"));
         }
         problem
     }

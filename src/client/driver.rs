@@ -56,6 +56,10 @@ pub trait Screen: Send {
     fn show(&mut self, wall_ms: u64, tag: Option<&str>, event: &Event);
     /// The room that bare text goes to now (`LABEL@SERVER`), if any; said before each event.
     fn in_room(&mut self, _room: Option<&str>) {}
+    /// Whether a program reads it, which then writes the lines of input too.
+    fn is_for_programs(&self) -> bool {
+        false
+    }
     /// A private room's password is missing: ask for it, or `None` where nobody can answer. May block.
     fn ask_password(&mut self, room: &str) -> Option<Secret>;
 }
@@ -199,7 +203,7 @@ impl Driver {
     }
 
     fn line(&mut self, line: &str, script: &mut Script) {
-        match super::commands::read_line(line) {
+        match super::commands::read_line(line, self.screen.is_for_programs()) {
             Ok((line, tag)) => {
                 script.typed();
                 self.input(Input::Command { line, tag }, script);

@@ -14,7 +14,7 @@ use crate::wire::invite::Invite;
 use crate::wire::name::{FullName, Name};
 pub use files::{
     ChannelStart, Congestion, FilesCommand, FilesEvent, LostReason, OfferReady, OfferRefusal, Offered, ShareCommand,
-    UploadReady, Wanted,
+    Skipped, UploadReady, Wanted,
 };
 use std::path::PathBuf;
 use zeroize::Zeroizing;
@@ -155,7 +155,7 @@ pub enum Effect {
         /// Of the command that it follows from.
         tag: Option<String>,
         /// What happened.
-        event: Event,
+        event: Box<Event>,
     },
     /// To the file side.
     Files(FilesCommand),

@@ -181,6 +181,15 @@ pub struct Transfer {
     /// Files in a folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entries: Option<u64>,
+    /// What else is in the holder's folder and cannot be sent: links, special and hidden files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<u32>,
+    /// The offer that it takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offer: Option<String>,
+    /// What it does now, in the rows of `transfers`: `running`, `queued`, `preparing`, `searching`, `waiting`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// In the line for a slot; 1 is next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<u32>,

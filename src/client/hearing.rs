@@ -52,7 +52,7 @@ impl Core {
             }
             (Body::FileGivenUp { transfer }, false) => self.given_up(sender, &transfer),
             (Body::FileOffer(offer), false) => self.offered(&sender.name, offer),
-            (Body::OfferRefused { offer }, false) => self.offer_refused(&sender.name, &offer),
+            (Body::OfferRefused { offer, full }, false) => self.offer_refused(&sender.name, &offer, full),
             (Body::OfferWithdrawn { offer }, false) => self.offer_withdrawn(&sender.name, &offer),
             (Body::Ping { token }, false) => {
                 // Whether it arrives is the asker's business.

@@ -104,7 +104,7 @@ impl Style {
                 line(Hue::Plain, format!("{} answers in {rtt_ms:.1} ms (by {})", self.short(target), shown(route)))
             }
             // After the rows, if there are any.
-            Event::Ok { command } if command == "transfers" => line(Hue::Dim, "no more transfers are under way".into()),
+            Event::Ok { command } if command == "transfers" => line(Hue::Dim, "that is all".into()),
             Event::Ok { command } if command == "operator" => line(Hue::Dim, "the operator has it".into()),
             Event::Ok { command } => line(Hue::Dim, format!("{}: done", shown(command))),
             Event::KeyChanged { name } => {
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn commands_that_show_nothing_else_say_that_they_are_done() {
         let said = |command: &str| lines(&Event::Ok { command: command.into() }, &Style::default());
-        assert_eq!(said("transfers"), ["no more transfers are under way"]);
+        assert_eq!(said("transfers"), ["that is all"]);
         assert_eq!(said("operator"), ["the operator has it"]);
     }
 

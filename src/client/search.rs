@@ -158,7 +158,12 @@ impl Core {
         }
         let (ticket, room) = (search.ticket, search.title.clone());
         for row in rows {
-            let state = if row.root.is_some() { "ready" } else { "hashing" }.to_owned();
+            let state = match row.root {
+                Some(_) if row.partial => "partial",
+                Some(_) => "ready",
+                None => "hashing",
+            };
+            let state = state.to_owned();
             let root = row.root.map(|root| hex(&*root));
             let (from, file) = (from.to_string(), shown_name(&row.name, row.kind));
             let (size, free_slots) = (row.size, row.free_slots);

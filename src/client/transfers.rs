@@ -24,6 +24,8 @@ pub(super) struct Transfers {
     pub uploads: BTreeMap<TransferId, Upload>,
     pub queue: Queue<FullName>,
     pub offers: Offers,
+    /// Roots of folders of which the user knows what is left out.
+    pub left_out: VecDeque<[u8; 32]>,
     shares: VecDeque<(u64, &'static str)>,
     /// Who was seen to restart a moment ago.
     restarts: Vec<Restart>,
@@ -78,8 +80,8 @@ pub(super) struct Asked {
     pub requester: Requester,
     pub terms: Terms,
     pub split: Option<(SplitKey, PathPart)>,
-    /// The holder said that it stands in line.
-    pub queued: bool,
+    /// Where it stands in the holder's line, once that has said so.
+    pub queued: Option<u32>,
     /// Only this content was asked for.
     pub root: Option<[u8; 32]>,
 }
@@ -105,6 +107,7 @@ impl Transfers {
             uploads: BTreeMap::new(),
             queue: Queue::new(slots),
             offers: Offers::new(),
+            left_out: VecDeque::new(),
             shares: VecDeque::new(),
             restarts: Vec::new(),
         }
@@ -112,6 +115,24 @@ impl Transfers {
 
     pub fn any(&self) -> bool {
         !self.downloads.is_empty() || self.uploads.values().any(|upload| !upload.waits()) || !self.shares.is_empty()
+    }
+
+    /// What a download does now, and its place in a line.
+    fn download_state(&self, id: &TransferId, download: &Download) -> (&'static str, Option<u32>) {
+        let sources = || self.sources.values().filter(|source| source.download == *id);
+        let place = sources().filter_map(|source| match &source.stage {
+            Stage::Asked(asked) => asked.queued,
+            Stage::Preparing | Stage::MakingKey(_) | Stage::Running => None,
+        });
+        if sources().any(|source| matches!(source.stage, Stage::Running)) {
+            return ("running", None);
+        }
+        match place.min() {
+            Some(place) => ("queued", Some(place)),
+            None if sources().next().is_some() => ("preparing", None),
+            None if download.search.is_some() => ("searching", None),
+            None => ("waiting", None),
+        }
     }
 
     pub fn share_asked(&mut self, number: u64, share: &ShareCommand) {
@@ -222,7 +243,12 @@ impl Core {
 
     fn transfer_failed(&mut self, id: &TransferId, reason: &str, detail: String) {
         let exit = if matches!(reason, "verification" | "key_agreement") { UNVERIFIED } else { FAILED };
-        let problem = Problem::new(reason, exit, detail);
+        let told = Some(detail.clone()).filter(|_| matches!(reason, "changed" | "disk"));
+        let mut problem = Problem::new(reason, exit, detail);
+        if reason == "disk" {
+            problem =
+                problem.hint("look at its space and permissions, or name another: --downloads, of fetch --output");
+        }
         if self.transfers.downloads.contains_key(id) {
             return self.end_download(id, problem);
         }
@@ -231,7 +257,7 @@ impl Core {
         }
         let Some(upload) = self.forget_upload(id) else { return };
         let reason = Some(reason.to_owned());
-        let told = event::Transfer { reason, bytes: Some(upload.bytes), ..upload.told(id) };
+        let told = event::Transfer { reason, detail: told, bytes: Some(upload.bytes), ..upload.told(id) };
         self.tell(self.upload_ticket(&upload), Event::TransferFailed(told));
     }
 
@@ -264,7 +290,7 @@ impl Core {
         seen.push(Restart { peer: peer.clone(), at: now, rooms: vec![room] });
         let of_old = |source: &Source| match &source.stage {
             Stage::Running => true,
-            Stage::Asked(asked) => asked.queued,
+            Stage::Asked(asked) => asked.queued.is_some(),
             Stage::Preparing | Stage::MakingKey(_) => false,
         };
         let theirs = self.transfers.sources.iter().filter(|(_, source)| source.peer == *peer && of_old(source));
@@ -294,12 +320,14 @@ impl Core {
 
     /// `@me transfers`.
     pub(super) fn show_transfers(&mut self, number: u64) -> Result<(), Problem> {
-        let downloads = self.transfers.downloads.iter().map(|(id, d)| (d.told(id), d.bytes, d.rate));
-        let uploads = self.transfers.uploads.iter().map(|(id, u)| (u.told(id), u.bytes, u.rate(self.now)));
+        let transfers = &self.transfers;
+        let downloads =
+            transfers.downloads.iter().map(|(id, d)| (d.told(id), d.bytes, d.rate, transfers.download_state(id, d)));
+        let uploads = transfers.uploads.iter().map(|(id, u)| (u.told(id), u.bytes, u.rate(self.now), u.state()));
         let rows: Vec<_> = downloads.chain(uploads).collect();
-        for (told, bytes, rate) in rows {
-            let (bytes, rate) = (Some(bytes), Some(rate));
-            self.tell(Some(number), Event::TransferProgress(event::Transfer { bytes, rate, ..told }));
+        for (told, bytes, rate, (state, place)) in rows {
+            let (bytes, rate, state) = (Some(bytes), Some(rate), Some(state.to_owned()));
+            self.tell(Some(number), Event::TransferProgress(event::Transfer { bytes, rate, state, place, ..told }));
         }
         let offers: Vec<_> = self.transfers.offers.all().collect();
         offers.into_iter().for_each(|told| self.tell(Some(number), Event::TransferOffered(told)));
@@ -307,15 +335,23 @@ impl Core {
         Ok(())
     }
 
-    /// `@me cancel ID`; the beginning of the id will do.
+    /// `@me cancel ID`; the beginning of the id will do, and so will the file's name.
     pub(super) fn cancel(&mut self, number: u64, text: &str) -> Result<(), Problem> {
-        let all = self.transfers.downloads.keys().chain(self.transfers.uploads.keys());
-        let all = all.chain(self.transfers.offers.made.keys());
-        let mut fits = all.filter(|id| id.to_string().starts_with(text));
-        let (Some(&id), None) = (fits.next(), fits.next()) else {
-            return Err(Problem::new("not_found", NOT_FOUND, "no transfer, or more than one, has this id"));
-        };
-        self.cancel_one(&id, false);
+        let transfers = &self.transfers;
+        let downloads = transfers.downloads.iter().map(|(id, d)| (*id, shown_name(&d.file, d.kind)));
+        let uploads = transfers.uploads.iter().map(|(id, u)| (*id, shown_name(&u.file, u.kind)));
+        let offers = transfers.offers.made.iter().map(|(id, o)| (*id, o.told(id).file));
+        let all: Vec<(Id, String)> = downloads.chain(uploads).chain(offers).collect();
+        let by_id: Vec<Id> = all.iter().map(|(id, _)| *id).filter(|id| id.to_string().starts_with(text)).collect();
+        let is_named = |name: &str| name == text || name.strip_suffix('/') == Some(text);
+        let by_name = || all.iter().filter(|(_, name)| is_named(name)).map(|(id, _)| *id).collect();
+        let fits: Vec<Id> = if by_id.is_empty() { by_name() } else { by_id };
+        let hint = "@me transfers shows their ids";
+        match fits.as_slice() {
+            [id] => self.cancel_one(id, false),
+            [] => return Err(Problem::new("not_found", NOT_FOUND, "no transfer has this id or name").hint(hint)),
+            _ => return Err(Problem::new("not_found", NOT_FOUND, "several transfers fit").hint(hint)),
+        }
         self.ok(number, "cancel");
         Ok(())
     }

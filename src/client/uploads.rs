@@ -4,6 +4,7 @@ use super::conversation::Conversation;
 use super::core::{Core, Ticket};
 use super::effects::{FilesCommand, UploadReady, Wanted};
 use super::event::{self, Event};
+use super::problem::{NOT_FOUND, Problem};
 use super::transfers::shown_name;
 use crate::crypto::identity::PublicKey;
 use crate::group::Sealer;
@@ -29,6 +30,8 @@ pub(super) struct Upload {
     pace: Pace,
     pub route: Option<String>,
     pub mode: Option<String>,
+    /// Things in the folder that cannot be sent.
+    pub left_out: u32,
     pub stage: Stage,
 }
 
@@ -76,6 +79,8 @@ impl Upload {
             root: self.root.as_ref().map(|root| super::search::hex(root)),
             route: self.route.clone(),
             key_agreement: self.mode.clone(),
+            left_out: Some(self.left_out).filter(|n| *n > 0),
+            offer: self.offer.map(|offer| offer.to_string()),
             ..event::Transfer::default()
         }
     }
@@ -129,6 +134,15 @@ impl Upload {
         }
     }
 
+    /// What it does now, and its place in the line.
+    pub const fn state(&self) -> (&'static str, Option<u32>) {
+        match self.stage {
+            Stage::Waiting { told, .. } => ("queued", told),
+            Stage::Running if self.route.is_some() => ("running", None),
+            Stage::Measuring { .. } | Stage::Opening { .. } | Stage::Running => ("preparing", None),
+        }
+    }
+
     /// Only in line: no reason to stay for.
     pub const fn waits(&self) -> bool {
         matches!(self.stage, Stage::Waiting { .. })
@@ -167,9 +181,9 @@ impl Core {
         let (peer, file, kind, offer) = (peer.clone(), request.file.clone(), request.kind, request.offer);
         let deadline = self.now + MEASURE_DEADLINE;
         let asked = Box::new(Opening { group, key: sender.key, request });
-        let (size, root, bytes, rate, pace, route, mode) = Default::default();
+        let (size, root, bytes, rate, pace, route, mode, left_out) = Default::default();
         let stage = Stage::Measuring { asked, deadline };
-        let upload = Upload { peer, file, kind, offer, size, root, bytes, rate, pace, route, mode, stage };
+        let upload = Upload { peer, file, kind, offer, size, root, bytes, rate, pace, route, mode, left_out, stage };
         if let Stage::Measuring { asked, .. } = &upload.stage {
             let wanted = upload.wanted(&asked.request, self.rooms_with(&upload.peer));
             self.tell_files(FilesCommand::Measure { transfer: id, wanted });
@@ -227,7 +241,18 @@ impl Core {
                     *stage = Stage::Waiting { asked, told: None, again: now };
                 }
                 self.tell_places();
+                self.tell_of_waiter(&id);
             }
+        }
+    }
+
+    /// Somebody new stands in line: the user, who can let them past it, is told once for each.
+    fn tell_of_waiter(&mut self, id: &TransferId) {
+        let Some(upload) = self.transfers.uploads.get(id) else { return };
+        if self.transfers.uploads.values().filter(|other| other.peer == upload.peer && other.waits()).count() == 1 {
+            let (_, place) = upload.state();
+            let told = event::Transfer { place, ..upload.told(id) };
+            self.tell(None, Event::Queued(told));
         }
     }
 
@@ -260,7 +285,9 @@ impl Core {
                 if let Some(upload) = self.transfers.uploads.get_mut(&id) {
                     upload.begin(now);
                     (upload.root, upload.mode) = (Some(ready.root), Some(answer.mode.clone()));
+                    upload.left_out = ready.skipped.count;
                 }
+                self.tell_of_left_out(&id, &ready);
                 if self.send_direct(&peer, Body::FileAnswer(answer), None).is_err() {
                     return self.answer_failed(&id);
                 }
@@ -271,6 +298,23 @@ impl Core {
                 self.refuse_upload(&id, reason);
             }
         }
+    }
+
+    /// Of a folder of ours goes less than is in it: the user is told, once for each state of the folder.
+    fn tell_of_left_out(&mut self, id: &TransferId, ready: &UploadReady) {
+        let Some(upload) = self.transfers.uploads.get(id).filter(|upload| upload.offer.is_none()) else { return };
+        let known = &mut self.transfers.left_out;
+        if ready.skipped.count == 0 || known.contains(&ready.root) {
+            return;
+        }
+        known.push_back(ready.root);
+        if known.len() > LEFT_OUT_KNOWN {
+            known.pop_front();
+        }
+        let what = format!("of {}, which {} fetches, is left out", shown_name(&upload.file, upload.kind), upload.peer);
+        super::offers::left_out(&ready.skipped, &what).into_iter().for_each(|text| {
+            self.tell(None, Event::Notice { from: "getfile".into(), text });
+        });
     }
 
     pub(super) fn upload_started(&mut self, id: &TransferId, route: String) {
@@ -327,10 +371,16 @@ impl Core {
     }
 
     /// `@me grant NAME`.
-    pub(super) fn grant(&mut self, number: u64, name: FullName) {
+    pub(super) fn grant(&mut self, number: u64, name: FullName) -> Result<(), Problem> {
+        let here = self.conversations.values().any(|c| c.room.members().any(|member| member.name == name));
+        if !here && !self.transfers.uploads.values().any(|upload| upload.peer == name) {
+            let text = format!("nobody of the name {name} is in your rooms");
+            return Err(Problem::new("not_found", NOT_FOUND, text).hint("/members shows who is there"));
+        }
         self.transfers.queue.grant(self.now, name);
         self.move_up();
         self.ok(number, "grant");
+        Ok(())
     }
 
     /// Tells those in line whose place is another than they know, or who have not heard for a while.
@@ -423,6 +473,8 @@ impl Core {
     }
 }
 
+/// States of folders whose gaps were told.
+const LEFT_OUT_KNOWN: usize = 64;
 /// Requests that may be open at once: in line, being opened, or running.
 const UPLOADS_MAX: usize = 2 * LINE_MAX;
 /// Of them, those of one peer.

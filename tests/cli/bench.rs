@@ -1,7 +1,10 @@
 //! Measuring transfers: that they are real, and that figures reach machines, files and plots.
 
 use crate::harness::run;
+use secchat::cli::drive::Process;
 use serde_json::Value;
+use std::path::Path;
+use std::time::Duration;
 use tempfile::TempDir;
 
 #[test]
@@ -34,6 +37,27 @@ fn a_sweep_of_uploads_goes_from_idle_past_the_slots_into_a_table_and_a_plot() {
     // The value, downloads that ended, downloads that found no slot.
     assert_eq!(rows, [(0.0, 0.0, 0.0), (1.0, 1.0, 0.0), (2.0, 1.0, 1.0), (3.0, 1.0, 2.0)]);
     assert!(std::fs::read_to_string(home.path().join("swept.svg")).unwrap().contains("<circle"));
+}
+
+#[test]
+fn who_interrupts_it_finds_nothing_left_behind() {
+    let home = TempDir::new().unwrap();
+    let (dir, name) = (home.path().join("files"), home.path().join("swept").display().to_string());
+    std::fs::create_dir(&dir).unwrap();
+    let points = vec!["64"; 500].join(",");
+    let place = dir.display().to_string();
+    let sweep = ["--sweep", "window", "--points", &points, "--size", "1M", "--runs", "1", "--json", "--output", &name];
+    let args: Vec<String> =
+        ["bench", "transfer", "--dir", &place].iter().chain(&sweep).map(|arg| (*arg).to_owned()).collect();
+    let binary = Path::new(env!("CARGO_BIN_EXE_secchat"));
+    let mut bench = Process::start(binary, "bench", &args, &home.path().join("log")).unwrap();
+    let within = Duration::from_secs(60);
+    bench.wait_line("a point", within, |line| line.starts_with('{').then_some(())).unwrap();
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
+    bench.terminate();
+    assert_eq!(bench.wait_exit(within).unwrap(), Some(130));
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+    assert!(!Path::new(&format!("{name}.csv")).exists());
 }
 
 #[test]

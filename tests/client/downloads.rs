@@ -332,3 +332,23 @@ fn nobody_is_kept_waiting_for_more_than_half_an_hour() {
     world.pass(Duration::from_secs(10));
     assert_eq!((world.clients[0].errors(), world.clients[0].done[&number]), (vec!["timeout".to_owned()], 1));
 }
+
+#[test]
+fn of_what_has_changed_nobody_is_promised_that_it_goes_on() {
+    let hint = |reason| {
+        let mut world = World::den(&["alice", "bob"]);
+        world.clients[1].files.insert("big.iso".into(), big());
+        world.clients[0].stall = true;
+        world.say(0, "@bob getfile big.iso");
+        progress(&mut world, 1 << 20);
+        let bob = with(&world, "bob")[0];
+        lose(&mut world, bob, reason);
+        let hints = world.clients[0].pick(|e| match e {
+            Event::Error { hint, .. } => hint.clone(),
+            _ => None,
+        });
+        hints.concat()
+    };
+    assert!(hint(LostReason::Cancelled).contains("goes on from there"));
+    assert!(hint(LostReason::Changed).contains("from its beginning"));
+}

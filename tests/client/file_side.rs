@@ -1,7 +1,9 @@
 //! A file side without a disk: what is shared stands in a map, and channels arrive at once unless they are told to stall.
 
 use crate::world::{Client, World, root_of};
-use secchat::client::effects::{FilesCommand, FilesEvent, Input, OfferReady, OfferRefusal, UploadReady, Wanted};
+use secchat::client::effects::{
+    FilesCommand, FilesEvent, Input, OfferReady, OfferRefusal, Skipped, UploadReady, Wanted,
+};
 use secchat::wire::payload::{FileKind, FileRefusal, FileRow};
 
 impl World {
@@ -46,6 +48,7 @@ impl World {
                         candidates: Vec::new(),
                         window: Some(32),
                         max_datagram: 1452,
+                        skipped: skipped_of(&wanted.file, wanted.kind),
                     }),
                 };
                 FilesEvent::UploadReady { transfer, result }
@@ -60,7 +63,7 @@ impl World {
                     root: root_of(bytes),
                     size: bytes.len() as u64,
                     entries: if file.is_some() { 1 } else { 12 },
-                    skipped: if file.is_some() { Vec::new() } else { vec!["a/link".into()] },
+                    skipped: skipped_of("", if file.is_some() { FileKind::File } else { FileKind::Folder }),
                 });
                 FilesEvent::OfferReady { offer, result }
             }
@@ -101,12 +104,22 @@ fn row((name, bytes): (&String, &Vec<u8>)) -> FileRow {
         None => (&**name, FileKind::File),
     };
     let (name, size, root) = (name.to_owned(), bytes.len() as u64, Some(root_of(bytes).into()));
-    FileRow { name, size, root, free_slots: 0, kind, partial: false }
+    let partial = name.ends_with(".part");
+    FileRow { name, size, root, free_slots: 0, kind, partial }
 }
 
 impl Client {
     fn file(&self, wanted: &Wanted) -> Option<&Vec<u8>> {
         let of = if wanted.offer.is_some() { &self.disk } else { &self.files };
         of.get(&if wanted.kind == FileKind::Folder { format!("{}/", wanted.file) } else { wanted.file.clone() })
+    }
+}
+
+/// Of a folder a link is left out, and ten things more of one with that name.
+fn skipped_of(name: &str, kind: FileKind) -> Skipped {
+    match kind {
+        FileKind::File => Skipped::default(),
+        FileKind::Folder if name == "links" => Skipped { paths: vec!["a".into(), "b".into()], count: 12 },
+        FileKind::Folder => Skipped { paths: vec!["a/link".into()], count: 1 },
     }
 }

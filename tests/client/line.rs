@@ -207,3 +207,48 @@ fn what_an_upload_did_long_ago_counts_for_no_estimate() {
     world.say(2, "@bob getfile big");
     assert_eq!(places(&world, 2), [(1, Some(64))]);
 }
+
+#[test]
+fn the_holder_hears_of_each_who_waits_once_and_rows_say_who_waits_where() {
+    let mut world = busy(&["alice", "bob", "carol", "dave"]);
+    for who in [2, 2, 3] {
+        world.say(who, "@bob getfile big");
+    }
+    let waiters = world.clients[1].pick(|e| match e {
+        Event::Queued(t) => Some((t.direction.clone(), t.peer.clone(), t.place)),
+        _ => None,
+    });
+    let waiter = |who: &str, place| ("upload".to_owned(), format!("{who}@s1"), Some(place));
+    assert_eq!(waiters, [waiter("carol", 1), waiter("dave", 3)]);
+    world.say(3, "@me transfers");
+    let row = world.clients[3].pick(|e| match e {
+        Event::TransferProgress(t) => Some((t.state.clone(), t.place)),
+        _ => None,
+    });
+    assert_eq!(row, [(Some("queued".to_owned()), Some(3))]);
+}
+
+#[test]
+fn a_transfer_is_cancelled_by_its_files_name_if_that_is_clear() {
+    let mut world = busy(&["alice", "bob", "carol"]);
+    let first = world.say(2, "@bob getfile big");
+    let second = world.say(2, "@bob getfile big");
+    let number = world.say(2, "@me cancel big");
+    assert_eq!((world.clients[2].done[&number], world.clients[2].done.contains_key(&first)), (5, false));
+    let ids = world.clients[2].pick(|e| match e {
+        Event::Queued(t) => Some(t.id.clone()),
+        _ => None,
+    });
+    world.say(2, &format!("@me cancel {}", &ids[0][..8]));
+    world.say(2, "@me cancel big");
+    assert_eq!((world.clients[2].done[&first], world.clients[2].done[&second]), (1, 1));
+    let number = world.say(2, "@me cancel big");
+    assert_eq!(world.clients[2].done[&number], 5);
+}
+
+#[test]
+fn a_word_for_nobody_is_an_error() {
+    let mut world = busy(&["alice", "bob"]);
+    let number = world.say(1, "@me grant nobody");
+    assert_eq!((world.clients[1].errors(), world.clients[1].done[&number]), (vec!["not_found".to_owned()], 5));
+}

@@ -92,7 +92,7 @@ fn one_person_has_eight_offers_with_us_and_no_more() {
     }
     assert_eq!(offered(&world, 0).iter().filter(|t| t.peer == "bob@s1").count(), 8);
     assert_eq!(offered(&world, 0).iter().filter(|t| t.peer == "carol@s1").count(), 1);
-    assert_eq!(over(&world, 1).len(), 2);
+    assert_eq!(over(&world, 1), ["too_many", "too_many"]);
 }
 
 #[test]
@@ -163,4 +163,32 @@ fn what_is_fetched_is_for_its_room_and_what_was_offered_for_nobody() {
     let rooms: Vec<_> = world.clients[1].wanted.iter().map(|wanted| wanted.rooms.contains(&den)).collect();
     assert_eq!(rooms, [true, true, true, false]);
     assert_eq!(world.clients[dave].serves, [None]);
+}
+
+#[test]
+fn both_sides_can_tell_which_transfer_takes_an_offer() {
+    let (mut world, _) = offering(&["alice", "bob"]);
+    world.clients[0].stall = true;
+    let id = offered(&world, 0)[0].id.clone();
+    world.say(0, &format!("@me accept {id}"));
+    let transfer = *world.clients[1].channels.keys().next().unwrap();
+    world.news(1, FilesEvent::Started { transfer, route: "127.0.0.1:1".into() });
+    for client in [0, 1] {
+        let started = world.clients[client].pick(|e| match e {
+            Event::TransferStarted(t) => t.offer.clone(),
+            _ => None,
+        });
+        assert_eq!(started, std::slice::from_ref(&id), "{client}");
+    }
+}
+
+#[test]
+fn what_cannot_be_offered_is_named() {
+    let mut world = World::den(&["alice", "bob"]);
+    world.say(1, "@alice sendfile /tmp/nothing.txt");
+    let told = world.clients[1].pick(|e| match e {
+        Event::Error { message, .. } => Some(message.clone()),
+        _ => None,
+    });
+    assert_eq!(told, ["there is no file or folder nothing.txt"]);
 }

@@ -338,7 +338,7 @@ impl World {
             let c = &mut self.clients[client];
             match effect {
                 Effect::Send(frame) => c.to_server.push_back(frame),
-                Effect::Event { tag, event } => c.events.push((tag, event)),
+                Effect::Event { tag, event } => c.events.push((tag, *event)),
                 Effect::Files(command) => self.files(client, command),
                 Effect::DeriveRoom { ticket, password, room } => {
                     let keys = Box::new(derive(&password, &room));

@@ -169,6 +169,7 @@ fn envelopes() -> Vec<(&'static str, Vec<u8>)> {
         window: None,
         kind: FileKind::File,
         partial: true,
+        left_out: 7,
     };
     let offer = FileOffer {
         offer: Id([2; 16]),
@@ -187,7 +188,7 @@ fn envelopes() -> Vec<(&'static str, Vec<u8>)> {
         ("ok-refused", Body::FileRefused { transfer: Id([1; 16]), reason: FileRefusal::Busy }),
         ("ok-ping", Body::Ping { token: 1 }),
         ("ok-offer", Body::FileOffer(offer)),
-        ("ok-offer-refused", Body::OfferRefused { offer: Id([2; 16]) }),
+        ("ok-offer-refused", Body::OfferRefused { offer: Id([2; 16]), full: true }),
         ("ok-offer-withdrawn", Body::OfferWithdrawn { offer: Id([2; 16]) }),
         ("ok-queued", Body::FileQueued { transfer: Id([1; 16]), place: u32::MAX, seconds: Some(u64::MAX) }),
         ("ok-hashing", Body::FileHashing { transfer: Id([1; 16]), bytes: 2, total: 1 }),

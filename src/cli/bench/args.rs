@@ -46,7 +46,7 @@ pub struct TransferArgs {
     #[arg(long, value_name = "WHAT")]
     pub sweep: Option<Sweep>,
     /// The sweep's values, in order, instead of its own: 1,4,16 or 0,0.5,1 (loss in per cent, rtt in ms)
-    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "sweep")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "sweep", value_parser = point)]
     pub points: Vec<f64>,
     /// Where a sweep goes: NAME.csv and NAME.svg
     #[arg(long, value_name = "NAME", requires = "sweep")]
@@ -115,6 +115,34 @@ impl TransferArgs {
 
 fn inject(text: &str) -> Result<String, String> {
     tuning::inject(text).map(|_| text.to_owned())
+}
+
+fn point(text: &str) -> Result<f64, String> {
+    let point = text.trim().parse().ok().filter(|point: &f64| point.is_finite() && *point >= 0.0);
+    point.ok_or_else(|| "numbers with commas between them, for example 1,4,16".to_owned())
+}
+
+impl Sweep {
+    /// The largest value that makes sense.
+    const fn most(self) -> f64 {
+        match self {
+            Self::Window => 1e6,
+            Self::Loss => 90.0,
+            Self::Rtt => 10_000.0,
+            Self::Flows => 32.0,
+            Self::Uploads => 64.0,
+        }
+    }
+}
+
+impl TransferArgs {
+    /// What is wrong with the points, for people.
+    pub fn wrong_points(&self) -> Option<String> {
+        let sweep = self.sweep?;
+        let bad = self.points.iter().find(|point| **point > sweep.most())?;
+        let example = if sweep == Sweep::Loss { "0,0.5,1" } else { "1,2,4" };
+        Some(format!("--points {bad}: at most {}, for example {example}", sweep.most()))
+    }
 }
 
 fn size(text: &str) -> Result<u64, String> {

@@ -7,6 +7,7 @@ mod child;
 mod ends;
 mod plot;
 mod runs;
+mod stop;
 mod sweep;
 mod table;
 mod usage;
@@ -21,6 +22,11 @@ pub use args::BenchArgs as Args;
 
 /// Runs the command; gives the exit code of the process.
 pub fn run(args: BenchArgs) -> Result<ExitCode, Report> {
+    if let Bench::Transfer(args) = &args.what
+        && let Some(wrong) = args.wrong_points()
+    {
+        return Err(Report::new(ExitCode::Usage, wrong));
+    }
     let ended = match args.what {
         Bench::Transfer(args) if args.sweep.is_some() => sweep::run(&args),
         Bench::Transfer(args) => table::run(&args),

@@ -107,8 +107,8 @@ pub const TABLE: &[Spec] = &[
     is("transfers", "@me transfers, /transfers", "your running transfers", Needs::Nothing, |a| {
         alone(a, Command::Transfers)
     }),
-    is("cancel", "@me cancel ID, /cancel ID", "give a transfer up", Needs::Nothing, |a| {
-        Some(Command::Cancel { id: word(a)? })
+    is("cancel", "@me cancel ID|FILE, /cancel ID|FILE", "give a transfer or an offer up", Needs::Nothing, |a| {
+        Some(Command::Cancel { id: file_name(a)? })
     }),
     is(
         "trust",
@@ -131,8 +131,8 @@ pub const TABLE: &[Spec] = &[
     }),
     is(
         "setrate",
-        "@me setrate up|down RATE|off",
-        "most that leaves or comes, like 20mbit or 2MB",
+        "@me setrate up|down RATE|off (20mbit: bits, 2MB: bytes)",
+        "most that leaves or comes in a second",
         Needs::Nothing,
         rate_limit,
     ),

@@ -316,7 +316,7 @@ pub enum FilesEvent {
     Failed {
         /// The download, a source that never ran (prepared only), or the upload.
         transfer: TransferId,
-        /// One of `cancelled`, `timeout`, `no_path`, `verification`, `disk`, `peer_closed`, `protocol`, `key_agreement`.
+        /// One of `cancelled`, `timeout`, `no_path`, `verification`, `disk`, `changed`, `peer_closed`, `protocol`, `key_agreement`.
         reason: String,
         /// For people.
         detail: String,
@@ -361,6 +361,17 @@ pub struct UploadReady {
     pub window: Option<u32>,
     /// Bytes of the largest datagram that we take.
     pub max_datagram: usize,
+    /// What a folder holds beside that.
+    pub skipped: Skipped,
+}
+
+/// What is left out of a folder: links, special and hidden files, what lies too deep, and names that not every system takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// By their paths in it, sorted; the first of them.
+    pub paths: Vec<String>,
+    /// All of them.
+    pub count: u32,
 }
 
 /// Something that is ready to be offered.
@@ -376,8 +387,8 @@ pub struct OfferReady {
     pub size: u64,
     /// Files: 1, or those in the folder.
     pub entries: u64,
-    /// What is left out of a folder: links and special files, by their paths in it; capped.
-    pub skipped: Vec<String>,
+    /// What a folder holds beside that.
+    pub skipped: Skipped,
 }
 
 /// Why nothing is offered.

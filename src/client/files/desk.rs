@@ -47,7 +47,7 @@ enum Target {
 impl Desk<'_> {
     /// `None` when the near end is gone without a finish.
     pub(super) fn work(&self, downloads: &Downloads) -> Result<Option<PathBuf>, DownloadError> {
-        let place = downloads.workplace(&self.expected.root, self.expected.tag)?;
+        let place = downloads.anew()?.workplace(&self.expected.root, self.expected.tag)?;
         let mut sources = Sources::new();
         let Some(mut store) = self.open(place, &mut sources)? else { return Ok(None) };
         let mut last = 0;
@@ -292,12 +292,12 @@ impl VerifiedSink for Taking<'_> {
     }
 
     fn refused(&mut self, item: u32, groups: Range<u64>, why: Refusal) {
-        let base = match &*self.target {
-            Target::Store(store, _) => store.space().base(item),
-            Target::Manifest(_) => Some(0),
+        let (base, path) = match &*self.target {
+            Target::Store(store, _) => (store.space().base(item), store.path(item).map(str::to_owned)),
+            Target::Manifest(_) => (Some(0), None),
         };
         let Some(base) = base else { return };
-        (self.tell)(Report::Refused(self.source, base + groups.start..base + groups.end, why));
+        (self.tell)(Report::Refused(self.source, base + groups.start..base + groups.end, why, path));
     }
 
     fn has(&mut self, groups: RangeSet) {

@@ -235,14 +235,15 @@ impl Fetch {
                 self.look_for_the_end(now);
             }
             Report::Got(transfer, groups) => self.got(now, transfer, &groups),
-            Report::Refused(transfer, groups, why) => {
+            Report::Refused(transfer, groups, why, path) => {
                 let number = self.number_of(transfer);
                 match (&mut self.stage, why, number) {
                     (Stage::Running(running), Refusal::NotHere, Some(number)) => {
                         running.plan.refused(now, number, &groups);
                     }
                     (_, _, Some(_)) => {
-                        self.end(now, transfer, LostReason::Changed, "its file is no longer what it was");
+                        let what = path.map_or("its file".to_owned(), |path| format!("\"{path}\" in its folder"));
+                        self.end(now, transfer, LostReason::Changed, &format!("{what} is no longer what it was"));
                     }
                     _ => {}
                 }

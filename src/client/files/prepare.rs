@@ -179,6 +179,7 @@ impl Engine {
                 candidates: self.up.candidates(self.loopback),
                 window: self.settings.window,
                 max_datagram: self.settings.max_datagram,
+                skipped: content.skipped.clone(),
             };
             self.prepared.insert(transfer, Prepared { kind: Kind::Upload(connection, content), until });
             Ok(ready)
@@ -216,10 +217,10 @@ impl Engine {
         let (Ok(name), Some(tag)) = (SafeName::new(file), random()) else {
             return self.fail(download, "disk", "no file can have this name");
         };
-        let downloads = match into.map(Downloads::open) {
+        let downloads = match into.map(|path| Downloads::open(path).map_err(|error| (path, error))) {
             None => self.downloads.clone(),
             Some(Ok(downloads)) => downloads,
-            Some(Err(error)) => return self.fail(download, "disk", &error.to_string()),
+            Some(Err((path, error))) => return self.fail(download, "disk", &format!("{}: {error}", path.display())),
         };
         let (kind, size, root) = (channel.kind, channel.size, channel.root);
         let expected = Expected { name, kind, size, root, offered, room, tag };
@@ -261,7 +262,7 @@ fn open(
         }
         FileKind::Folder => {
             let dir = folder.open_shared_folder(&wanted.file)?;
-            Content::of_folder(dir, trees, &mut |bytes, total| watch.read(bytes, total)).map(|(content, _)| content)
+            Content::of_folder(dir, trees, &mut |bytes, total| watch.read(bytes, total))
         }
     };
     let content = content.map_err(|error| match error {

@@ -116,6 +116,12 @@ impl Store {
         self.have.verified()
     }
 
+    /// The path of an item in the folder, if it is one.
+    pub(super) fn path(&self, item: u32) -> Option<&str> {
+        let Files::Folder { paths, .. } = &self.files else { return None };
+        path_of(paths, item).ok()
+    }
+
     /// What the members of a room may have of it, if it is a single file.
     pub(super) fn part(&self, room: RoomId) -> Option<Arc<Part>> {
         let Files::One(data) = &self.files else { return None };

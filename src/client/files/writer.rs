@@ -83,8 +83,8 @@ pub(super) enum Report {
     },
     /// These groups came from this source, were checked and written.
     Got(TransferId, Range<u64>),
-    /// An ask came to nothing.
-    Refused(TransferId, Range<u64>, Refusal),
+    /// An ask came to nothing; of a folder, the path of what was asked for.
+    Refused(TransferId, Range<u64>, Refusal, Option<String>),
     /// The source has these groups.
     Has(TransferId, RangeSet),
     /// The source sent what cannot be.
@@ -113,7 +113,7 @@ impl Writer {
             match desk.work(&downloads) {
                 Ok(Some(path)) => tell(Report::Done(path)),
                 Ok(None) => tell(Report::Ended),
-                Err(error) => tell(Report::Failed(error)),
+                Err(error) => tell(Report::Failed(downloads.named(error))),
             }
         })?;
         Ok(Self { work: Some(work), thread: Some(thread), waiting, spare, stop })
