@@ -58,4 +58,4 @@ pub const ENDPOINTS_MAX: usize = 4;
 /// Links on the longest path.
 pub const HOPS_MAX: u8 = 16;
 /// Streams with a node are void when no path has led there for this long.
-pub const UNREACHABLE_AFTER: Duration = Duration::from_secs(10);
+pub const UNREACHABLE_AFTER: Duration = Duration::from_secs(2);

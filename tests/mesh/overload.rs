@@ -23,7 +23,7 @@ fn a_full_queue_resets_the_streams_of_that_pair_only() {
     let (zero, three) = (sim.id(0), sim.id(3));
     let downs = &sim.servers[0].downs;
     assert!(matches!(downs[..], [(_, id, DownReason::Overflow)] if id == three), "{downs:?}");
-    sim.run(ms(2000));
+    sim.run(ms(1000));
     sim.assert_delivered(0, 2);
     // The way is back: the other end hears of it, and both begin anew.
     sim.mend(2);
