@@ -27,6 +27,10 @@ pub struct Node {
     dirty: Vec<NodeId>,
     full: BTreeSet<LinkId>,
     deaf: bool,
+    // Nothing has come since the outputs were drained to the end.
+    flushed: bool,
+    // Bytes sent since all queues were summed up.
+    unsummed: usize,
     outputs: VecDeque<Output>,
     now: Duration,
     // The last message's group.
@@ -44,6 +48,8 @@ impl Node {
             dirty: Vec::new(),
             full: BTreeSet::new(),
             deaf: false,
+            flushed: false,
+            unsummed: 0,
             outputs: VecDeque::new(),
             now,
             group: 0,
@@ -55,27 +61,27 @@ impl Node {
     /// A link has come up, both hellos are said. Of two links dialled at once the driver keeps one; here the second is
     /// refused unless the peer is a newer process, then the first is cut.
     pub fn link_up(&mut self, now: Duration, link: LinkId, peer: PeerProof) -> Result<(), Refused> {
-        self.now = now;
+        self.begin(now);
         self.topology.link_up(now, link, peer)
     }
 
     /// The link is gone. Unknown links are ignored.
     pub fn link_down(&mut self, now: Duration, link: LinkId) {
-        self.now = now;
+        self.begin(now);
         self.full.remove(&link);
         self.topology.link_down(now, link);
     }
 
     /// A ping on the link took this long.
     pub fn round_trip(&mut self, now: Duration, link: LinkId, rtt: Duration) {
-        self.now = now;
+        self.begin(now);
         self.topology.round_trip(now, link, rtt);
     }
 
     /// Whether the link's queue for bulk is about half full; the driver drops bulk when it is full altogether. Our own
     /// messages wait from the one to the other, which leaves room for those of others.
     pub fn link_full(&mut self, now: Duration, link: LinkId, full: bool) {
-        self.now = now;
+        self.begin(now);
         if full {
             self.full.insert(link);
         } else if self.full.remove(&link) {
@@ -93,7 +99,7 @@ impl Node {
     /// A frame has come on the link. Frames whose first byte is [`LINK_KIND`](super::packet::LINK_KIND) or more (hello,
     /// pings) are the driver's own and never come here.
     pub fn frame(&mut self, now: Duration, link: LinkId, bytes: &[u8]) -> Result<(), Violation> {
-        self.now = now;
+        self.begin(now);
         if self.topology.peer_of(link).is_none() {
             return Err(Violation::NoLink);
         }
@@ -109,7 +115,7 @@ impl Node {
     /// [`Output::Up`], and ourselves, are ignored. A head has at most [`HEAD_MAX`] bytes, a body [`BODY_MAX`]; longer
     /// ones are not sent.
     pub fn send(&mut self, now: Duration, targets: &[(NodeId, Vec<u8>)], body: Arc<[u8]>) {
-        self.now = now;
+        self.begin(now);
         self.group += 1;
         for (id, head) in targets {
             let Some(remote) = self.remotes.get_mut(id).filter(|remote| remote.up) else { continue };
@@ -126,12 +132,16 @@ impl Node {
             remote.streams.outgoing.push(self.group, head, &body);
             remote.mark(*id, &mut self.dirty);
             self.counts.sent += 1;
+            self.unsummed += cost(head.len(), body.len());
+        }
+        if self.unsummed >= SUM_EVERY {
+            self.bound_queues();
         }
     }
 
     /// To be called at [`next_timeout`](Self::next_timeout), or earlier.
     pub fn timeout(&mut self, now: Duration, wall_ms: u64) {
-        self.now = now;
+        self.begin(now);
         self.topology.set_wall(now, wall_ms);
         self.topology.timeout(now);
         self.settle();
@@ -139,14 +149,18 @@ impl Node {
         ids.into_iter().for_each(|id| self.remote_timeout(id));
     }
 
-    /// When [`timeout`](Self::timeout) must be called; right after [`poll`](Self::poll) had nothing more.
+    /// When [`timeout`](Self::timeout) must be called; right after [`poll`](Self::poll) had nothing more. At once if more
+    /// is to be sent than leaves in one go: first the driver may say that a link is full.
     pub fn next_timeout(&self) -> Option<Duration> {
+        if !self.dirty.is_empty() {
+            return Some(self.now);
+        }
         self.remotes.values().filter_map(Remote::next_timeout).chain(self.topology.next_timeout()).min()
     }
 
     /// The next thing to do. Call until there is none.
     pub fn poll(&mut self) -> Option<Output> {
-        if self.outputs.is_empty() {
+        if self.outputs.is_empty() && !std::mem::replace(&mut self.flushed, true) {
             self.flush();
         }
         self.outputs.pop_front()
@@ -185,7 +199,29 @@ impl Node {
         MeshCounts { records, records_refused, ..self.counts }
     }
 
+    const fn begin(&mut self, now: Duration) {
+        self.now = now;
+        self.flushed = false;
+    }
+
     fn log(&mut self, log: MeshLog) {
         self.topology.log(self.now, log);
     }
+
+    /// However many destinations are slow, no more waits in all than fits into so many queues: the longest goes.
+    fn bound_queues(&mut self) {
+        self.unsummed = 0;
+        let most = self.topology.config().queue_bytes.saturating_mul(QUEUES_FULL);
+        let queued = |remote: &Remote| remote.streams.outgoing.queued();
+        if self.remotes.values().map(queued).sum::<usize>() > most
+            && let Some((id, remote)) = self.remotes.iter_mut().max_by_key(|(_, remote)| queued(remote))
+        {
+            let id = *id;
+            remote.streams.reset(self.now);
+            self.void(id, DownReason::Overflow);
+        }
+    }
 }
+
+const SUM_EVERY: usize = 1 << 20;
+const QUEUES_FULL: usize = 8;

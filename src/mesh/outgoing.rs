@@ -245,9 +245,10 @@ impl Outgoing {
         (self.flying, self.deadline, self.cursor) = (0, None, self.base);
     }
 
-    /// There is a new path: what was learned of the old one's time-outs does not hold.
-    pub(super) const fn forget_backoff(&mut self) {
-        self.backoff = 0;
+    /// There is a new path: what was learned of the old one's limits does not hold.
+    pub(super) fn begin_path(&mut self) {
+        (self.backoff, self.threshold) = (0, MAX_WINDOW);
+        self.window = self.window.max(FIRST_WINDOW);
     }
 
     fn sample(&mut self, rtt: Duration) {
@@ -285,3 +286,97 @@ const FIRST_SLACK: Duration = Duration::from_millis(20);
 /// Links lose nothing, queues and dead servers do; below this a busy server looks like a dead one.
 const MIN_TIMEOUT: Duration = Duration::from_millis(200);
 const MAX_TIMEOUT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(usize),
+        Collect,
+        /// Everything below, and a range beyond it.
+        Ack(u64, u64, u64),
+        Wait(u64),
+        Reroute,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..40_000usize).prop_map(Step::Push),
+            3 => Just(Step::Collect),
+            3 => (0..60u64, 1..9u64, 1..9u64).prop_map(|(below, gap, len)| Step::Ack(below, gap, len)),
+            2 => (0..300u64).prop_map(Step::Wait),
+            1 => Just(Step::Reroute),
+        ]
+    }
+
+    fn assert_sound(out: &Outgoing) {
+        let sum =
+            |state: &[State]| out.queue.iter().filter(|e| state.contains(&e.state)).map(|e| e.size).sum::<usize>();
+        assert_eq!(out.flying, sum(&[State::Flying]));
+        assert_eq!(out.queued, sum(&[State::Flying, State::Waiting]));
+        let passed = (out.cursor - out.base) as usize;
+        assert!(out.queue.iter().take(passed).all(|entry| entry.state != State::Waiting), "one is never sent again");
+        assert_eq!(out.deadline.is_some(), out.flying > 0, "whatever flies is watched");
+        assert!(out.queue.iter().all(|entry| entry.body.is_some() != (entry.state == State::Arrived)));
+        assert!((MIN_WINDOW..=MAX_WINDOW).contains(&out.window));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_acknowledged_and_lost_the_books_are_right(steps in proptest::collection::vec(step(), 0..120)) {
+            let (mut out, mut now, mut pushed, mut items) = (Outgoing::new(), Duration::from_secs(1), 0, Vec::new());
+            for step in steps {
+                match step {
+                    Step::Push(len) => {
+                        pushed += 1;
+                        out.push(pushed, &[7; 3], &vec![0; len].into());
+                    }
+                    Step::Collect => {
+                        out.collect(now, 0, &mut items);
+                    }
+                    Step::Ack(below, gap, len) => {
+                        let range = below + gap..below + gap + len;
+                        let sent = range.end <= pushed + 1;
+                        let ack = Ack { below, ranges: vec![range] };
+                        prop_assert_eq!(out.acknowledge(now, &ack), sent);
+                    }
+                    Step::Wait(millis) => {
+                        now += Duration::from_millis(millis);
+                        out.expire(now);
+                    }
+                    Step::Reroute => {
+                        out.lose_all();
+                        out.begin_path();
+                    }
+                }
+                assert_sound(&out);
+            }
+            prop_assert!(items.iter().all(|item: &Item| item.group == item.number));
+            // When all is acknowledged nothing is left.
+            let all = Ack { below: pushed + 1, ranges: Vec::new() };
+            prop_assert!(out.acknowledge(now, &all));
+            assert_sound(&out);
+            prop_assert_eq!((out.queued, out.queue.len(), out.deadline), (0, 0, None));
+        }
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_is_sent_again_ever_more_slowly() {
+        let (mut out, mut now, mut items) = (Outgoing::new(), Duration::from_secs(1), Vec::new());
+        out.push(1, &[], &vec![0; 10].into());
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            out.collect(now, 0, &mut items);
+            let deadline = out.deadline.unwrap();
+            waits.push(deadline - now);
+            now = deadline;
+            assert!(out.expire(now));
+        }
+        assert!(waits[0] < Duration::from_millis(250) && waits.is_sorted() && waits[5] == MAX_TIMEOUT, "{waits:?}");
+        assert_eq!(items.len(), 6);
+    }
+}

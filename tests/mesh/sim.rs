@@ -50,6 +50,7 @@ pub struct Server {
     frozen: bool,
     held: Vec<Event>,
     timer: Option<Duration>,
+    spins: u32,
     pub up: BTreeMap<NodeId, NodeInfo>,
     /// By sender: the numbers of its messages since it last came up, and their heads.
     pub received: BTreeMap<NodeId, Vec<u64>>,
@@ -205,6 +206,7 @@ impl Sim {
             frozen: false,
             held: Vec::new(),
             timer: None,
+            spins: 0,
             up: BTreeMap::new(),
             received: BTreeMap::new(),
             downs: Vec::new(),
@@ -333,11 +335,14 @@ impl Sim {
                     node.timeout(now, wall);
                     self.drain(at);
                     let due = self.servers[at].node.as_ref().and_then(Node::next_timeout);
-                    assert!(due.is_none_or(|due| due > now), "seed {}: a node never rests", self.seed);
+                    self.servers[at].spins =
+                        if due.is_some_and(|due| due <= now) { self.servers[at].spins + 1 } else { 0 };
+                    assert!(self.servers[at].spins < 1000, "seed {}: a node never rests", self.seed);
                 }
             }
             Event::Room { link, id, side } => {
-                if self.links[link].id == Some(id) && std::mem::take(&mut self.links[link].full[side]) {
+                let room = self.links[link].id == Some(id) && std::mem::take(&mut self.links[link].full[side]);
+                if room {
                     node.link_full(now, id, false);
                 }
             }

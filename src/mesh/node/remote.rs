@@ -140,7 +140,7 @@ impl Node {
         remote.streams.outgoing.set_path_rtt(route.round_trip);
         if !matches!(change, Rerouted::Better(_)) {
             remote.streams.outgoing.lose_all();
-            remote.streams.outgoing.forget_backoff();
+            remote.streams.outgoing.begin_path();
         }
         remote.mark(id, &mut self.dirty);
         if remote.up && (was_told_lost || hops != route.hops()) {

@@ -3,7 +3,7 @@
 //! It waits for nobody. What a link has no room for is dropped or cuts the link, and what the server does not take is not
 //! acknowledged; so no ring of servers can stand still.
 
-use super::handle::{Ask, EventSender, MeshEvent, Sending};
+use super::handle::{Ask, EventSender, Loads, MeshEvent, Sending};
 use super::mishaps::{Mishap, Mishaps};
 use super::report::{LinkReport, MeshReport, NodeReport};
 use crate::limits::{MESH_FULL_BYTES, MESH_LOG_PAUSE};
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
 /// Why a peer is not linked: for our log, and for the peer.
@@ -58,6 +59,7 @@ pub(super) struct Ears {
 pub(super) struct Mouths {
     pub events: EventSender,
     pub nodes: watch::Sender<Arc<[NodeInfo]>>,
+    pub loads: watch::Sender<Loads>,
     pub linked: watch::Sender<BTreeSet<NodeId>>,
     pub mishaps: Arc<Mishaps>,
 }
@@ -76,6 +78,9 @@ pub(super) struct Driver {
     nodes_changed: bool,
     /// Servers for which more than [`MESH_FULL_BYTES`] wait.
     full: BTreeSet<NodeId>,
+    up: BTreeSet<NodeId>,
+    /// When loads are told next.
+    loads_due: Instant,
     told: BTreeMap<String, Instant>,
 }
 
@@ -105,6 +110,8 @@ impl Driver {
             events: Vec::new(),
             nodes_changed: false,
             full: BTreeSet::new(),
+            up: BTreeSet::new(),
+            loads_due: Instant::now(),
             told: BTreeMap::new(),
         }
     }
@@ -112,7 +119,12 @@ impl Driver {
     /// Until it is told to stop, or nobody can tell it anything any more.
     pub(super) async fn run(mut self, mut ears: Ears) {
         loop {
-            let due = self.node.next_timeout().and_then(|due| self.started.checked_add(due));
+            let timer = self.node.next_timeout().and_then(|due| self.started.checked_add(due));
+            let due = if self.untold() {
+                timer.map_or(Some(self.loads_due), |at| Some(at.min(self.loads_due)))
+            } else {
+                timer
+            };
             tokio::select! {
                 Some(heard) = ears.frames.recv() => {
                     self.heard(heard);
@@ -328,12 +340,33 @@ impl Driver {
 
     fn changed(&mut self, event: MeshEvent) {
         match &event {
-            MeshEvent::Up(info) => tracing::info!(name = %info.name, node = %info.id, "a server is in the mesh"),
-            MeshEvent::Down(node, why) => tracing::info!(%node, "a server has left the mesh: {why}"),
+            MeshEvent::Up(info) => {
+                self.up.insert(info.id);
+                tracing::info!(name = %info.name, node = %info.id, "a server is in the mesh");
+            }
+            MeshEvent::Down(node, why) => {
+                self.up.remove(node);
+                tracing::info!(%node, "a server has left the mesh: {why}");
+            }
             MeshEvent::Changed(_) | MeshEvent::Full(..) | MeshEvent::Delivered { .. } => {}
         }
         self.nodes_changed = true;
         self.events.push(event);
+    }
+
+    /// Whether loads were told that are not what they are.
+    fn untold(&self) -> bool {
+        let told = self.mouths.loads.borrow();
+        told.len() != self.up.len() || told.iter().any(|(id, load)| *load != self.node.queued(*id))
+    }
+
+    /// Not at every step, for many may wait for it.
+    fn tell_loads(&mut self) {
+        let now = Instant::now();
+        if now >= self.loads_due && self.untold() {
+            self.loads_due = now + LOADS_EVERY;
+            self.mouths.loads.send_replace(self.up.iter().map(|id| (*id, self.node.queued(*id))).collect());
+        }
     }
 
     fn hand_over(&mut self) {
@@ -357,6 +390,7 @@ impl Driver {
         if !self.events.is_empty() {
             self.mouths.events.push(&mut self.events);
         }
+        self.tell_loads();
         self.node.set_deaf(self.mouths.events.is_full());
     }
 
@@ -441,11 +475,14 @@ fn describe(log: &MeshLog, own: NodeId) -> (String, bool) {
 
 async fn wait_until(due: Option<Instant>) {
     match due {
+        // A timer rounds up to whole milliseconds, and what is due now is the next burst of messages.
+        Some(due) if due <= Instant::now() => yield_now().await,
         Some(due) => sleep_until(due.into()).await,
         None => std::future::pending().await,
     }
 }
 
+const LOADS_EVERY: Duration = Duration::from_millis(5);
 /// What waits on one side is worked on in runs of at most so many pieces, or the square of it where they are small.
 const BATCH: usize = 16;
 /// Different lines that are remembered.
