@@ -1,6 +1,7 @@
 //! The options of `secchat bench`, and the help that teaches them.
 
 use super::case::{Arq, COMMON_DATAGRAM, Case, Congestion, Splits};
+use super::mesh::MeshArgs;
 use crate::cli::{tuning, values};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -18,7 +19,9 @@ pub struct BenchArgs {
 pub enum Bench {
     /// Measure file transfers on this machine, and the most that it could carry
     Transfer(Box<TransferArgs>),
-    /// One end of a measured transfer; it is told on standard input what to do
+    /// Measure how fast messages cross a mesh of servers, and what they survive
+    Mesh(MeshArgs),
+    /// One end of a measured transfer or mesh; it is told on standard input what to do
     #[command(hide = true)]
     End,
 }

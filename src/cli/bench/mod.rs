@@ -5,6 +5,7 @@ mod case;
 mod ceiling;
 mod child;
 mod ends;
+mod mesh;
 mod plot;
 mod runs;
 mod sweep;
@@ -24,6 +25,7 @@ pub fn run(args: BenchArgs) -> Result<ExitCode, Report> {
     let ended = match args.what {
         Bench::Transfer(args) if args.sweep.is_some() => sweep::run(&args),
         Bench::Transfer(args) => table::run(&args),
+        Bench::Mesh(args) => mesh::run(&args),
         Bench::End => child::run(),
     };
     ended.map(|()| ExitCode::Done).map_err(|error: BenchError| Report::new(ExitCode::Failed, error))
