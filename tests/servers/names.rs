@@ -20,15 +20,15 @@ fn a_false_name_is_caught_by_clients_of_other_servers_and_the_lying_server_is_na
     mesh.servers[1] = mesh.start(2, ANYWHERE, ANYWHERE, links, &["--mesh-trust", &trust]);
     let mut alice = mesh.client("alice", 1, &["--no-roam", "--room", "lab", "--create", "--private"]);
     alice.joined();
-    mesh.settle(&mut alice);
     let mut bob = mesh.client("bob", 3, &["--no-roam"]);
-    bob.wait("connected", |event| matches!(event, Event::Connected { .. }));
+    mesh.settle(&mut bob);
     bob.say("/create hall@s2");
     bob.joined();
     forge(&mesh, &liar);
-    let mut mallory = mesh.client_with("alice", "mallory", 2, &["--no-roam", "--room", "hall"]);
+    let mut mallory = mesh.client_with("alice", "mallory", 2, &["--no-roam"]);
     let connected = mallory.wait("let in", |event| matches!(event, Event::Connected { .. }));
     assert!(matches!(connected, Event::Connected { name, .. } if name == "alice@s1"), "the server lies");
+    mallory.say("/join hall@s2");
     mallory.joined();
     let caught = bob.wait("caught", |event| matches!(event, Event::Integrity { .. }));
     let expected = Event::Integrity {
@@ -53,6 +53,7 @@ fn a_false_name_is_caught_by_clients_of_other_servers_and_the_lying_server_is_na
 /// A data directory in which the lying server's certificate says alice of the first server.
 fn forge(all: &Mesh, liar: &secchat::crypto::identity::Identity) {
     let name = |text: &str| Name::parse(text).unwrap();
+    let store = ClientStore::open(&all.path("mallory")).unwrap();
     let mallory = identity::load_or_create(&all.path("mallory"), None).unwrap();
     let files = mesh::load(&all.path("certs").join("s2")).unwrap();
     let cert = NameCert::issue(liar, FullName::new(name("alice"), name("s1")), mallory.public(), u64::MAX >> 1);
@@ -66,5 +67,5 @@ fn forge(all: &Mesh, liar: &secchat::crypto::identity::Identity) {
     };
     let authorities = files.authorities.iter().map(|key| (*key.as_bytes()).into()).collect();
     let card = HomeCard { cert: cert.with_chain(Some(files.cert)), authorities, servers: vec![there] };
-    ClientStore::open(&all.path("mallory")).unwrap().keep_home(&card).unwrap();
+    store.keep_home(&card).unwrap();
 }
