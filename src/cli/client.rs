@@ -263,6 +263,7 @@ impl Reached {
         let trust = Trust {
             at_address: store.server_at(&endpoint.to_string())?,
             names: store.servers()?,
+            within: None,
             invite: invite.as_ref().map(|invite| (invite.pin, invite.server.clone())),
             ask,
         };

@@ -200,6 +200,7 @@ impl From<LinkError> for Report {
         let word = match &error {
             LinkError::NotTrusted(_) | LinkError::Authority { .. } => "not_trusted",
             LinkError::Changed { .. } | LinkError::Renamed(_) => "server_changed",
+            LinkError::Elsewhere(_) => "other_server",
             LinkError::Refused(refusal) => refusal.code.as_str(),
             LinkError::Unreachable { .. } | LinkError::Silent | LinkError::Broken(_) => "unreachable",
             LinkError::Tls { .. } | LinkError::Hello(_) | LinkError::Protocol(_) => "protocol",
@@ -220,6 +221,7 @@ fn explained(error: LinkError) -> Report {
             "somebody may be in the middle, or the server was set up anew; ask its operator over another way".into()
         }
         LinkError::Renamed(_) => "ask its operator over another way".into(),
+        LinkError::Elsewhere(_) => "name servers of one mesh".into(),
         LinkError::Authority { .. } => "give the right authority with --ca, or use an invite".into(),
         LinkError::Unreachable { .. } | LinkError::Silent => "check the address, and that the server runs".into(),
         LinkError::Setup(_) => return Report::new(ExitCode::Failed, error),

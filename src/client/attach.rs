@@ -265,6 +265,7 @@ impl Core {
             }
             attachment.wanted = wanted;
         }
+        self.attachments.retain(|_, a| a.wanted || a.state != State::Down);
         if meshed && self.servers.listed().is_none() {
             return false;
         }

@@ -34,6 +34,8 @@ pub(super) struct Links {
     /// As the user trusts; servers of the mesh are known by their keys instead.
     given: Trust,
     pub routes: Routes,
+    /// Our name and its mesh, once we are in it.
+    home: Option<HomeCard>,
     news: mpsc::Sender<News>,
     sender: Option<FrameSender>,
     task: Option<JoinHandle<()>>,
@@ -49,9 +51,9 @@ pub(super) struct Links {
 impl Links {
     pub fn new(dial: Dial, routes: Routes) -> (Self, mpsc::Receiver<News>) {
         let (news, heard) = mpsc::channel(LINK_NEWS);
-        let (given, sender, task) = (dial.trust.clone(), None, None);
+        let (given, home, sender, task) = (dial.trust.clone(), None, None, None);
         let (generation, tries, ever, measured) = (0, 0, false, false);
-        (Self { dial, given, routes, news, sender, task, generation, tries, ever, measured }, heard)
+        (Self { dial, given, routes, home, news, sender, task, generation, tries, ever, measured }, heard)
     }
 
     /// Whether there is but one way to begin with, which is to be dialled now; else it is said later how far they are.
@@ -76,7 +78,8 @@ impl Links {
     /// Our name and its mesh, as they are now.
     pub fn learn(&mut self, card: HomeCard) {
         self.routes.learn(&card);
-        self.dial.homes = vec![card];
+        self.dial.homes = vec![card.clone()];
+        self.home = Some(card);
         if !self.measured && self.routes.is_choice() {
             // It ends by itself.
             drop(self.measure());
@@ -95,10 +98,11 @@ impl Links {
         self.generation += 1;
         self.dial.endpoint = route.endpoint;
         self.dial.trust = match route.expect {
-            None => Trust { at_address: pin, ..self.given.clone() },
+            None => Trust { at_address: pin, within: self.home.clone(), ..self.given.clone() },
             Some((name, key)) => Trust {
                 at_address: pin.filter(|pin| pin.server == name && pin.key == key),
                 names: vec![(name.clone(), key)],
+                within: self.home.clone(),
                 invite: Some((key.fingerprint(), name)),
                 ask: None,
             },

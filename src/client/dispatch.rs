@@ -193,6 +193,11 @@ impl Core {
     }
 
     fn trust(&mut self, number: u64, name: &FullName) -> Result<(), Problem> {
+        // The name belongs to nobody.
+        if name.name.as_str() == "server" && self.is_home(&name.server) && self.trust_authorities() {
+            self.ok(number, "trust");
+            return Ok(());
+        }
         let key = self
             .peers
             .trust(name)

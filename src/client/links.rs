@@ -46,6 +46,7 @@ impl Core {
         let me = Member { identity: self.config.identity.clone(), cert: cert.clone() };
         let home = Home { server: cert.server().clone(), key, me, renew_at_ms: renewal(self.wall_ms, cert.not_after) };
         self.home = ours.then_some(home);
+        self.renew_trust();
         self.home.as_ref().map(|_| ())
     }
 

@@ -203,7 +203,9 @@ fn meaning(kind: &str) -> String {
         "wrong_room" => "the server hands out another room than the one asked for",
         "false_name" => "somebody came under a name that another server certified than its own, and is not believed",
         "false_server" => "a server of the mesh is not the one that its name belongs to",
-        "authorities_changed" => "the server now names other authorities for its mesh; the ones before are kept",
+        "authorities_changed" => {
+            "the server now names other authorities for its mesh; the ones before are kept until @me trust server@SERVER"
+        }
         "malformed" => "something that makes no sense was refused",
         other => return shown(other),
     };

@@ -12,11 +12,16 @@ use crate::wire::home::{ENDPOINTS_KEPT, HomeCard, SERVERS_KEPT};
 use crate::wire::name::Name;
 use crate::wire::vouch::{Doubt, ServerCert, ServerTrust};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 #[derive(Debug, Default)]
 pub(super) struct Servers {
     /// The authorities that our home server believed at first; its word on others counts too.
     pub authorities: Vec<PublicKey>,
+    /// Other ones that it named later; the user may take them.
+    offered: Vec<PublicKey>,
+    /// What follows from all this: made anew when it changes, since every row of a log is judged by it.
+    trust: Arc<ServerTrust>,
     /// Believed.
     known: BTreeMap<Name, ServerInfo>,
     /// Within reach of the server that the link leads to, once it has said so.
@@ -55,19 +60,19 @@ impl Servers {
 
 impl Core {
     /// Whom we believe on servers: our home, whatever it lists itself, and what its authorities vouch for.
-    fn server_trust(&self) -> ServerTrust {
+    pub(super) fn renew_trust(&mut self) {
         let mut trust = ServerTrust { authorities: self.servers.authorities.clone(), listed: Vec::new() };
-        let Some(home) = &self.home else { return trust };
+        let Some(home) = &self.home else { return };
         trust.listed.push((home.server.clone(), home.key.fingerprint()));
         let by_home = |info: &&ServerInfo| ServerCert::from_bytes(&info.vouch).is_ok_and(|c| c.signer() == home.key);
         let by_home = self.servers.known.values().filter(by_home).filter(|info| info.name != home.server);
         trust.listed.extend(by_home.map(|i| (i.name.clone(), PublicKey::from_bytes(*i.key).fingerprint())));
-        trust
+        self.servers.trust = Arc::new(trust);
     }
 
     /// Judges name certificates. Changed keys of people are told apart where the user is asked.
     pub(super) fn certs(&self) -> Box<CertCheck<'static>> {
-        let (trust, wall_ms) = (self.server_trust(), self.wall_ms);
+        let (trust, wall_ms) = (Arc::clone(&self.servers.trust), self.wall_ms);
         Box::new(move |cert: &NameCert| {
             trust.check_name(cert, wall_ms).map_err(|doubt| match doubt {
                 Doubt::OtherKey(_) => {
@@ -106,13 +111,26 @@ impl Core {
         authorities.dedup();
         if self.servers.authorities.is_empty() {
             self.servers.authorities = authorities;
+            self.renew_trust();
             return self.keep_home();
         }
         if self.servers.authorities != authorities {
             let server = self.home.as_ref().map(|home| home.server.to_string());
             let room = server.clone().unwrap_or_default();
+            self.servers.offered = authorities;
             self.tell(None, Event::Integrity { room, kind: "authorities_changed".into(), peer: None, server });
         }
+    }
+
+    /// `@me trust server@HOME`: the user stands by the authorities that the home server names now.
+    pub(super) fn trust_authorities(&mut self) -> bool {
+        if self.servers.offered.is_empty() {
+            return false;
+        }
+        self.servers.authorities = std::mem::take(&mut self.servers.offered);
+        self.renew_trust();
+        self.keep_home();
+        true
     }
 
     /// A server's list of the others. What it cannot show a certificate for is left out.
@@ -127,7 +145,10 @@ impl Core {
             match self.judge(&info, at_home) {
                 Ok(()) => {
                     names.insert(info.name.clone());
-                    changed |= self.learn(info);
+                    if self.learn(info) {
+                        changed = true;
+                        self.renew_trust();
+                    }
                 }
                 Err(Doubt::OtherKey(_) | Doubt::Cert(CertError::Signature)) => self.false_server(from, &info),
                 Err(_) => {}
@@ -144,7 +165,7 @@ impl Core {
     fn judge(&self, info: &ServerInfo, at_home: bool) -> Result<(), Doubt> {
         let key = PublicKey::from_bytes(*info.key);
         let vouch = ServerCert::from_bytes(&info.vouch).map_err(|e| Doubt::Cert(CertError::Malformed(e)))?;
-        let judged = self.server_trust().check_server(&info.name, &key, Some(&vouch), self.wall_ms);
+        let judged = self.servers.trust.check_server(&info.name, &key, Some(&vouch), self.wall_ms);
         let Some(home) = self.home.as_ref().filter(|home| at_home && vouch.signer() == home.key) else {
             return judged;
         };

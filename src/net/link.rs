@@ -118,6 +118,9 @@ pub enum LinkError {
     /// The right address or invite, another server's name.
     #[error("{} now calls itself {}", .0.address, .0.server)]
     Renamed(Box<Presented>),
+    /// A server of no mesh, or another one than that of our name.
+    #[error("{} at {} does not know the server that gave us our name", .0.server, .0.address)]
+    Elsewhere(Box<Presented>),
     /// It did not prove an identity.
     #[error("{0}")]
     Hello(#[from] HelloError),
@@ -310,6 +313,7 @@ fn verdict(verdict: Verdict, presented: &Presented) -> Result<(), LinkError> {
         Verdict::Unknown => Err(LinkError::NotTrusted(presented)),
         Verdict::Changed(pinned) => Err(LinkError::Changed { pinned, presented }),
         Verdict::Renamed => Err(LinkError::Renamed(presented)),
+        Verdict::Elsewhere => Err(LinkError::Elsewhere(presented)),
     }
 }
 

@@ -202,6 +202,28 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_of_an_earlier_version_takes_homes_and_keeps_one_card_for_each_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = ClientStore::open(dir.path()).unwrap();
+        store.remember_server(&pin(1)).unwrap();
+        store.db.execute_batch("DROP TABLE homes; PRAGMA user_version = 1;").unwrap();
+        drop(store);
+        let store = ClientStore::open(dir.path()).unwrap();
+        assert_eq!(store.server_at("host:7443").unwrap(), Some(pin(1)));
+        let home = Identity::from_seed(&[1; 32]);
+        let card = |name: &str, not_after| {
+            let who = FullName::new(Name::parse(name).unwrap(), Name::parse("s1").unwrap());
+            let cert = crate::wire::cert::NameCert::issue(&home, who, home.public(), not_after);
+            HomeCard { cert, authorities: Vec::new(), servers: Vec::new() }
+        };
+        for card in [card("alice", 1), card("bob", 2), card("alice", 3)] {
+            store.keep_home(&card).unwrap();
+        }
+        drop(store);
+        assert_eq!(ClientStore::open(dir.path()).unwrap().homes().unwrap(), [card("alice", 3), card("bob", 2)]);
+    }
+
+    #[test]
     fn all_of_it_is_there_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let who = FullName::new(Name::parse("bob").unwrap(), Name::parse("s1").unwrap());

@@ -322,6 +322,11 @@ fn another_set_of_authorities_is_told_and_not_taken() {
     assert_eq!(world.clients[0].integrity(), ["authorities_changed"]);
     let home = world.clients[0].home.as_ref().unwrap();
     assert_eq!(home.authority_keys(), [authority().public()]);
+    let number = world.say(0, "@me trust server@s1");
+    assert_eq!(world.clients[0].done[&number], 0);
+    assert_eq!(world.clients[0].home.as_ref().unwrap().authority_keys(), [identity_of(50).public()]);
+    let number = world.say(0, "@me trust server@s1");
+    assert_eq!(world.clients[0].done[&number], 1, "nothing waits any more");
 }
 
 #[test]

@@ -110,9 +110,13 @@ pub const TABLE: &[Spec] = &[
     is("cancel", "@me cancel ID, /cancel ID", "give a transfer up", Needs::Nothing, |a| {
         Some(Command::Cancel { id: word(a)? })
     }),
-    is("trust", "@me trust NAME, /trust NAME", "accept a changed key", Needs::Nothing, |a| {
-        Some(Command::Trust { name: word(a)? })
-    }),
+    is(
+        "trust",
+        "@me trust NAME, /trust NAME",
+        "accept a changed key (server@SERVER: changed authorities of its mesh)",
+        Needs::Nothing,
+        |a| Some(Command::Trust { name: word(a)? }),
+    ),
     is("ignore", "@me ignore NAME, /ignore NAME", "hear no more of somebody", Needs::Nothing, |a| {
         Some(Command::Ignore { name: word(a)? })
     }),
