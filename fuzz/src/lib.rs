@@ -44,6 +44,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("answers", exchange::answers),
     ("manifest", exchange::manifest),
     ("partial", exchange::partial),
+    ("mesh_hello", mesh::hello),
     ("mesh_frame", mesh::frame),
     ("mesh_record", mesh::record),
     ("mesh_neighbour", mesh::neighbour),

@@ -4,6 +4,7 @@ use secchat::crypto::identity::Identity;
 use secchat::mesh::packet::{FRAME_MAX, Frame, write_digest, write_records};
 use secchat::mesh::record::{Record, Statement, number_at};
 use secchat::mesh::{LinkId, Node, NodeConfig, Output, PeerProof};
+use secchat::wire::mesh_hello::{MeshHello, MeshRefusal};
 use secchat::wire::name::Name;
 use secchat::wire::vouch::ServerTrust;
 use std::time::Duration;
@@ -11,6 +12,17 @@ use std::time::Duration;
 /// The Unix clock at [`NOW`].
 pub const WALL: u64 = 1_800_000_000_000;
 const NOW: Duration = Duration::from_secs(1);
+
+/// What a server says before it is linked.
+pub fn hello(data: &[u8]) -> bool {
+    let refusal = MeshRefusal::from_bytes(data);
+    if let Ok(refusal) = refusal {
+        assert_eq!(MeshRefusal::from_bytes(&refusal.to_bytes()), Ok(refusal));
+    }
+    let Ok(hello) = MeshHello::from_bytes(data) else { return refusal.is_ok() };
+    assert_eq!(MeshHello::from_bytes(&hello.to_bytes()).as_ref(), Ok(&hello));
+    true
+}
 
 /// A frame on a link.
 pub fn frame(data: &[u8]) -> bool {

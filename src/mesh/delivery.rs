@@ -14,8 +14,8 @@ use crate::wire::vouch::NodeId;
 /// The streams with one process of another node.
 #[derive(Debug)]
 pub(super) struct Streams {
-    epoch: u32,
-    peer_epoch: u32,
+    epoch: u64,
+    peer_epoch: u64,
     // Until the peer is known to have heard of our epoch: when to ask again whether it has.
     ask_at: Option<Duration>,
     asks: u32,
@@ -57,13 +57,16 @@ impl Streams {
         self.ask_at = Some(now);
     }
 
-    fn begin(&mut self, epoch: u32, peer_epoch: u32) {
+    fn begin(&mut self, epoch: u64, peer_epoch: u64) {
         *self = Self { epoch, peer_epoch, ..Self::new() };
     }
 
     /// Judges a packet by its epochs.
     pub(super) fn judge(&mut self, now: Duration, target: &Target) -> Epochs {
         let (theirs, ours) = (target.epoch, target.peer_epoch);
+        if theirs > self.peer_epoch.saturating_add(LEAP) || ours > self.epoch.saturating_add(LEAP) {
+            return Epochs::Void;
+        }
         if ours > self.epoch {
             // We have forgotten what the peer remembers.
             self.begin(ours.saturating_add(1), theirs.max(self.peer_epoch));
@@ -85,7 +88,7 @@ impl Streams {
         Epochs::Current
     }
 
-    fn adopt(&mut self, now: Duration, theirs: u32, ours: u32) -> Epochs {
+    fn adopt(&mut self, now: Duration, theirs: u64, ours: u64) -> Epochs {
         if ours == self.epoch {
             self.begin(self.epoch, theirs);
             self.answer(now);
@@ -126,6 +129,8 @@ impl Streams {
     }
 }
 
+/// No end begins anew so often; whoever forges epochs must not use them up.
+const LEAP: u64 = 1 << 20;
 const ANSWER_AFTER: Duration = Duration::from_millis(5);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -182,6 +187,10 @@ mod tests {
         assert_eq!(b.judge(NOW, &packet(&mut a)), Epochs::Void);
         assert_eq!(a.judge(NOW, &packet(&mut b)), Epochs::AnewAndVoid);
         assert_eq!(b.judge(NOW, &packet(&mut a)), Epochs::Anew);
+        assert_eq!(a.judge(NOW, &packet(&mut b)), Epochs::Current);
+        let (mut theirs, mut ours) = (packet(&mut b), packet(&mut b));
+        (theirs.epoch, ours.peer_epoch) = (u64::MAX, u64::MAX);
+        assert_eq!((a.judge(NOW, &theirs), a.judge(NOW, &ours)), (Epochs::Void, Epochs::Void), "absurd ones");
         assert_eq!(a.judge(NOW, &packet(&mut b)), Epochs::Current);
     }
 }

@@ -4,7 +4,7 @@
 //! records  1, then for each: age u32 (milliseconds), length u16, record
 //! digest   2, then for each: node id, number u64
 //! data     3, links left u8, origin id, origin instance u64, n u8, n targets, messages
-//!   target   id, instance u64, epoch u32, the target's epoch u32, asks u8, base u64, acknowledged below u64,
+//!   target   id, instance u64, epoch u64, the target's epoch u64, asks u8, base u64, acknowledged below u64,
 //!            n u8, n ranges beyond that: gap varint, length varint
 //!   message  n u8, for each of n: index of the target u8, number less its base varint, head length varint, head;
 //!            body length varint, body
@@ -63,9 +63,9 @@ pub struct Target {
     /// Which process of it.
     pub instance: u64,
     /// The origin's epoch of the streams between the two.
-    pub epoch: u32,
+    pub epoch: u64,
     /// The target's, as far as the origin knows.
-    pub peer_epoch: u32,
+    pub peer_epoch: u64,
     /// Whether the origin wants to hear that the target knows its epoch.
     pub asks: bool,
     /// Numbers in the messages count from here.
@@ -183,8 +183,8 @@ impl Target {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let id = NodeId(reader.id()?);
         let instance = reader.u64()?;
-        let epoch = reader.u32()?;
-        let peer_epoch = reader.u32()?;
+        let epoch = reader.u64()?;
+        let peer_epoch = reader.u64()?;
         let asks = match reader.u8()? {
             0 => false,
             1 => true,

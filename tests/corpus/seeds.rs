@@ -53,6 +53,7 @@ pub fn all() -> Vec<Seed> {
     add("answers", transfer::answers());
     add("manifest", transfer::manifests());
     add("partial", transfer::partials());
+    add("mesh_hello", mesh::hellos());
     add("mesh_frame", mesh::frames());
     add("mesh_record", mesh::records());
     add("mesh_neighbour", mesh::neighbours());

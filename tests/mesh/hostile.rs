@@ -266,7 +266,7 @@ fn links_are_refused_to_ourselves_strangers_and_former_processes() {
 const ORIGIN: usize = 2;
 const INSTANCE: usize = 34;
 const TARGET_INSTANCE: usize = 75;
-const BELOW: usize = 100;
+const BELOW: usize = 108;
 
 #[test]
 fn forged_origins_processes_and_acknowledgements_are_refused() {

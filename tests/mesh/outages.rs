@@ -78,6 +78,28 @@ fn a_killed_server_costs_the_others_no_more_than_the_news_of_it() {
 }
 
 #[test]
+fn everybody_knows_within_three_seconds_who_is_there() {
+    for seed in 0..4 {
+        let mut sim = Sim::random(seed, 20);
+        whole(&mut sim);
+        let victim = 1 + sim.below(19);
+        let gone = sim.id(victim);
+        let others: Vec<usize> = (0..20).filter(|at| *at != victim).collect();
+        let seen = |sim: &Sim, at: usize| sim.servers[at].up.get(&gone).is_some_and(|info| info.reachable);
+        sim.kill(victim);
+        sim.until(MOST, "all know that it is dead", |sim| others.iter().all(|at| !seen(sim, *at)));
+        sim.restart(victim);
+        whole(&mut sim);
+        sim.freeze(victim);
+        // Its neighbours take three seconds to find out.
+        sim.until(MOST + ms(1000), "all know that it hangs", |sim| others.iter().all(|at| !seen(sim, *at)));
+        sim.thaw(victim);
+        whole(&mut sim);
+        sim.assert_no_fault();
+    }
+}
+
+#[test]
 fn random_meshes_live_through_random_harm() {
     (0..6).for_each(|seed| harm(seed, 14));
     harm(100, 50);

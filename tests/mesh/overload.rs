@@ -42,7 +42,7 @@ fn a_full_queue_resets_the_streams_of_that_pair_only() {
 
 #[test]
 fn a_ring_under_more_than_it_carries_does_not_lock() {
-    let line = Line { delay: ms(2), rate: 2_000_000, queue: 200_000 };
+    let line = Line { delay: ms(2), rate: 2_000_000, queue: 200_000, loss: 0 };
     for seed in 0..3 {
         let mut sim = Sim::ring(seed, 6, line);
         let all = sim.all();
@@ -71,4 +71,68 @@ fn a_ring_under_more_than_it_carries_does_not_lock() {
         println!("seed {seed}: {} MB in 20 s, least for a pair {:?}", bytes / 1_000_000, got.iter().min());
         assert!(got.len() == 12 && got.iter().all(|got| *got > 100), "seed {seed}: {got:?}");
     }
+}
+
+#[test]
+fn servers_that_drop_one_frame_in_ten_lose_no_message() {
+    let line = Line { delay: ms(5), loss: 100, ..Line::fast() };
+    for seed in 0..5 {
+        let mut sim = Sim::chain(seed, 4, line);
+        let all = sim.all();
+        sim.until(ms(3000), "all see each other", |sim| sim.is_whole(&all));
+        for _ in 0..1500 {
+            sim.send(0, &[3, 2], 400);
+            sim.send(3, &[0], 2000);
+            sim.run(ms(1));
+        }
+        sim.run(Duration::from_secs(20));
+        for (from, to) in [(0, 3), (0, 2), (3, 0)] {
+            sim.assert_delivered(from, to);
+        }
+        assert!(sim.node(0).counts().repeated > 100, "seed {seed}");
+        assert!(sim.servers.iter().all(|server| server.downs.is_empty()), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_server_that_takes_nothing_for_a_while_misses_nothing() {
+    let mut sim = Sim::chain(1, 3, Line::fast());
+    let all = sim.all();
+    sim.until(ms(3000), "all see each other", |sim| sim.is_whole(&all));
+    for tick in 0..3000 {
+        sim.node(2).set_deaf((500..1500).contains(&tick));
+        sim.send(0, &[1, 2], 300);
+        sim.run(ms(1));
+    }
+    sim.run(ms(20));
+    let from = sim.id(0);
+    assert_eq!(sim.servers[1].received[&from].len(), 3000, "the others wait for nobody");
+    sim.run(Duration::from_secs(3));
+    sim.assert_delivered(0, 2);
+}
+
+#[test]
+fn however_many_are_slow_what_waits_is_bounded_in_all() {
+    // 0 in the middle of a star, whose rays are cut.
+    let mut sim = Sim::new(1, 16);
+    sim.queue_bytes = 100_000;
+    sim.restart(0);
+    (1..16).for_each(|at| sim.link(0, at, Line::fast()));
+    let all = sim.all();
+    sim.until(ms(3000), "all see each other", |sim| sim.is_whole(&all));
+    (1..15).for_each(|index| sim.cut(index));
+    sim.run(ms(50));
+    for _ in 0..95 {
+        for at in 1..16 {
+            sim.send(0, &[at], 800);
+        }
+        let ids: Vec<_> = (1..16).map(|at| sim.id(at)).collect();
+        let waits: usize = ids.iter().map(|id| sim.node(0).queued(*id)).sum();
+        assert!(waits < 800_000 + (1 << 20), "{waits}");
+        sim.run(ms(1));
+    }
+    sim.run(ms(20));
+    let downs = &sim.servers[0].downs;
+    assert!(!downs.is_empty() && downs.iter().all(|(_, _, why)| *why == DownReason::Overflow), "{downs:?}");
+    sim.assert_delivered(0, 1);
 }

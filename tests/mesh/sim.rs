@@ -8,6 +8,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 use secchat::crypto::identity::Identity;
+use secchat::mesh::packet::Frame;
 use secchat::mesh::record::number_at;
 use secchat::mesh::{
     Class, DownReason, LinkId, MeshLog, Node, NodeConfig, NodeId, NodeInfo, Output, PeerProof, Refused, Violation,
@@ -30,12 +31,14 @@ pub struct Line {
     pub rate: u64,
     /// Bytes of bulk that may wait at its end.
     pub queue: u64,
+    /// Of a thousand frames so many are lost, of records none.
+    pub loss: u32,
 }
 
 impl Line {
     /// A millisecond each way, as fast as anybody sends.
     pub fn fast() -> Self {
-        Self { delay: ms(1), rate: 1 << 30, queue: 8 << 20 }
+        Self { delay: ms(1), rate: 1 << 30, queue: 8 << 20, loss: 0 }
     }
 }
 
@@ -413,7 +416,9 @@ impl Sim {
         let takes = Duration::from_nanos(size * 1_000_000_000 / rate);
         let waits = link.busy[side].saturating_sub(now);
         let queued = (waits.as_nanos() * u128::from(rate) / 1_000_000_000) as u64;
-        if class == Class::Bulk && queued > link.line.queue {
+        let data = matches!(Frame::read(&bytes), Ok(Frame::Data(_)));
+        let lost = data && self.rng.next_u32() % 1000 < link.line.loss;
+        if lost || (class == Class::Bulk && queued > link.line.queue) {
             link.dropped += 1;
             return;
         }

@@ -7,7 +7,7 @@ type Sent = (Vec<Target>, Vec<(Vec<(u8, u64, Vec<u8>)>, Vec<u8>)>);
 
 fn target() -> impl Strategy<Value = Target> {
     let ranges = proptest::collection::vec((1..1000u64, 1..1000u64), 0..=RANGES_MAX);
-    (any::<[u8; 32]>(), any::<u64>(), any::<(u32, u32, bool)>(), 0..1u64 << 60, 0..1u64 << 60, ranges).prop_map(
+    (any::<[u8; 32]>(), any::<u64>(), any::<(u64, u64, bool)>(), 0..1u64 << 60, 0..1u64 << 60, ranges).prop_map(
         |(id, instance, (epoch, peer_epoch, asks), base, below, steps)| {
             let mut at = below;
             let ranges = steps.into_iter().map(|(gap, len)| {

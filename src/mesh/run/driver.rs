@@ -116,7 +116,7 @@ impl Driver {
         }
     }
 
-    /// Until it is told to stop, or nobody can tell it anything any more.
+    /// Until it is told to stop, or dropped.
     pub(super) async fn run(mut self, mut ears: Ears) {
         loop {
             let timer = self.node.next_timeout().and_then(|due| self.started.checked_add(due));
@@ -155,7 +155,6 @@ impl Driver {
                     let now = self.now();
                     self.node.timeout(now, wall_ms());
                 }
-                else => return,
             }
             self.carry_out();
         }
@@ -399,9 +398,10 @@ impl Driver {
         let (text, grave) = describe(log, self.own);
         let now = Instant::now();
         self.told.retain(|_, at| now.duration_since(*at) < MESH_LOG_PAUSE);
-        if self.told.len() >= TOLD_MAX || self.told.insert(text.clone(), now).is_some() {
+        if self.told.len() >= TOLD_MAX || self.told.contains_key(&text) {
             return;
         }
+        self.told.insert(text.clone(), now);
         if grave { tracing::error!("{text}") } else { tracing::warn!("{text}") }
     }
 
