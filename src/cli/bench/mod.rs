@@ -28,5 +28,9 @@ pub fn run(args: BenchArgs) -> Result<ExitCode, Report> {
         Bench::Mesh(args) => mesh::run(&args),
         Bench::End => child::run(),
     };
-    ended.map(|()| ExitCode::Done).map_err(|error: BenchError| Report::new(ExitCode::Failed, error))
+    ended.map(|()| ExitCode::Done).map_err(|error| match error {
+        BenchError::Short { .. } => Report::new(ExitCode::Usage, error)
+            .hint("--messages should be at least 14 s of --rate: 14,000 at 1,000 a second"),
+        error => Report::new(ExitCode::Failed, error),
+    })
 }

@@ -41,7 +41,7 @@ struct Step {
 pub fn run(args: &MeshArgs) -> Result<(), BenchError> {
     let seconds = args.messages() / args.rate;
     if Duration::from_secs(seconds) < LEAD + 4 * STEP {
-        return Err(BenchError::Wrong(format!("{seconds} s of messages are too short for trouble: 14 s are needed")));
+        return Err(BenchError::Short { seconds });
     }
     let outcome = measure(args)?;
     print(&outcome, args.json)?;
@@ -93,6 +93,9 @@ fn measure(args: &MeshArgs) -> Result<Outcome, BenchError> {
     };
     let (counts, pauses) = rig.wait(last, "its counts", SETTLE, told)?;
     judge(&mut steps, &rig, &pauses, end);
+    if std::io::stderr().is_terminal() {
+        eprint!("\x1b[K");
+    }
     Ok(Outcome { messages, rate: args.rate, bytes: args.bytes, counts, steps })
 }
 
