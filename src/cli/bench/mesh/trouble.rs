@@ -141,8 +141,9 @@ fn on_path(rig: &mut Rig) -> Result<usize, BenchError> {
 fn judge(steps: &mut [Step], rig: &Rig, pauses: &[Pause], end: u64) {
     let mut next = end;
     for step in steps.iter_mut().rev() {
-        let within = pauses.iter().filter(|pause| pause.end > step.at && pause.end - pause.length < next);
-        step.pause_ms = float(within.map(|pause| pause.length).max().unwrap_or(0)) / 1e6;
+        // Of a pause that goes on over the next step, each has its part.
+        let within = |pause: &Pause| pause.end.min(next).saturating_sub((pause.end - pause.length).max(step.at));
+        step.pause_ms = float(pauses.iter().map(within).max().unwrap_or(0)) / 1e6;
         step.presence_s = rig.views.right_after(&step.living, step.at, next).map(|nanos| float(nanos) / 1e9);
         next = step.at;
     }
