@@ -51,6 +51,41 @@ fn a_room_whose_server_is_away_is_marked_what_is_written_waits_and_other_rooms_g
     }
 }
 
+#[test]
+fn a_frozen_server_is_as_good_as_away_and_goes_on_where_it_was() {
+    let mesh = Mesh::new(3);
+    let mut alice = mesh.client("alice", 1, &["--no-roam", "--room", "den", "--create", "--private"]);
+    alice.joined();
+    mesh.settle(&mut alice);
+    let mut bob = mesh.client("bob", 2, &["--no-roam", "--room", "den@s1"]);
+    bob.joined();
+    let mut carol = mesh.client("carol", 3, &["--no-roam", "--room", "den@s1"]);
+    carol.joined();
+    mesh.signal(1, "STOP");
+    bob.say("into the silence");
+    for client in [&mut bob, &mut carol] {
+        client.wait("marked", |event| marked(event, true));
+    }
+    carol.say("and once more");
+    mesh.signal(1, "CONT");
+    for client in [&mut bob, &mut carol] {
+        client.wait("not marked any more", |event| marked(event, false));
+    }
+    carol.hears("into the silence");
+    bob.hears("and once more");
+    // Which of the two comes first is the server's business.
+    while alice.texts().len() < 2 {
+        alice.wait("both", |event| matches!(event, Event::Message { .. }));
+    }
+    alice.say("welcome back");
+    bob.hears("welcome back");
+    carol.hears("welcome back");
+    assert_eq!((bob.texts().len(), carol.texts().len(), alice.texts().len()), (2, 2, 2), "each once");
+    for client in [alice, bob, carol] {
+        assert!(client.told(&["integrity", "gap", "error"], &["kind", "code", "message"]).is_empty());
+    }
+}
+
 fn marked(event: &Event, away: bool) -> bool {
     match event {
         Event::RoomAway { room, server } => away && (room.as_str(), server.as_str()) == ("den@s1", "s1"),

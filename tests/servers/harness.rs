@@ -115,6 +115,12 @@ impl Mesh {
         self.servers[n - 1].process.kill();
     }
 
+    /// Sends a signal to a server.
+    pub fn signal(&self, n: usize, signal: &str) {
+        let process = self.servers[n - 1].process.0.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &process]).status().unwrap().success());
+    }
+
     /// A killed server starts again where it was.
     pub fn revive(&mut self, n: usize) {
         let Server { address, mesh, links, .. } = &self.servers[n - 1];
