@@ -65,3 +65,13 @@ fn trouble_that_would_end_before_it_has_begun_is_refused() {
     assert_eq!((code, out.as_str()), (2, ""), "{err}");
     assert!(err.contains("14 s") && err.contains("hint: "), "{err}");
 }
+
+#[test]
+fn help_says_what_is_measured_and_how() {
+    let home = TempDir::new().unwrap();
+    for (what, taught) in [("transfer", "without acks, repeats or checks"), ("mesh", "frozen (SIGSTOP)")] {
+        let (code, out, _) = run(home.path(), &["bench", what, "--help"]);
+        let words = out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(code == 0 && words.contains(taught) && words.contains("Examples:"), "{out}");
+    }
+}

@@ -18,8 +18,10 @@ pub struct BenchArgs {
 #[derive(Debug, Subcommand)]
 pub enum Bench {
     /// Measure file transfers on this machine, and the most that it could carry
+    #[command(long_about = ABOUT)]
     Transfer(Box<TransferArgs>),
     /// Measure how fast messages cross a mesh of servers, and what they survive
+    #[command(long_about = super::mesh::ABOUT)]
     Mesh(MeshArgs),
     /// One end of a measured transfer or mesh; it is told on standard input what to do
     #[command(hide = true)]
@@ -28,7 +30,7 @@ pub enum Bench {
 
 /// Options of `secchat bench transfer`.
 #[derive(Debug, Args)]
-#[command(long_about = ABOUT, after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct TransferArgs {
     /// Size of the file: 512M, 4G
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size)]

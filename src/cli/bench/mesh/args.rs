@@ -4,7 +4,7 @@ use clap::Args;
 
 /// Options of `secchat bench mesh`.
 #[derive(Debug, Args)]
-#[command(long_about = ABOUT, after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct MeshArgs {
     /// Messages of each run; 2,000,000 without --trouble, 14,000 with it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=1_000_000_000))]
@@ -36,7 +36,8 @@ impl MeshArgs {
     }
 }
 
-const ABOUT: &str = "\
+/// What the command does, at length.
+pub const ABOUT: &str = "\
 Measure what a mesh of servers carries on this machine, and what becomes of messages while servers on the way fall over.
 
 Each server is a process of its own with only its mesh in it: real TLS links over loopback, signed records, routing, and \
@@ -52,9 +53,9 @@ Columns:
   messages/s      that arrived, from the first sent to the last delivered
   lost, repeated, disordered
                   of what arrived at the end; all must be 0
-  CPU             seconds of user and system time a million messages, all processes together
+  CPU             seconds of user and system time a million messages, of all processes
   memory          the most that a process ever had, MiB
-  pause           the longest time without a message from the step to the next; at 1,000 a second one comes each millisecond
+  pause           the longest time without a message until the next step; one is due each ms
   presence        when each living server knew exactly the living ones; wanted within 3 s
 
 Examples:

@@ -8,7 +8,7 @@ mod tally;
 mod trouble;
 mod views;
 
-pub use args::MeshArgs;
+pub use args::{ABOUT, MeshArgs};
 
 use super::case::BenchError;
 
