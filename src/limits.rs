@@ -207,7 +207,7 @@ pub const MESH_SEND_BYTES: usize = 16 << 20;
 /// What may wait for the server, bytes; beyond it nothing is acknowledged until the server has caught up.
 pub const MESH_EVENT_BYTES: usize = 32 << 20;
 /// A neighbour that answers no ping, or takes nothing, for so long is cut.
-pub const MESH_SILENCE: Duration = Duration::from_millis(2500);
+pub const MESH_SILENCE: Duration = Duration::from_secs(2);
 /// How often a neighbour is asked.
 pub const MESH_PING: Duration = Duration::from_millis(500);
 /// TLS and both hellos must be over by then.

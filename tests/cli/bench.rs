@@ -1,4 +1,4 @@
-//! Measuring transfers: that they are real, and that figures reach machines, files and plots.
+//! Measuring transfers and meshes: that they are real, and that figures reach machines, files and plots.
 
 use crate::harness::run;
 use secchat::cli::drive::Process;
@@ -65,4 +65,37 @@ fn an_end_by_hand_says_what_it_is_for() {
     let home = TempDir::new().unwrap();
     let (_, out, _) = run(home.path(), &["bench", "end"]);
     assert!(out.contains("secchat bench transfer"), "{out}");
+}
+
+#[test]
+fn messages_cross_a_mesh_and_are_counted_with_what_they_cost() {
+    let home = TempDir::new().unwrap();
+    let small = ["bench", "mesh", "--nodes", "3", "--messages", "2000", "--runs", "1", "--json"];
+    let (code, out, err) = run(home.path(), &small);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let row: Value = serde_json::from_str(out.trim()).unwrap();
+    let counts = ["arrived", "lost", "repeated", "disordered"].map(|count| row[count].as_u64().unwrap());
+    assert_eq!(counts, [2000, 0, 0, 0], "{out}");
+    for cost in ["messages_per_second", "cpu_seconds_per_million", "seconds"] {
+        assert!(row[cost].as_f64().unwrap() > 0.0, "{out}");
+    }
+    assert_eq!(row["peak_memory"].as_array().unwrap().len(), 3, "of each process");
+}
+
+#[test]
+fn trouble_that_would_end_before_it_has_begun_is_refused() {
+    let home = TempDir::new().unwrap();
+    let (code, out, err) = run(home.path(), &["bench", "mesh", "--trouble", "--messages", "1000"]);
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    assert!(err.contains("14 s") && err.contains("hint: "), "{err}");
+}
+
+#[test]
+fn help_says_what_is_measured_and_how() {
+    let home = TempDir::new().unwrap();
+    for (what, taught) in [("transfer", "without acks, repeats or checks"), ("mesh", "frozen (SIGSTOP)")] {
+        let (code, out, _) = run(home.path(), &["bench", what, "--help"]);
+        let words = out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(code == 0 && words.contains(taught) && words.contains("Examples:"), "{out}");
+    }
 }

@@ -1,6 +1,7 @@
 //! The options of `secchat bench`, and the help that teaches them.
 
 use super::case::{Arq, COMMON_DATAGRAM, Case, Congestion, Splits};
+use super::mesh::MeshArgs;
 use crate::cli::{tuning, values};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -17,15 +18,19 @@ pub struct BenchArgs {
 #[derive(Debug, Subcommand)]
 pub enum Bench {
     /// Measure file transfers on this machine, and the most that it could carry
+    #[command(long_about = ABOUT)]
     Transfer(Box<TransferArgs>),
-    /// One end of a measured transfer; it is told on standard input what to do
+    /// Measure how fast messages cross a mesh of servers, and what they survive
+    #[command(long_about = super::mesh::ABOUT)]
+    Mesh(MeshArgs),
+    /// One end of a measured transfer or mesh; it is told on standard input what to do
     #[command(hide = true)]
     End,
 }
 
 /// Options of `secchat bench transfer`.
 #[derive(Debug, Args)]
-#[command(long_about = ABOUT, after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct TransferArgs {
     /// Size of the file: 512M, 4G
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size)]

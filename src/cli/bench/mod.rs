@@ -5,6 +5,7 @@ mod case;
 mod ceiling;
 mod child;
 mod ends;
+mod mesh;
 mod plot;
 mod runs;
 mod stop;
@@ -30,7 +31,12 @@ pub fn run(args: BenchArgs) -> Result<ExitCode, Report> {
     let ended = match args.what {
         Bench::Transfer(args) if args.sweep.is_some() => sweep::run(&args),
         Bench::Transfer(args) => table::run(&args),
+        Bench::Mesh(args) => mesh::run(&args),
         Bench::End => child::run(),
     };
-    ended.map(|()| ExitCode::Done).map_err(|error: BenchError| Report::new(ExitCode::Failed, error))
+    ended.map(|()| ExitCode::Done).map_err(|error| match error {
+        BenchError::Short { .. } => Report::new(ExitCode::Usage, error)
+            .hint("--messages should be at least 14 s of --rate: 14,000 at 1,000 a second"),
+        error => Report::new(ExitCode::Failed, error),
+    })
 }

@@ -34,6 +34,11 @@ impl Access {
         self.clients.get(&client).filter(|(_, at)| *at == node).map(|(session, _)| *session)
     }
 
+    /// All that have a session at a server.
+    fn at(&self, node: NodeId) -> Vec<u64> {
+        self.clients.iter().filter(|(_, (_, at))| *at == node).map(|(client, _)| *client).collect()
+    }
+
     fn close(&mut self, client: u64) -> Option<SessionId> {
         let (session, node) = self.clients.remove(&client)?;
         if let Some(servers) = self.sessions.get_mut(&session) {
@@ -72,7 +77,8 @@ impl Relay {
             return;
         }
         let full = servers.len() >= AWAY_SERVERS;
-        let (Some(node), false) = (node, full) else {
+        let in_sight = node.filter(|node| !self.sight.is_lost(node));
+        let (Some(node), false) = (in_sight, full) else {
             let why = if full || *server == self.config.name { Away::Refused } else { Away::Unreachable };
             return self.away(session, server.clone(), why);
         };
@@ -120,11 +126,18 @@ impl Relay {
             DownReason::Unreachable | DownReason::NameTaken => Away::Unreachable,
             DownReason::Restarted | DownReason::Overflow | DownReason::Reset => Away::Reset,
         };
-        let there: Vec<u64> = self.access.clients.iter().filter(|(_, (_, at))| *at == node).map(|(c, _)| *c).collect();
-        for client in there {
+        for client in self.access.at(node) {
             if let Some(session) = self.access.close(client) {
                 self.away(session, name.clone(), why);
             }
+        }
+    }
+
+    /// Ends all sessions at a server that may still know of them.
+    pub(super) fn leave(&mut self, node: NodeId, why: Away) {
+        for client in self.access.at(node) {
+            self.send_one(node, &Head::Gone { client }, Arc::from([]));
+            self.end(node, client, why);
         }
     }
 

@@ -82,7 +82,7 @@ impl Relay {
         {
             return Arc::clone(frame);
         }
-        let mut nearest: Vec<_> = self.nodes.values().collect();
+        let mut nearest: Vec<_> = self.nodes.values().filter(|node| !self.sight.is_lost(&node.id)).collect();
         nearest.sort_by_key(|node| (node.round_trip, node.hops, node.id));
         let mut bytes = 0;
         let infos = nearest.into_iter().map(|node| self.info(node)).take_while(|info| {

@@ -5,6 +5,7 @@ mod access;
 mod home;
 mod listing;
 mod reads;
+mod sight;
 
 use super::io::{Input, SessionId};
 use crate::crypto::identity::{Identity, PublicKey};
@@ -82,6 +83,7 @@ pub struct Relay {
     home: home::Home,
     listing: listing::Listing,
     reads: reads::Reads,
+    sight: sight::Sight,
     acts: VecDeque<Act>,
     counts: RelayCounts,
 }
@@ -100,6 +102,7 @@ impl Relay {
             home: home::Home::default(),
             listing: listing::Listing::default(),
             reads: reads::Reads::default(),
+            sight: sight::Sight::default(),
             acts: VecDeque::new(),
             counts: RelayCounts::default(),
         }
@@ -113,13 +116,14 @@ impl Relay {
     /// The present time, before anything else.
     pub(super) fn at(&mut self, now: Duration, wall_ms: u64) {
         (self.now, self.wall_ms) = (self.now.max(now), wall_ms);
+        self.lose_sight();
         self.tell_servers();
         self.begin_all_reads();
     }
 
     /// When [`Relay::at`] is wanted.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
-        [self.listing.due(), self.reads.due()].into_iter().flatten().min()
+        [self.listing.due(), self.reads.due(), self.sight.due()].into_iter().flatten().min()
     }
 
     /// The next thing to do.
@@ -142,6 +146,7 @@ impl Relay {
     }
 
     fn list(&mut self, info: NodeInfo) {
+        self.looked(&info);
         self.listing.change(self.nodes.get(&info.id), &info, self.now);
         if let Some(old) = self.nodes.get(&info.id).filter(|old| old.name != info.name) {
             self.by_name.remove(&old.name);
@@ -157,6 +162,7 @@ impl Relay {
             self.by_name.remove(&info.name);
         }
         self.reads.forget(node);
+        self.sight.forget(&node);
         self.node_down(node, &info.name, why);
         for session in self.home.all_of(node) {
             self.tell_core(Input::Disconnected(session));

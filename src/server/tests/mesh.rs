@@ -1,7 +1,7 @@
-use super::linked::{Linked, identity, login, node, vouch};
+use super::linked::{Linked, identity, info, login, node, vouch};
 use super::*;
 use crate::group::{Direct, KeyPackages};
-use crate::mesh::DownReason;
+use crate::mesh::{DownReason, NodeInfo};
 
 const TALK: RoomId = Id([3; 16]);
 
@@ -278,6 +278,33 @@ fn a_client_is_told_of_the_other_servers_after_its_login_and_when_they_change_bu
     assert_eq!(lists(&mut mesh), [["s2"]], "at once");
     mesh.pass(Duration::from_secs(2));
     assert!(lists(&mut mesh).is_empty(), "and the rest in one, which would be the same");
+}
+
+#[test]
+fn a_server_to_which_no_way_leads_is_out_of_sight_after_a_moment_and_in_it_again_at_once() {
+    let (mut mesh, _, mut bob, _) = three();
+    let link = mesh.direct(&bob);
+    let lists = |mesh: &mut Linked| -> Vec<usize> {
+        let count = |push| if let Push::Servers(servers) = push { Some(servers.len()) } else { None };
+        mesh.pushes(link).into_iter().filter_map(count).collect()
+    };
+    mesh.pass(Duration::from_secs(2));
+    lists(&mut mesh);
+    let way = |reachable| MeshEvent::Changed(NodeInfo { reachable, ..info(0) });
+    mesh.event(2, way(false));
+    mesh.pass(Duration::from_millis(400));
+    mesh.event(2, way(true));
+    mesh.pass(Duration::from_secs(2));
+    assert_eq!((mesh.away(bob.session), lists(&mut mesh)), (None, vec![]), "another way was found");
+    mesh.event(2, way(false));
+    mesh.pass(Duration::from_secs(1));
+    assert_eq!((mesh.away(bob.session), lists(&mut mesh)), (Some(Away::Unreachable), vec![1]));
+    assert_eq!(mesh.visit(&mut bob, 0).unwrap_err().code, Code::NotHere);
+    mesh.pass(Duration::from_secs(2));
+    mesh.event(2, way(true));
+    assert_eq!(lists(&mut mesh), [2], "at once");
+    mesh.visit(&mut bob, 0).unwrap();
+    assert!(matches!(mesh.say(&mut bob, "back again"), Reply::Sequenced { .. }));
 }
 
 #[test]
