@@ -5,7 +5,7 @@
 use minicbor::bytes::ByteArray;
 use secchat::cli::drive::{Process, Server, start_client};
 use secchat::crypto::identity::Identity;
-use secchat::limits::{FRAME_MAX, HASHES_PER_KEY, PENDING_MAX};
+use secchat::limits::{FRAME_MAX, HASHES_PER_KEY, LINK_FRAME_MAX, PENDING_MAX};
 use secchat::net::framed::{FrameReader, push_frame};
 use secchat::net::link::{Dial, LinkReceiver, connect};
 use secchat::net::queue::FrameSender;
@@ -199,7 +199,7 @@ async fn lengths_that_members_announce_take_no_memory_either() {
     let address = address(&server);
     still_serves(&server, address, 2).await;
     let before = memory(&server.process, "VmHWM");
-    let too_long = u32::try_from(FRAME_MAX).unwrap() + 1;
+    let too_long = u32::try_from(LINK_FRAME_MAX).unwrap() + 1;
     for (seed, length) in (10..).zip([u32::MAX, 1 << 31, too_long].repeat(5)) {
         let (mut reader, mut write) = logged_in(address, seed).await;
         write.write_all(&length.to_be_bytes()).await.unwrap();
