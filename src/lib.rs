@@ -6,6 +6,7 @@
 //! cli        arguments, configuration, one file a command, error -> cause + hint
 //! client     core (pure: input -> output), command table, driver, files
 //! server     core (pure), session, accept and limits
+//! mesh       what one server tells the others: routing and delivery (pure), links <- IO
 //! net        TLS, framed stream, UDP socket driver                              <- IO
 //! store      SQLite: open, migrate, one file a table family                     <- IO
 //! group      MLS rooms and direct conversations                                 <- pure
@@ -23,6 +24,7 @@ pub mod client;
 pub mod crypto;
 pub mod group;
 pub mod limits;
+pub mod mesh;
 pub mod net;
 pub mod server;
 pub mod store;

@@ -9,6 +9,11 @@ use std::time::Duration;
 pub const FRAME_MAX: usize = 1 << 20;
 /// Largest frame before login, bytes: a hello or a login is a few hundred.
 pub const FRAME_MAX_BEFORE_LOGIN: usize = 4096;
+/// Largest frame on a server link with what goes around a frame for, or of, another server of the mesh, bytes: its name and some
+/// numbers.
+pub const LINK_FRAME_MAX: usize = FRAME_MAX + 128;
+/// Other servers of the mesh at which one client may have sessions.
+pub const AWAY_SERVERS: usize = 64;
 /// Longest chat text, bytes of UTF-8.
 pub const TEXT_MAX: usize = 16 * 1024;
 /// Largest application payload that is sealed into one MLS message, bytes.
@@ -69,6 +74,12 @@ pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 pub const KEEPALIVE: Duration = Duration::from_secs(15);
 /// A request that the server has not answered by then has failed.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(20);
+/// To find out how far a server is.
+pub const MEASURE_DEADLINE: Duration = Duration::from_secs(1);
+/// For a whole link where there are other servers to try, apart from the first link.
+pub const ROAM_DEADLINE: Duration = Duration::from_secs(3);
+/// Servers that were asked all at once have answered by then.
+pub const SURVEY_DEADLINE: Duration = Duration::from_secs(2);
 /// A lost client's leaf is removed after this time, counted from the loss or the server's start.
 pub const LOST_GRACE: Duration = Duration::from_secs(600);
 /// How long a joiner may hold the join lease of a room.
@@ -166,6 +177,8 @@ pub const HAVE_RANGES_MAX: usize = 1024;
 pub const HAVES_MAX: u32 = 4096;
 /// Files of a folder that is sent as one.
 pub const MANIFEST_FILES: usize = 100_000;
+/// Folders in it, at every depth.
+pub const MANIFEST_FOLDERS: usize = 100_000;
 /// Bytes of all their paths together.
 pub const MANIFEST_NAMES: usize = 8 << 20;
 /// Folders within folders, the file itself counted.
@@ -179,3 +192,43 @@ pub const MANIFEST_MAX: usize = 14 << 20;
 pub const PARTIAL_RANGES: usize = 65_536;
 /// See [`PARTIAL_RANGES`].
 pub const PARTIAL_MAX: usize = 2 << 20;
+/// Control that may wait for one neighbour before it is cut, bytes: the records of hundreds of servers, many times.
+pub const MESH_CONTROL_BYTES: usize = 4 << 20;
+/// Bulk that may wait for one neighbour, bytes; what finds no room is dropped, and repeated by its sender.
+pub const MESH_BULK_BYTES: usize = 8 << 20;
+/// Frames for a neighbour leave together in writes of about this size, bytes.
+pub const MESH_WRITE_BYTES: usize = 64 * 1024;
+/// So much is read from a neighbour before the node works on it, bytes.
+pub const MESH_READ_BYTES: usize = 128 * 1024;
+/// Such pieces of all neighbours together that may wait for the node; the neighbours wait meanwhile.
+pub const MESH_PIECES_WAITING: usize = 64;
+/// What the server may have waiting for the node, bytes.
+pub const MESH_SEND_BYTES: usize = 16 << 20;
+/// What may wait for the server, bytes; beyond it nothing is acknowledged until the server has caught up.
+pub const MESH_EVENT_BYTES: usize = 32 << 20;
+/// A neighbour that answers no ping, or takes nothing, for so long is cut.
+pub const MESH_SILENCE: Duration = Duration::from_secs(2);
+/// How often a neighbour is asked.
+pub const MESH_PING: Duration = Duration::from_millis(500);
+/// TLS and both hellos must be over by then.
+pub const MESH_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// Connections at the mesh port, in all and from one address.
+pub const MESH_CONNECTIONS_MAX: usize = 1024;
+/// Of them those that have not said who they are, in all and from one address; the oldest makes room for a new one.
+pub const MESH_PENDING_MAX: usize = 768;
+/// See [`MESH_PENDING_MAX`].
+pub const MESH_PENDING_PER_ADDRESS: usize = 256;
+/// Lines in the log about refused connections of one address and one kind are at least so far apart.
+pub const MESH_LOG_PAUSE: Duration = Duration::from_secs(10);
+/// A neighbour that is away is dialled again after so long at first.
+pub const MESH_BACKOFF_MIN: Duration = Duration::from_millis(250);
+/// While it is not long gone, it is never longer than this until the next attempt.
+pub const MESH_BACKOFF_SOON: Duration = Duration::from_millis(1500);
+/// So long after its loss it is long gone.
+pub const MESH_LONG_GONE: Duration = Duration::from_secs(300);
+/// The longest between two attempts.
+pub const MESH_BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// What may wait or be under way for one other server, bytes; more voids what there is.
+pub const MESH_QUEUE_BYTES: usize = 64 << 20;
+/// With so much of it the server lets wait what can.
+pub const MESH_FULL_BYTES: usize = 16 << 20;

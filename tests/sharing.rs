@@ -222,3 +222,16 @@ fn a_killed_asker_goes_on_with_the_same_command() {
     assert!(first["bytes"].as_u64() >= Some(30_000_000), "{first}");
     same(&arrived(&mut bob), &stage.path("alice", "share").join("big.bin"));
 }
+
+#[test]
+fn a_signal_ends_a_script_whose_input_has_ended() {
+    let stage = Stage::new();
+    let mut alice = stage.client("alice", &["--create", "--up", "1MB"]);
+    std::fs::write(stage.path("alice", "share").join("big.bin"), noise(1, 60_000_000)).unwrap();
+    share(&mut alice);
+    let mut bob = stage.client("bob", &["--exec", "@alice getfile big.bin"]);
+    bob.close_input();
+    has_come(&mut bob, 100_000);
+    bob.terminate();
+    assert_eq!(bob.wait_exit(Duration::from_secs(15)).unwrap(), Some(130));
+}

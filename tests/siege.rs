@@ -5,7 +5,7 @@
 use minicbor::bytes::ByteArray;
 use secchat::cli::drive::{Process, Server, start_client};
 use secchat::crypto::identity::Identity;
-use secchat::limits::{FRAME_MAX, HASHES_PER_KEY, PENDING_MAX};
+use secchat::limits::{FRAME_MAX, HASHES_PER_KEY, LINK_FRAME_MAX, PENDING_MAX};
 use secchat::net::framed::{FrameReader, push_frame};
 use secchat::net::link::{Dial, LinkReceiver, connect};
 use secchat::net::queue::FrameSender;
@@ -61,6 +61,7 @@ fn dial(server: &Server, address: SocketAddr, seed: u8) -> Dial {
         instance: Id([seed; 16]),
         authority: None,
         trust: Trust { invite: Some((pin, server)), ..Trust::default() },
+        homes: Vec::new(),
     }
 }
 
@@ -182,7 +183,8 @@ async fn logged_in(address: SocketAddr, seed: u8) -> (FrameReader<impl AsyncRead
     let mut reader = FrameReader::new(read, FRAME_MAX);
     let mut said = async || ToClient::from_bytes(&reader.next().await.unwrap().unwrap(), FRAME_MAX).unwrap();
     assert!(matches!(timeout(WAIT, said()).await.expect("in time"), ToClient::Hello(_)));
-    let login = Login { version: VERSION, name: format!("user{seed}"), instance: Id([seed; 16]) };
+    let login =
+        Login { version: VERSION, name: format!("user{seed}"), instance: Id([seed; 16]), cert: None, pass: None };
     let mut bytes = Vec::new();
     push_frame(&mut bytes, &ToServer::Login(login).to_bytes());
     write.write_all(&bytes).await.unwrap();
@@ -197,7 +199,7 @@ async fn lengths_that_members_announce_take_no_memory_either() {
     let address = address(&server);
     still_serves(&server, address, 2).await;
     let before = memory(&server.process, "VmHWM");
-    let too_long = u32::try_from(FRAME_MAX).unwrap() + 1;
+    let too_long = u32::try_from(LINK_FRAME_MAX).unwrap() + 1;
     for (seed, length) in (10..).zip([u32::MAX, 1 << 31, too_long].repeat(5)) {
         let (mut reader, mut write) = logged_in(address, seed).await;
         write.write_all(&length.to_be_bytes()).await.unwrap();

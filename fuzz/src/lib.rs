@@ -4,7 +4,9 @@
 //! back to something that reads the same.
 
 pub mod exchange;
+pub mod mesh;
 pub mod peer;
+pub mod relay;
 pub mod rooms;
 
 use secchat::client::commands;
@@ -42,6 +44,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("answers", exchange::answers),
     ("manifest", exchange::manifest),
     ("partial", exchange::partial),
+    ("mesh_hello", mesh::hello),
+    ("mesh_frame", mesh::frame),
+    ("mesh_record", mesh::record),
+    ("mesh_neighbour", mesh::neighbour),
+    ("relay", relay::relay),
 ];
 
 /// A frame from a client, before login and after.
@@ -131,7 +138,7 @@ pub fn datagram(data: &[u8]) -> bool {
 /// A line of the user's, as typed or as a script's object. What is sent is never empty nor longer than allowed.
 pub fn command(data: &[u8]) -> bool {
     let Ok(line) = std::str::from_utf8(data) else { return false };
-    let Ok((line, _)) = commands::read_line(line) else { return false };
+    let Ok((line, _)) = commands::read_line(line, false) else { return false };
     let Ok(command) = commands::parse(&line) else { return false };
     if let commands::Command::Say { text, .. } | commands::Command::Tell { text, .. } = &command {
         assert!(!text.trim().is_empty() && text.len() <= TEXT_MAX);

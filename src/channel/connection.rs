@@ -319,13 +319,18 @@ impl Connection {
     }
 
     pub(super) fn fail(&mut self, now: Duration, failure: Failure) {
+        self.fail_because(now, failure, &failure.to_string());
+    }
+
+    /// The same, with what the peer is told of our stream.
+    pub(super) fn fail_because(&mut self, now: Duration, failure: Failure, why: &str) {
         if self.is_over() {
             return;
         }
         self.emit(Event::Failed(failure));
         match failure {
             Failure::Peer(violation) => self.begin_closing(now, CloseCode::VIOLATION, &violation.to_string()),
-            Failure::Source => self.begin_closing(now, CloseCode::FILE, &failure.to_string()),
+            Failure::Source => self.begin_closing(now, CloseCode::FILE, why),
             Failure::Stalled | Failure::PathShrunk => {
                 self.begin_closing(now, CloseCode::GONE, &failure.to_string());
             }

@@ -1,6 +1,7 @@
 //! Where a connection's bytes come from and go to, and the datagrams that carry them. The driver implements source and
 //! sink over its files.
 
+use super::event::Failure;
 use thiserror::Error;
 
 use crate::wire::packet::MAX_DATAGRAM;
@@ -20,6 +21,11 @@ pub trait StreamSource {
     /// them. The same place may be asked for again until it is acknowledged, with the same bytes each time; nothing is
     /// asked for beyond the end that [`set_stream_end`](super::Connection::set_stream_end) told.
     fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), SourceError>;
+
+    /// What the peer is told when a read has failed.
+    fn failure(&self) -> String {
+        Failure::Source.to_string()
+    }
 }
 
 /// Why a source has not filled a piece.

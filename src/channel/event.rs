@@ -87,7 +87,7 @@ pub enum Failure {
     #[error("the peer broke the protocol: {0}")]
     Peer(#[from] Violation),
     /// Our stream could not be read.
-    #[error("our file cannot be read")]
+    #[error("the sender's file cannot be read")]
     Source,
     /// Every packet number of this connection's keys is used up.
     #[error("the connection has run out of packet numbers")]

@@ -17,6 +17,8 @@ pub(super) struct Paths {
     known: Vec<Path>,
     // Where the file travels; always validated.
     active: Option<SocketAddr>,
+    // When something came from there last, or it was chosen.
+    active_heard: Duration,
     // Where the peer's newest traffic came from, and its packet number.
     peer_uses: Option<(SocketAddr, u64)>,
     // The receiver chooses the first path that answers; the sender follows it.
@@ -47,6 +49,7 @@ impl Paths {
         Self {
             known: Vec::new(),
             active: None,
+            active_heard: Duration::ZERO,
             peer_uses: None,
             chooses,
             promising: None,
@@ -75,6 +78,7 @@ impl Paths {
     /// An authentic datagram of `len` bytes came from `addr`.
     pub(super) fn on_received(&mut self, now: Duration, addr: SocketAddr, len: usize) {
         if self.active == Some(addr) {
+            self.active_heard = now;
             return;
         }
         if let Some(path) = self.find(addr) {
@@ -96,20 +100,26 @@ impl Paths {
         }
         let moved = self.peer_uses.is_none_or(|(before, _)| before != addr);
         self.peer_uses = Some((addr, number));
-        if !moved || self.active == Some(addr) {
+        if self.active == Some(addr) || self.leads(now) || !(moved || self.chooses) {
             return false;
         }
         match self.find(addr) {
             Some(path) if path.validated => {
                 self.active = Some(addr);
+                self.active_heard = now;
                 true
             }
-            Some(path) => {
+            Some(path) if moved => {
                 path.next_probe = Some(now);
                 false
             }
-            None => false,
+            _ => false,
         }
+    }
+
+    /// Whether we have chosen a path that works, and the sender has to follow: what comes from elsewhere left before it knew.
+    fn leads(&self, now: Duration) -> bool {
+        self.chooses && self.active.is_some() && now < self.active_heard + FOLLOWS
     }
 
     /// The peer asks for an answer at `addr`. Only its newest challenge there is answered.
@@ -144,14 +154,16 @@ impl Paths {
         path.validated = true;
         path.next_probe = None;
         let addr = path.addr;
+        let leads = self.leads(now);
         let wanted = match self.peer_uses {
-            Some((used, _)) => used == addr,
+            Some((used, _)) => used == addr && !leads,
             None => self.chooses,
         };
         let first = self.chooses && self.active.is_none();
         let changed = (wanted || first) && self.active != Some(addr);
         if changed {
             self.active = Some(addr);
+            self.active_heard = now;
         }
         Some((now.saturating_sub(left), changed))
     }
@@ -300,6 +312,8 @@ const SPREAD: Duration = Duration::from_millis(10);
 /// Between the first probes: the sender of the stream is there earlier than the one who chooses, who may not hear the first.
 const FIRST_INTERVAL: Duration = Duration::from_millis(100);
 const FIRST_INTERVAL_EARLY: Duration = Duration::from_millis(25);
+/// How long the path that was chosen may be silent before we go to where the sender is.
+const FOLLOWS: Duration = Duration::from_millis(250);
 const LAST_INTERVAL: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
@@ -378,6 +392,25 @@ mod tests {
             assert_eq!(sent, if chooses { 3 * 1_200 } else { 0 });
             assert_eq!(paths.active(), None);
         }
+    }
+
+    #[test]
+    fn who_chose_a_path_leaves_it_only_when_it_is_silent() {
+        let mut paths = Paths::new(true, [1; 32]);
+        let (chosen, other) = (addr(1), addr(2));
+        paths.add_candidate(NOW, chosen);
+        paths.add_candidate(NOW, other);
+        let challenges = [NOW, NOW + SPREAD].map(|at| paths.next_challenge(at, 1_200).unwrap());
+        assert_eq!(challenges.map(|(to, _)| to), [chosen, other]);
+        // The sender does not know yet that the first to answer was chosen.
+        paths.on_traffic(NOW, other, 1);
+        let changes = challenges.map(|(_, token)| paths.on_response(NOW + SPREAD, token).unwrap().1);
+        assert_eq!((changes, paths.active()), ([true, false], Some(chosen)));
+        assert!(!paths.on_traffic(NOW + SPREAD, other, 2));
+        paths.on_received(NOW + FOLLOWS, chosen, 1_200);
+        assert!(!paths.on_traffic(NOW + FOLLOWS * 2 - SPREAD, other, 3));
+        assert!(paths.on_traffic(NOW + FOLLOWS * 2, other, 4), "it has gone there for good");
+        assert_eq!(paths.active(), Some(other));
     }
 
     #[test]

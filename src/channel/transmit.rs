@@ -175,7 +175,7 @@ impl Connection {
                     return ready;
                 }
                 Err(SourceError::Failed) => {
-                    self.fail(now, Failure::Source);
+                    self.fail_because(now, Failure::Source, &source.failure());
                     return 0;
                 }
             }

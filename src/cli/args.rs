@@ -40,6 +40,8 @@ pub enum Command {
     Bench(super::bench::Args),
     /// Make certificates for servers
     Cert(super::cert::CertArgs),
+    /// Look into a running server on this machine
+    Admin(super::admin::AdminArgs),
     /// Show, export or import your identity
     ///
     /// Your identity is one Ed25519 key pair, made at the first start of the client. Names belong to keys: whoever has the file is

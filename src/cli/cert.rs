@@ -1,6 +1,7 @@
 //! `secchat cert`: a small authority of one's own.
 
 use super::exit::ExitCode;
+use super::mesh_cert;
 use super::report::Report;
 use crate::store::private;
 use clap::{Args, Subcommand};
@@ -20,30 +21,60 @@ pub struct CertArgs {
 
 #[derive(Debug, Subcommand)]
 enum CertCommand {
-    /// Make an authority and a server certificate in a directory
+    /// Make an authority and a server certificate in a directory; or, with --mesh, an authority for a mesh of servers
     ///
     /// Writes ca.pem, ca.key, server.pem and server.key; keys are readable for you only. Files that are there are left alone.
-    /// Hand ca.pem to users, and keep ca.key off the server.
+    /// Hand ca.pem to users, and keep ca.key off the server. With --mesh it writes mesh.key, which signs for servers and stays
+    /// off them too, and mesh.pub, which tells servers whom to believe.
     #[command(after_help = "\
-Example:
+Examples:
   secchat cert init certs --name chat.example.org --name 192.0.2.7
   secchat server --cert certs/server.pem
-  secchat client --server chat.example.org --ca certs/ca.pem --name bob")]
+  secchat client --server chat.example.org --ca certs/ca.pem --name bob
+
+  secchat cert init certs --mesh
+  secchat cert issue certs s1")]
     Init {
         /// The directory; it is made if it is not there
         dir: PathBuf,
         /// A host name or address that clients connect to
-        #[arg(long = "name", value_name = "HOST", required = true, num_args = 1..)]
+        #[arg(long = "name", value_name = "HOST", required_unless_present = "mesh", num_args = 1..)]
         names: Vec<String>,
+        /// Make the authority of a mesh
+        #[arg(long)]
+        mesh: bool,
     },
+    /// Let the authority of a mesh vouch for a server
+    ///
+    /// Without --key it makes the server's key too: DIR/NAME then holds the server's secret, for that server alone. With --key
+    /// the secret stays where it is; `secchat id show --data DIR` prints the public key of a server that has one. Issued again
+    /// for the same name, the certificate is renewed for the same key.
+    #[command(after_help = "\
+Examples:
+  secchat cert init certs --mesh
+  secchat cert issue certs s1
+  secchat server --name s1 --mesh-certs certs/s1 --mesh-listen 0.0.0.0:7444
+
+  secchat id show --data /var/lib/secchat       on the server: its public key
+  secchat cert issue certs s2 --key ed25519:4f..  where the authority is; copy certs/s2 to the server")]
+    Issue(mesh_cert::IssueArgs),
 }
 
 /// Runs the command.
 pub fn run(args: CertArgs) -> Result<ExitCode, Report> {
-    let CertCommand::Init { dir, names } = args.command;
-    init(&dir, names)?;
-    let dir = dir.display();
-    writeln!(io::stdout().lock(), "authority  {dir}/ca.pem\nserver     {dir}/server.pem")?;
+    match args.command {
+        CertCommand::Init { dir, names, mesh } => {
+            if mesh {
+                mesh_cert::init(&dir)?;
+            }
+            if !names.is_empty() {
+                init(&dir, names)?;
+                let dir = dir.display();
+                writeln!(io::stdout().lock(), "authority  {dir}/ca.pem\nserver     {dir}/server.pem")?;
+            }
+        }
+        CertCommand::Issue(args) => mesh_cert::issue(&args)?,
+    }
     Ok(ExitCode::Done)
 }
 

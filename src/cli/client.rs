@@ -8,8 +8,10 @@ use super::tuning::Tuning;
 use crate::client::core::{CoreConfig, FileRules};
 use crate::client::driver::{self, Ended, Memory, Options, Screen};
 use crate::client::effects::Start;
+use crate::client::event::Event;
 use crate::client::files::{self, FilesConfig};
 use crate::client::keyboard::Keyboard;
+use crate::client::roaming::Routes;
 use crate::client::screen::{JsonScreen, LineScreen};
 use crate::crypto::identity::PublicKey;
 use crate::crypto::secret::Secret;
@@ -20,9 +22,10 @@ use crate::store::client::ClientStore;
 use crate::store::identity;
 use crate::transfer::slots::DEFAULT_SLOTS;
 use crate::wire::endpoint::Endpoint;
+use crate::wire::home::HomeCard;
 use crate::wire::id::Id;
 use crate::wire::invite::{INVITE_MAX, Invite, InviteError};
-use crate::wire::name::FullName;
+use crate::wire::name::{FullName, Name};
 use crate::wire::pin::ServerPin;
 use crate::wire::text::shown;
 use std::fs::File;
@@ -35,8 +38,8 @@ use zeroize::Zeroizing;
 /// Whom to reach, and as whom: shared by `client` and `fetch`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Reach {
-    /// Server to join; the port is 7443 where none is given
-    #[arg(long, value_name = "HOST[:PORT]", env = "SECCHAT_SERVER", conflicts_with_all = ["invite", "invite_file"])]
+    /// Server to join, or several of one mesh with commas between them; the port is 7443 where none is given
+    #[arg(long, value_name = "HOST[:PORT],…", env = "SECCHAT_SERVER", conflicts_with_all = ["invite", "invite_file"])]
     pub server: Option<String>,
     /// Invite to a server or a room; `-` reads it from standard input, which one with a secret must be
     #[arg(long, value_name = "URL|-", conflicts_with = "invite_file")]
@@ -44,10 +47,13 @@ pub struct Reach {
     /// File that holds an invite
     #[arg(long, value_name = "FILE")]
     pub invite_file: Option<PathBuf>,
-    /// Your name on this server
+    /// Stay with the server that is given, though others of its mesh may be closer, or it may go away
+    #[arg(long)]
+    pub no_roam: bool,
+    /// Your name on this server, or the one that you have on another server of its mesh
     #[arg(long, value_name = "NAME", env = "SECCHAT_NAME")]
     pub name: Option<String>,
-    /// Room to join
+    /// Room to join; ROOM@SERVER where it is on another server of the mesh
     #[arg(long, value_name = "ROOM", env = "SECCHAT_ROOM")]
     pub room: Option<String>,
     /// File whose first line is the room's password
@@ -96,7 +102,7 @@ pub struct ClientArgs {
     #[arg(short = 'p', long, value_name = "N", env = "SECCHAT_UPLOADS", help_heading = "Files")]
     pub uploads: Option<u32>,
     /// Take whatever this person offers without being asked; may be repeated
-    #[arg(long, value_name = "NAME", help_heading = "Files")]
+    #[arg(long, value_name = "NAME", value_parser = person, help_heading = "Files")]
     pub accept_from: Vec<String>,
     /// One JSON object a line on standard output, commands or objects on standard input
     #[arg(long)]
@@ -112,6 +118,8 @@ Examples:
         asks for what is missing
   secchat client --server chat.example.org --name alice --room lab --create --private
         makes a private room and prints its secret
+  secchat client --server a.example.org,b.example.org --name carol --room lab@s1
+        goes through the closest of the mesh, and on through another one if that dies
   secchat client --invite-file invite.txt --name bob
         joins what the invite names
   secchat client --server chat.example.org --name bot --room ops --exec 'build 17 is green'
@@ -140,6 +148,11 @@ fn run_client(args: ClientArgs) -> Result<ExitCode, Report> {
     let asked = Asked::complete(&args, interactive)?;
     let reached =
         Reached::new(&args.reach, asked.name.clone(), &asked.invite, data, interactive.then(|| keyboard.clone()))?;
+    let mut screen = screen;
+    if let Some(harm) = &args.reach.tuning.inject {
+        let text = format!("--inject harms every datagram of files that leaves or comes here: {harm}");
+        screen.show(wall_ms(), None, &Event::Notice { from: "inject".into(), text });
+    }
     let downloads = args.downloads.clone().or_else(places::downloads_dir).unwrap_or_else(|| data.join("downloads"));
     let loopback = reached.on_this_machine();
     let files = args.reach.tuning.files(args.share.clone(), downloads, data.to_owned(), loopback);
@@ -231,6 +244,7 @@ impl Asked {
 #[derive(Debug)]
 pub struct Reached {
     dial: Dial,
+    routes: Routes,
     core: CoreConfig,
     store: ClientStore,
 }
@@ -245,7 +259,8 @@ impl Reached {
         person: Option<Keyboard>,
     ) -> Result<Self, Report> {
         let interactive = person.is_some();
-        let endpoint = endpoint(reach, invite.as_ref(), interactive)?;
+        let given = endpoints(reach, invite.as_ref(), interactive)?;
+        let endpoint = given.first().cloned().ok_or_else(no_server)?;
         let store = ClientStore::open(data)?;
 
         let passphrase = reach.passphrase.given()?;
@@ -254,22 +269,27 @@ impl Reached {
         let trust = Trust {
             at_address: store.server_at(&endpoint.to_string())?,
             names: store.servers()?,
+            within: None,
             invite: invite.as_ref().map(|invite| (invite.pin, invite.server.clone())),
             ask,
         };
         let authority = reach.ca.as_deref().map(pem::load_authorities).transpose()?;
-        let pins = store.names()?;
+        let (pins, homes) = (store.names()?, store.homes()?);
+        let mut routes = Routes::new(given.clone(), !reach.no_roam);
+        known_mesh(&store, &homes, &name, &given).into_iter().for_each(|card| routes.learn(card));
+        let mut instance = Id::default();
+        getrandom::fill(&mut instance.0).map_err(|e| Report::new(ExitCode::Failed, e.to_string()))?;
         let core = CoreConfig {
             identity: identity.clone(),
+            instance,
+            homes: homes.clone(),
             pins,
             endpoint: Some((endpoint.host.clone(), endpoint.port)),
             scripted: !interactive,
             files: FileRules::default(),
         };
-        let mut instance = Id::default();
-        getrandom::fill(&mut instance.0).map_err(|e| Report::new(ExitCode::Failed, e.to_string()))?;
-        let dial = Dial { endpoint, identity, name, instance, authority, trust };
-        Ok(Self { dial, core, store })
+        let dial = Dial { endpoint, identity, name, instance, authority, trust, homes };
+        Ok(Self { dial, routes, core, store })
     }
 
     /// Whether the server is reached over loopback, so that peers may be on this machine.
@@ -282,6 +302,7 @@ impl Reached {
         let files = files::start(job.files)?;
         let options = Options {
             dial: self.dial,
+            routes: self.routes,
             core: CoreConfig { scripted: job.scripted, files: job.rules, ..self.core },
             start: job.start,
             exec: job.exec,
@@ -315,6 +336,31 @@ impl Memory for Pins {
     fn pin_person(&mut self, name: &FullName, key: &PublicKey) -> Result<(), String> {
         self.0.pin_name(name, key).map_err(|e| e.to_string())
     }
+
+    fn keep_home(&mut self, card: &HomeCard) -> Result<(), String> {
+        self.0.keep_home(card).map_err(|e| e.to_string())
+    }
+
+    fn server_at(&self, address: &str) -> Option<ServerPin> {
+        // What cannot be read is as good as unknown: the server's name and key are pinned beside it.
+        self.0.server_at(address).ok().flatten()
+    }
+}
+
+/// The mesh of our name that a given server is in, as far as is known: who goes there may go through another one.
+fn known_mesh<'a>(store: &ClientStore, homes: &'a [HomeCard], name: &str, given: &[Endpoint]) -> Option<&'a HomeCard> {
+    let wished = Name::parse_user(name).ok()?;
+    let pins: Vec<_> = given.iter().filter_map(|at| store.server_at(&at.to_string()).ok().flatten()).collect();
+    let mut named = homes.iter().filter(|card| card.cert.subject.name == wished);
+    let at_home = named.clone().find(|card| pins.iter().any(|pin| pin.server == *card.server()));
+    at_home.or_else(|| named.find(|card| pins.iter().any(|pin| card.leads_to(&pin.server, &pin.key))))
+}
+
+/// `NAME` or `NAME@SERVER`, as typed.
+fn person(text: &str) -> Result<String, String> {
+    let mut parts = text.trim_start_matches('@').splitn(2, '@');
+    let sound = parts.try_for_each(|part| Name::parse(part).map(drop));
+    sound.map(|()| text.trim_start_matches('@').to_owned()).map_err(|e| format!("{e} (for example alice, or alice@s1)"))
 }
 
 /// The data directory of the client.
@@ -376,19 +422,26 @@ fn parse_invite(text: &[u8]) -> Result<Invite, Report> {
 
 /// The server to reach: the invite's, or the one that is named, which `interactive` may ask for.
 pub fn endpoint(reach: &Reach, invite: Option<&Invite>, interactive: bool) -> Result<Endpoint, Report> {
+    endpoints(reach, invite, interactive)?.into_iter().next().ok_or_else(no_server)
+}
+
+fn endpoints(reach: &Reach, invite: Option<&Invite>, interactive: bool) -> Result<Vec<Endpoint>, Report> {
     if let Some(invite) = invite {
-        return Ok(Endpoint { host: invite.host.clone(), port: invite.port });
+        return Ok(vec![Endpoint { host: invite.host.clone(), port: invite.port }]);
     }
     let text = match &reach.server {
         Some(server) => server.clone(),
         None if interactive => ask_for("server: ")?,
         None => {
-            return Err(
-                Report::new(ExitCode::Usage, "no server is given").hint("say --server HOST:PORT, or --invite URL")
-            );
+            return Err(no_server());
         }
     };
-    text.parse().map_err(|e| Report::new(ExitCode::Usage, format!("--server {}: {e}", shown(&text))))
+    let wrong = |e| Report::new(ExitCode::Usage, format!("--server {}: {e}", shown(&text)));
+    text.split(',').map(|one| one.trim().parse().map_err(wrong)).collect()
+}
+
+fn no_server() -> Report {
+    Report::new(ExitCode::Usage, "no server is given").hint("say --server HOST:PORT, or --invite URL")
 }
 
 fn ask_for_trust(always: bool, person: Option<Keyboard>) -> Option<crate::net::trust::Ask> {
@@ -445,6 +498,15 @@ fn wall_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whom_to_accept_from_is_a_name() {
+        assert_eq!(person("@alice"), Ok("alice".to_owned()));
+        assert_eq!(person("alice@s1"), Ok("alice@s1".to_owned()));
+        for bad in ["", "a b", "alice@", "a@b@c"] {
+            assert!(person(bad).unwrap_err().contains("alice@s1"), "{bad}");
+        }
+    }
 
     #[test]
     fn an_invite_is_one_line_of_bounded_length_and_the_rest_is_left_unread() {

@@ -161,7 +161,10 @@ impl Process {
             let what = format!("waiting for {}", self.who);
             match self.child.try_wait().map_err(|source| DriveError::Io { what, source })? {
                 Some(status) => {
-                    self.said.extend(self.lines.try_iter());
+                    // Its last words may still be on their way through the thread that reads them.
+                    while let Ok(line) = self.lines.recv_timeout(LAST_WORDS) {
+                        self.said.push(line);
+                    }
                     return Ok(status.code());
                 }
                 None if Instant::now() >= end => {
@@ -257,3 +260,6 @@ pub fn start_client(binary: &Path, dir: &Path, name: &str, invite: &str, more: &
     process.wait_event("connected", Duration::from_secs(20), |_| true)?;
     Ok(process)
 }
+
+/// How long the pipe of a process that has ended may stay open: what it started may hold it.
+const LAST_WORDS: Duration = Duration::from_secs(1);

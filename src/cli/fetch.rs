@@ -72,7 +72,7 @@ pub fn run(args: FetchArgs) -> Result<ExitCode, Report> {
     let files = tuning.files(None, args.output.clone(), data.to_owned(), reached.on_this_machine());
     let rules = tuning.rules(0, Vec::new());
     let holder = args.from.as_deref().unwrap_or("any");
-    let exec = vec![format!("@{holder} getfile {}", args.file)];
+    let exec = vec![format!("@{holder} getfile \"{}\"", args.file)];
     let screen = Box::new(Progress::new());
     reached.run(Job {
         files,

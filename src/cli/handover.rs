@@ -9,7 +9,7 @@ use crate::limits::CONTROL_LINE_MAX;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Hands the job to the client that runs on this data directory, and shows what it tells until it is done. `None`, and nothing
 /// done, where no client listens there. That client has settings of its own: `typed` are options that it could not honour.
@@ -38,6 +38,7 @@ fn follow(mut stream: UnixStream, request: &Request, screen: &mut dyn Screen) ->
     line.push(b'\n');
     stream.write_all(&line)?;
     let mut reader = BufReader::new(stream);
+    let began = Instant::now();
     loop {
         line.clear();
         reader.by_ref().take(CONTROL_LINE_MAX).read_until(b'\n', &mut line)?;
@@ -49,7 +50,8 @@ fn follow(mut stream: UnixStream, request: &Request, screen: &mut dyn Screen) ->
         }
         // Events that we do not know are not for us.
         if let Ok(event) = serde_json::from_slice::<Event>(&line) {
-            screen.show(0, None, &event);
+            let passed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            screen.show(passed, None, &event);
         }
     }
 }

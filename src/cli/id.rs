@@ -54,8 +54,9 @@ pub fn run(args: IdArgs) -> Result<ExitCode, Report> {
         IdCommand::Show => {
             let (identity, passphrase) = load(&own, &args.passphrase)?;
             let sealed = if passphrase.is_some() { "yes" } else { "no" };
-            let fingerprint = identity.public().fingerprint();
-            writeln!(io::stdout().lock(), "key     {fingerprint}\nfile    {}\nsealed  {sealed}", own.display())?;
+            let (public, fingerprint) = (identity.public(), identity.public().fingerprint());
+            let file = own.display();
+            writeln!(io::stdout().lock(), "key     {fingerprint}\npublic  {public}\nfile    {file}\nsealed  {sealed}")?;
         }
         IdCommand::Export { file } => copy(&own, &file, &args.passphrase)?,
         IdCommand::Import { file } => {

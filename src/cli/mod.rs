@@ -1,5 +1,6 @@
 //! The command line: arguments, settings, one file a command, and how an error becomes a cause, a hint and an exit code.
 
+pub mod admin;
 pub mod args;
 pub mod bench;
 pub mod cert;
@@ -14,6 +15,8 @@ pub mod handover;
 pub mod id;
 pub mod logging;
 pub mod man;
+pub mod mesh_args;
+pub mod mesh_cert;
 pub mod places;
 pub mod report;
 pub mod secrets;
@@ -70,6 +73,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Report> {
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Cert(args) => cert::run(args),
+        Command::Admin(args) => admin::run(args),
         Command::Id(args) => id::run(args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

@@ -13,6 +13,7 @@ use crate::server::run::StartError;
 use crate::store::StoreError;
 use crate::store::client::ClientStoreError;
 use crate::store::identity::IdentityError;
+use crate::store::mesh::MeshFileError;
 use crate::store::private::PrivateError;
 use crate::wire::frame::Code;
 use crate::wire::text::shown;
@@ -116,6 +117,18 @@ impl From<IdentityError> for Report {
     }
 }
 
+impl From<MeshFileError> for Report {
+    fn from(error: MeshFileError) -> Self {
+        match error {
+            MeshFileError::File(error) => error.into(),
+            MeshFileError::Identity(error) => error.into(),
+            MeshFileError::Content { .. } => {
+                Self::new(ExitCode::Failed, error).hint("secchat cert issue makes the directory that is wanted here")
+            }
+        }
+    }
+}
+
 impl From<StoreError> for Report {
     fn from(error: StoreError) -> Self {
         let hint = match &error {
@@ -187,6 +200,7 @@ impl From<LinkError> for Report {
         let word = match &error {
             LinkError::NotTrusted(_) | LinkError::Authority { .. } => "not_trusted",
             LinkError::Changed { .. } | LinkError::Renamed(_) => "server_changed",
+            LinkError::Elsewhere(_) => "other_server",
             LinkError::Refused(refusal) => refusal.code.as_str(),
             LinkError::Unreachable { .. } | LinkError::Silent | LinkError::Broken(_) => "unreachable",
             LinkError::Tls { .. } | LinkError::Hello(_) | LinkError::Protocol(_) => "protocol",
@@ -207,6 +221,7 @@ fn explained(error: LinkError) -> Report {
             "somebody may be in the middle, or the server was set up anew; ask its operator over another way".into()
         }
         LinkError::Renamed(_) => "ask its operator over another way".into(),
+        LinkError::Elsewhere(_) => "name servers of one mesh".into(),
         LinkError::Authority { .. } => "give the right authority with --ca, or use an invite".into(),
         LinkError::Unreachable { .. } | LinkError::Silent => "check the address, and that the server runs".into(),
         LinkError::Setup(_) => return Report::new(ExitCode::Failed, error),

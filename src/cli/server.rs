@@ -1,13 +1,20 @@
 //! `secchat server`.
 
 use super::exit::ExitCode;
+use super::mesh_args::{Certs, MeshArgs};
 use super::report::Report;
 use super::{cert, logging, places, values};
 use crate::crypto::identity::Identity;
 use crate::crypto::room::{DoorHasher, DoorKey};
 use crate::limits::LOST_GRACE;
+use crate::mesh::run::{Mesh, MeshConfig};
+use crate::net::clock::wall_ms;
 use crate::server::accept::Caps;
-use crate::server::actor::wall_ms;
+use crate::server::actor::MeshPort;
+use crate::server::meshed::Meshed;
+use crate::server::metrics;
+use crate::server::operations::Operations;
+use crate::server::relay::{Relay, RelayConfig};
 use crate::server::reload::CertificateFiles;
 use crate::server::run::{Control, Server, ServerConfig};
 use crate::server::{Config, Core};
@@ -15,6 +22,7 @@ use crate::store::{ServerStore, identity, private};
 use crate::wire::endpoint::Endpoint;
 use crate::wire::invite::{Host, Invite};
 use crate::wire::name::Name;
+use crate::wire::vouch::ServerTrust;
 use clap::Args;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -30,7 +38,10 @@ Examples:
   secchat server --name s1 --listen 127.0.0.1:7443 --data /var/lib/secchat
   secchat server --cert /etc/letsencrypt/live/chat.example.org/fullchain.pem \\
                  --key  /etc/letsencrypt/live/chat.example.org/privkey.pem
-  secchat cert init certs --name chat.example.org && secchat server --cert certs/server.pem")]
+  secchat cert init certs --name chat.example.org && secchat server --cert certs/server.pem
+  secchat cert init certs --mesh && secchat cert issue certs s1 && secchat cert issue certs s2
+  secchat server --name s1 --mesh-certs certs/s1 --mesh-listen 0.0.0.0:7444
+  secchat server --name s2 --mesh-certs certs/s2 --link s1.example.org:7444")]
 pub struct ServerArgs {
     /// Listen here; may be given several times. By default 0.0.0.0:7443 and [::]:7443
     #[arg(long, value_name = "ADDR:PORT", env = "SECCHAT_SERVER_LISTEN", value_delimiter = ',')]
@@ -62,6 +73,11 @@ pub struct ServerArgs {
     /// How large the sealed log of each room may grow
     #[arg(long, value_name = "BYTES", env = "SECCHAT_SERVER_LOG_BYTES", default_value = "64M", value_parser = values::bytes)]
     log_bytes: u64,
+    /// Tell Prometheus what goes on at http://ADDR:PORT/metrics; a port alone is served on loopback
+    #[arg(long, value_name = "[ADDR:]PORT", env = "SECCHAT_SERVER_METRICS", value_parser = metrics::parse_address)]
+    metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    mesh: MeshArgs,
 }
 
 /// Runs until it is told to stop.
@@ -77,8 +93,9 @@ pub fn run(args: Box<ServerArgs>) -> Result<ExitCode, Report> {
 async fn serve(args: ServerArgs) -> Result<ExitCode, Report> {
     let dir = data_dir(args.data.clone())?;
     let store = ServerStore::open(&dir)?;
+    let certs = args.mesh.certs(&dir)?;
     let identity = identity::load_or_create(&dir, None)?;
-    let name = server_name(&dir, args.name.clone(), &identity)?;
+    let name = server_name(&dir, args.name.clone(), certs.as_ref().map(Certs::name), &identity)?;
     let server = Server::bind(ServerConfig {
         listen: args.listen.clone(),
         udp: args.udp,
@@ -87,13 +104,32 @@ async fn serve(args: ServerArgs) -> Result<ExitCode, Report> {
         name: name.clone(),
         caps: Caps::default(),
     })?;
-    let config = core_config(&args, name.clone(), server.stun_port())?;
+    let endpoint = endpoint(&server.addresses(), args.advertise.as_ref());
+    let mesh = args.mesh.bind(certs, &identity, &name, vec![endpoint.to_string()])?;
+    let mesh_addresses = mesh.as_ref().map(Mesh::addresses).unwrap_or_default();
+    let mut config = core_config(&args, name.clone(), server.stun_port())?;
+    if let Some(mesh) = mesh.as_ref().map(Mesh::config) {
+        (config.trust, config.vouch) = (mesh.trust.clone(), mesh.vouch.clone());
+    }
+    let relay = mesh.as_ref().map(|mesh| relay(mesh.config())).transpose()?;
     let core = Core::new(config, identity.clone(), store.load()?, Duration::ZERO, wall_ms())
         .map_err(|e| Report::new(ExitCode::Failed, e))?;
     // Signals are caught before the world hears that the server is up.
     let control = signals()?;
-    announce(&server.addresses(), &name, &identity, args.advertise.as_ref())?;
-    server.run(core, store, control).await?;
+    let (port, running) = match mesh.map(Mesh::start).transpose()? {
+        Some((handle, events, running)) => (Some(MeshPort { handle, events }), Some(running)),
+        None => (None, None),
+    };
+    let operations = Operations::bind(args.metrics, &dir, port.as_ref().map(|port| port.handle.clone()))?;
+    announce(&server.addresses(), &mesh_addresses, operations.metrics_address(), &name, &identity, endpoint)?;
+    let server = server.operated(operations);
+    match relay.zip(port) {
+        Some((relay, port)) => server.linked(port).run(Meshed::new(core, relay), store, control).await?,
+        None => server.run(core, store, control).await?,
+    }
+    if let Some(running) = running {
+        running.stop().await;
+    }
     tracing::info!("stopped");
     Ok(ExitCode::Done)
 }
@@ -105,13 +141,13 @@ fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, Report> {
 }
 
 /// Names of people hold the server's name, so it stays what it was at the first start unless the operator says otherwise.
-fn server_name(dir: &Path, given: Option<Name>, identity: &Identity) -> Result<Name, Report> {
+fn server_name(dir: &Path, given: Option<Name>, certified: Option<&Name>, identity: &Identity) -> Result<Name, Report> {
     let path = dir.join("name");
     let kept = std::fs::read_to_string(&path).ok().and_then(|text| Name::parse(text.trim()).ok());
     let name = match (given, &kept) {
         (Some(given), _) => given,
         (None, Some(kept)) => return Ok(kept.clone()),
-        (None, None) => default_name(identity)?,
+        (None, None) => certified.cloned().map_or_else(|| default_name(identity), Ok)?,
     };
     if let Some(kept) = kept.filter(|kept| *kept != name) {
         tracing::warn!("the server was called {kept} and is called {name} now: users must approve it anew");
@@ -162,27 +198,41 @@ fn core_config(args: &ServerArgs, name: Name, stun_port: u16) -> Result<Config, 
         log_bytes: args.log_bytes,
         room_ttl: args.room_ttl,
         lost_grace: LOST_GRACE,
+        trust: ServerTrust::default(),
+        vouch: None,
         decoy_phc: DoorHasher::default().hash(&DoorKey::from_bytes(door), salt),
     })
+}
+
+fn relay(mesh: &MeshConfig) -> Result<Relay, Report> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|e| Report::new(ExitCode::Failed, e))?;
+    let (identity, name) = (mesh.identity.clone(), mesh.name.clone());
+    Ok(Relay::new(RelayConfig { name, identity, authorities: mesh.trust.authorities.clone(), secret }))
 }
 
 /// What users need, on standard output; one fact a line.
 fn announce(
     addresses: &[SocketAddr],
+    mesh: &[SocketAddr],
+    metrics: Option<SocketAddr>,
     name: &Name,
     identity: &Identity,
-    advertise: Option<&Endpoint>,
+    endpoint: Endpoint,
 ) -> Result<(), Report> {
     let pin = identity.public().fingerprint();
-    let (host, port) = match advertise {
-        Some(endpoint) => (endpoint.host.clone(), endpoint.port),
-        None => reachable(addresses),
-    };
+    let Endpoint { host, port } = endpoint;
     let invite = Invite { host, port, pin, server: name.clone(), room: None };
     let mut out = io::stdout().lock();
     writeln!(out, "server     {name}")?;
     for address in addresses {
         writeln!(out, "listening  {address}")?;
+    }
+    for address in mesh {
+        writeln!(out, "mesh       {address}")?;
+    }
+    if let Some(address) = metrics {
+        writeln!(out, "metrics    http://{address}/metrics")?;
     }
     writeln!(out, "pin        {pin}")?;
     writeln!(out, "invite     {}", invite.to_url(false).as_str())?;
@@ -190,15 +240,19 @@ fn announce(
     Ok(())
 }
 
-/// An address under which others may reach one of the sockets.
-fn reachable(addresses: &[SocketAddr]) -> (Host, u16) {
+/// Where clients are told to come: what the operator says, or an address under which others may reach one of the sockets.
+fn endpoint(addresses: &[SocketAddr], advertise: Option<&Endpoint>) -> Endpoint {
+    if let Some(endpoint) = advertise {
+        return endpoint.clone();
+    }
     let port = addresses.first().map_or(0, SocketAddr::port);
     let named = addresses.iter().find(|address| !address.ip().is_unspecified()).copied();
     let address = named.unwrap_or_else(|| SocketAddr::new(own_address().unwrap_or(Ipv4Addr::LOCALHOST.into()), port));
-    match address.ip() {
-        IpAddr::V4(ip) => (Host::V4(ip), address.port()),
-        IpAddr::V6(ip) => (Host::V6(ip), address.port()),
-    }
+    let host = match address.ip() {
+        IpAddr::V4(ip) => Host::V4(ip),
+        IpAddr::V6(ip) => Host::V6(ip),
+    };
+    Endpoint { host, port: address.port() }
 }
 
 fn own_address() -> Option<IpAddr> {

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Tuning {
     /// UDP port for files that leave; those that come use the next one. Any ports on all addresses where none is given
-    #[arg(long, value_name = "ADDR:PORT", env = "SECCHAT_UDP", help_heading = "Files")]
+    #[arg(long, value_name = "ADDR:PORT", env = "SECCHAT_UDP", value_parser = udp, help_heading = "Files")]
     pub udp: Option<SocketAddr>,
     /// A fixed number of segments under way at once; without it the window follows the line
     #[arg(short = 'w', long, value_name = "N", env = "SECCHAT_WINDOW", value_parser = window, help_heading = "Files")]
@@ -37,7 +37,8 @@ pub struct Tuning {
     /// none does not hold back [default: bbr]
     #[arg(long, value_name = "bbr|cubic|none", value_parser = congestion, help_heading = "Files")]
     pub congestion: Option<Congestion>,
-    /// Only this agreement on keys [default: x25519+mlkem768, or x25519 with who knows no other]; rsa-split runs where both sides ask for it
+    /// Only this agreement on keys; rsa-split is a wish: where the other side does not ask for it too the default runs, and you are told
+    /// [default: x25519+mlkem768, or x25519 with who knows no other]
     #[arg(long, value_name = "x25519+mlkem768|x25519|rsa-split", value_parser = mode, help_heading = "Files")]
     pub key_agreement: Option<Mode>,
     /// Do not stand in line where all upload slots are taken: hear `busy`
@@ -95,6 +96,10 @@ pub fn typed(matches: &ArgMatches) -> Vec<String> {
     const OWN: [&str; 8] = ["udp", "window", "up", "down", "arq", "congestion", "key_agreement", "inject"];
     let typed = OWN.into_iter().filter(|id| matches.value_source(id) == Some(ValueSource::CommandLine));
     typed.map(|id| format!("--{}", id.replace('_', "-"))).collect()
+}
+
+fn udp(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "an address with a port, for example 0.0.0.0:7500 or [::]:7500".to_owned())
 }
 
 fn window(text: &str) -> Result<u32, String> {

@@ -1,7 +1,7 @@
 //! The agreement on a file's keys, in the direct conversation of asker and holder; after it the file side runs the channel.
 
-use super::core::Core;
-use super::download::Again;
+use super::core::{Core, Ticket};
+use super::download::{Again, Download};
 use super::effects::{ChannelStart, Effect, FilesCommand, SplitKeyMade, UploadReady};
 use super::event::{self, Event};
 use super::filing::{Agreed, addresses, datagram, directions, offer_of, texts};
@@ -56,7 +56,7 @@ impl Core {
         let Some(source) = self.transfers.sources.get(id) else { return };
         let Some(download) = self.transfers.downloads.get(&source.download) else { return };
         let (rsa, split) = made.map(|made| (made.public, (made.key, made.path))).unzip();
-        let peer = source.peer.clone();
+        let (peer, root) = (source.peer.clone(), download.root);
         let Ok((requester, offer)) = Requester::start(&mut self.rng, &self.config.files.modes, rsa) else {
             return self.no_keys(id);
         };
@@ -79,7 +79,7 @@ impl Core {
             rsa: offer.rsa.map(Box::new),
         };
         if let Some(source) = self.transfers.sources.get_mut(id) {
-            source.stage = Stage::Asked(Box::new(Asked { requester, terms, split, queued: false }));
+            source.stage = Stage::Asked(Box::new(Asked { requester, terms, split, queued: None, root }));
         }
         if let Err(problem) = self.send_direct(&peer, Body::FileRequest(request), None) {
             self.request_failed(id, problem);
@@ -128,6 +128,7 @@ impl Core {
             window: ours.1,
             kind: request.kind,
             partial: ready.partial,
+            left_out: ready.skipped.count,
         };
         let (send, receive) = directions(&keys, true);
         let handover = match (mode, request.rsa) {
@@ -171,8 +172,14 @@ impl Core {
         };
         let download = self.transfers.sources.get(&id).map(|source| source.download).unwrap_or_default();
         let Some(wish) = self.transfers.downloads.get(&download) else { return };
-        let (kind, wanted) = (wish.kind, wish.root.is_none_or(|root| root == *answer.root) && answer.kind == wish.kind);
+        let (kind, offered, room) = (wish.kind, wish.offered, wish.serves);
+        let wanted = wish.root.is_none_or(|root| root == *answer.root) && answer.kind == kind;
         let (file, into) = (wish.file.clone(), self.running.folder(wish.ticket));
+        if let Some(problem) = misfit(wish, asked.root, &sender.name, answer) {
+            self.tell_files(FilesCommand::Drop { transfer: id, reason: "not what was wanted".into() });
+            let _ = self.send_direct(&sender.name, Body::FileGivenUp { transfer: id }, None);
+            return self.source_ended(&id, problem, Again::Never);
+        }
         let start = if wanted { self.agree(group, sender, answer, asked) } else { None };
         let Some(start) = start else {
             self.tell_files(FilesCommand::Drop { transfer: id, reason: "no agreement".into() });
@@ -180,15 +187,28 @@ impl Core {
             return self.source_ended(&id, Problem::new("verification", UNVERIFIED, text), Again::Never);
         };
         if let Some(wish) = self.transfers.downloads.get_mut(&download) {
+            wish.left_out = answer.left_out;
             (wish.root, wish.fixed) = (Some(*answer.root), true);
             if kind == FileKind::File {
                 wish.total = Some(answer.size);
             }
-            wish.mode = Some(start.mode.clone());
+            let before = wish.mode.replace(start.mode.clone());
+            let ticket = wish.ticket;
+            if before.is_none() {
+                self.tell_of_wish(ticket, &sender.name, &start.mode);
+            }
         }
-        self.tell_files(FilesCommand::StartDownload { channel: Box::new(start), download, file, into });
+        self.tell_files(FilesCommand::StartDownload { channel: Box::new(start), download, file, into, offered, room });
         // Now that the content is known, others who have it can be asked too.
         self.advance(&download);
+    }
+
+    /// The agreement that runs is not the one that we would have liked best.
+    fn tell_of_wish(&mut self, ticket: Ticket, peer: &FullName, mode: &str) {
+        if let Some(wish) = self.config.files.modes.first().filter(|wish| wish.name() != mode) {
+            let text = format!("{peer} does not take {}, so {mode} runs", wish.name());
+            self.tell(ticket, Event::Notice { from: "key_agreement".into(), text });
+        }
     }
 
     /// What we asked this holder under this id, if it has not answered yet.
@@ -257,7 +277,7 @@ impl Core {
         let ran = self.has_run(id);
         let again = match reason {
             // The line there was too long, or we stood in it for too long.
-            FileRefusal::Busy if asked.queued || ran => Again::Later,
+            FileRefusal::Busy if asked.queued.is_some() || ran => Again::Later,
             FileRefusal::NotShared | FileRefusal::Unreadable if ran => Again::Later,
             _ => Again::Never,
         };
@@ -288,9 +308,11 @@ impl Core {
             return;
         };
         let Stage::Asked(asked) = &mut source.stage else { return };
-        asked.queued = true;
-        source.deadline = self.now + QUEUED_DEADLINE;
+        asked.queued = Some(place);
         let download = source.download;
+        if !source.put_off(self.now, QUEUED_DEADLINE) {
+            return;
+        }
         let Some(wish) = self.transfers.downloads.get(&download) else { return };
         let (peer, place) = (sender.name.to_string(), Some(place));
         let told = event::Transfer { peer, place, estimate: seconds, ..wish.told(&download) };
@@ -305,8 +327,10 @@ impl Core {
         if !matches!(source.stage, Stage::Asked(_)) {
             return;
         }
-        source.deadline = self.now + AGREEMENT_DEADLINE;
         let download = source.download;
+        if !source.put_off(self.now, AGREEMENT_DEADLINE) {
+            return;
+        }
         let Some(wish) = self.transfers.downloads.get(&download) else { return };
         let (bytes, size) = (Some(bytes), Some(total));
         let told = event::Transfer { peer: sender.name.to_string(), bytes, size, ..wish.told(&download) };
@@ -317,6 +341,18 @@ impl Core {
     pub(super) fn sources_max(&self) -> usize {
         if self.config.files.modes.contains(&Mode::RsaSplit) { 2 } else { SOURCES_MAX }
     }
+}
+
+/// Why an answer will not do though its keys may be right: it is not as much as was offered, or, where whatever the holder had
+/// was asked for, others have begun with another content meanwhile.
+fn misfit(wish: &Download, asked: Option<[u8; 32]>, holder: &FullName, answer: &FileAnswer) -> Option<Problem> {
+    // Of a folder it is the list of files that says how much it is.
+    if answer.kind == FileKind::File && wish.offered.is_some_and(|offered| offered.size != answer.size) {
+        let text = format!("{holder} answered with another size than was offered");
+        return Some(Problem::new("verification", UNVERIFIED, text));
+    }
+    let other = asked.is_none() && wish.root.is_some_and(|root| root != *answer.root);
+    other.then(|| FileRefusal::Changed.into())
 }
 
 /// How files are fetched and sent, as the command line has it.

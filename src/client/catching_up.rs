@@ -1,5 +1,6 @@
 //! After a break: the rows that were missed, fetched in order before anything is sent.
 
+use super::attach::Attachment;
 use super::conversation::Conversation;
 use super::core::Core;
 use super::event::Event;
@@ -9,11 +10,13 @@ use super::requests::Purpose;
 use crate::wire::frame::{Code, Refusal, Reply, Request};
 use crate::wire::id::RoomId;
 use crate::wire::log::Row;
+use crate::wire::name::Name;
 
 impl Core {
-    /// The link stands again: what was missed is fetched before anything is sent.
-    pub(super) fn resume_rooms(&mut self) {
-        let ids: Vec<RoomId> = self.conversations.values().filter(|c| !c.rejoining).map(|c| c.id).collect();
+    /// A session stands again: what was missed is fetched before anything is sent.
+    pub(super) fn resume_rooms(&mut self, server: &Name) {
+        let there = self.conversations.values().filter(|c| c.server == *server && !c.rejoining);
+        let ids: Vec<RoomId> = there.map(|c| c.id).collect();
         ids.into_iter().for_each(|id| self.resync(id));
     }
 
@@ -21,20 +24,24 @@ impl Core {
     pub(super) fn resync(&mut self, id: RoomId) {
         let Some(conversation) = self.conversations.get_mut(&id).filter(|c| !c.rejoining) else { return };
         conversation.syncing = true;
-        if self.requests.logs() < LOGS_AT_ONCE && !self.requests.has_log(&id) {
-            let after = conversation.history.last().0;
-            self.request(Request::Log { room: id, after }, Purpose::Log(id));
+        let (after, server) = (conversation.history.last().0, conversation.server.clone());
+        let free = |a: &Attachment| a.requests.logs() < LOGS_AT_ONCE && !a.requests.has_log(&id);
+        if self.attachments.get(&server).is_some_and(free) {
+            self.request(&server, Request::Log { room: id, after }, Purpose::Log(id));
         }
     }
 
     /// Those that had to wait.
-    fn resync_next(&mut self) {
-        let waits = |c: &&Conversation| c.syncing && !c.rejoining && !self.requests.has_log(&c.id) && !c.founding;
+    fn resync_next(&mut self, server: &Name) {
+        let Some(attachment) = self.attachments.get(server) else { return };
+        let waits = |c: &&Conversation| {
+            c.server == *server && c.syncing && !c.rejoining && !attachment.requests.has_log(&c.id) && !c.founding
+        };
         let next = self.conversations.values().find(waits).map(|c| c.id);
         next.into_iter().for_each(|id| self.resync(id));
     }
 
-    pub(super) fn log_page(&mut self, id: RoomId, reply: Reply) {
+    pub(super) fn log_page(&mut self, server: &Name, id: RoomId, reply: Reply) {
         match reply {
             Reply::Log { rows, live } => {
                 let end = live || rows.is_empty();
@@ -47,7 +54,7 @@ impl Core {
             Reply::Refused(refusal) => self.no_log(id, &refusal),
             _ => {}
         }
-        self.resync_next();
+        self.resync_next(server);
     }
 
     /// Rows that were asked for. Whether they bring us on; to ask again for what is left out would go on for ever.
@@ -69,7 +76,7 @@ impl Core {
         let now = self.now;
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         if !conversation.is_room() {
-            self.request(Request::NoState { room: id }, Purpose::Forget);
+            self.room_request(&id, Request::NoState { room: id }, Purpose::Forget);
             return self.close_direct(&id);
         }
         if conversation.rejoining || conversation.left {
@@ -85,9 +92,7 @@ impl Core {
 
     fn synced(&mut self, id: RoomId) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        conversation.syncing = false;
-        // Had it won, it would have stood in the log.
-        conversation.commit_lost();
+        conversation.synced();
     }
 
     fn no_log(&mut self, id: RoomId, refusal: &Refusal) {

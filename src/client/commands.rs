@@ -136,9 +136,10 @@ pub fn parse(line: &str) -> Result<Command, ParseError> {
     }
 }
 
-/// A line of a script: a command as typed, or `{"cmd":"…","tag":"…"}`. Gives the command and its tag. An object with a `cmd` that is
-/// malformed otherwise is an error: sent as text, it would tell the room what was meant for us.
-pub fn read_line(line: &str) -> Result<(String, Option<String>), ParseError> {
+/// A line: a command as typed, or `{"cmd":"…","tag":"…"}`. Gives the command and its tag. An object that is malformed is an error
+/// where a `program` writes the lines, and so is one with a `cmd` that a person typed: sent as text, it would tell the room what was
+/// meant for us.
+pub fn read_line(line: &str, program: bool) -> Result<(String, Option<String>), ParseError> {
     #[derive(serde::Deserialize)]
     struct Object {
         cmd: String,
@@ -149,7 +150,7 @@ pub fn read_line(line: &str) -> Result<(String, Option<String>), ParseError> {
     }
     match serde_json::from_str::<Object>(line) {
         Ok(object) => Ok((object.cmd, object.tag)),
-        Err(_) if line.contains("\"cmd\"") => Err(ParseError::Json),
+        Err(_) if program || line.contains("\"cmd\"") => Err(ParseError::Json),
         Err(_) => Ok((line.to_owned(), None)),
     }
 }
@@ -278,8 +279,10 @@ fn get_file(from: Option<&str>, args: &str) -> Result<Command, ParseError> {
         Some(folder) => (folder, FileKind::Folder),
         None => (name, FileKind::File),
     };
-    let file = file_name(file).ok_or(usage)?;
-    Ok(Command::GetFile { from: from.map(str::to_owned), file, kind })
+    if file.is_empty() || file.len() > FILE_NAME_MAX {
+        return Err(usage);
+    }
+    Ok(Command::GetFile { from: from.map(str::to_owned), file: file.to_owned(), kind })
 }
 
 /// A path, of the file system here; quotes around it are dropped.

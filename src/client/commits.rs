@@ -55,12 +55,11 @@ impl Core {
         conversation.commit = Some((epoch, out.bytes.clone()));
         let (message, published) = (out.bytes.into(), published_commit(out.published));
         let request = Request::Commit { room: id, lease: None, message, published, door: None };
-        self.request(request, Purpose::Commit(id, epoch));
+        self.room_request(&id, request, Purpose::Commit(id, epoch));
     }
 
     pub(super) fn rooms_timeout(&self) -> Option<Duration> {
-        self.link.as_ref()?;
-        let able = self.conversations.values().filter(|c| c.may_commit());
+        let able = self.conversations.values().filter(|c| c.may_commit() && self.is_up(&c.server));
         able.map(|c| c.renew_at).min().filter(|at| *at != Duration::MAX)
     }
 }

@@ -252,7 +252,7 @@ fn to_fetch(line: &[u8], server: &str) -> Result<Fetch, Problem> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|e| Problem::new("failed", FAILED, e.to_string()))?;
     let tag = format!("fetch-{:016x}", u64::from_be_bytes(random));
-    let line = format!("@{} getfile {file}", from.as_deref().unwrap_or("any"));
+    let line = format!("@{} getfile \"{file}\"", from.as_deref().unwrap_or("any"));
     Ok(Fetch { tag, room, line, into: output, wait: !no_wait })
 }
 

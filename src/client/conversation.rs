@@ -6,10 +6,10 @@ use super::outbox::{Item, Outbox};
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::RoomKeys;
 use crate::crypto::secret::Secret;
-use crate::group::{Change, Integrity, MemberInfo, Room, Sealer};
+use crate::group::{CertRefused, Change, Integrity, MemberInfo, Room, Sealer};
 use crate::wire::id::{MessageId, RoomId};
 use crate::wire::log::{Chain, RemoveReason, RowKind};
-use crate::wire::name::FullName;
+use crate::wire::name::{FullName, Name};
 use crate::wire::payload::Envelope;
 use crate::wire::policy::RoomKind;
 use std::collections::BTreeMap;
@@ -17,6 +17,8 @@ use std::time::Duration;
 
 pub(super) struct Conversation {
     pub id: RoomId,
+    /// Where it lives.
+    pub server: Name,
     pub kind: Kind,
     pub room: Room,
     pub outbox: Outbox,
@@ -50,6 +52,8 @@ pub(super) struct Conversation {
     /// A message was refused for good: what is left is counted anew once nothing is on its way.
     recount: bool,
     pub(super) reasons: BTreeMap<PublicKey, RemoveReason>,
+    /// What may have been logged and has gone another way since: its bytes, and its counter.
+    moved: Vec<(Vec<u8>, u64)>,
 }
 
 /// What the conversation is to the user.
@@ -80,6 +84,8 @@ pub(super) enum News {
     Out { reason: &'static str },
     /// Somebody broke the rules.
     Integrity { kind: &'static str, peer: Option<FullName> },
+    /// Somebody came under a name that its server did not certify.
+    FalseName(Box<CertRefused>),
     /// Rows are missing: ask for them.
     Resync,
     /// The room went where we cannot follow: only a new join helps.
@@ -106,9 +112,10 @@ impl Mends {
 
 impl Conversation {
     /// At a row of the log, with the chain there.
-    pub fn new(id: RoomId, kind: Kind, room: Room, at: (u64, Chain), session: [u8; 8]) -> Self {
+    pub fn new((id, server): (RoomId, Name), kind: Kind, room: Room, at: (u64, Chain), session: [u8; 8]) -> Self {
         Self {
             id,
+            server,
             kind,
             room,
             outbox: Outbox::default(),
@@ -129,6 +136,7 @@ impl Conversation {
             logged: 0,
             recount: false,
             reasons: BTreeMap::new(),
+            moved: Vec::new(),
         }
     }
 
@@ -208,6 +216,31 @@ impl Conversation {
         let item = self.outbox.take(id)?;
         self.logged = self.logged.max(item.counter.unwrap_or(0));
         Some(News::Delivered(Box::new(item)))
+    }
+
+    /// Takes out all that the log is not known to have, for another conversation with the same inner ids. What was on its way is known
+    /// again if it was logged.
+    pub fn move_out(&mut self) -> Vec<Item> {
+        self.moved.extend(self.outbox.sealed());
+        self.recount = true;
+        self.outbox.drain(true)
+    }
+
+    /// Whether a row is something that has gone another way.
+    pub(super) fn is_moved(&mut self, bytes: &[u8]) -> bool {
+        let Some(at) = self.moved.iter().position(|(moved, _)| moved == bytes) else { return false };
+        let (_, counter) = self.moved.swap_remove(at);
+        self.logged = self.logged.max(counter);
+        self.history.remember_own(bytes);
+        true
+    }
+
+    /// All that the log has is known.
+    pub fn synced(&mut self) {
+        self.syncing = false;
+        self.moved.clear();
+        // Had it won, it would have stood in the log.
+        self.commit_lost();
     }
 
     /// The server will not log it, whatever we do.

@@ -3,21 +3,23 @@
 //! This file holds the state and the way in and out; each concern is a file beside it that adds its steps to [`Core`].
 
 pub use super::agreeing::FileRules;
+use super::attach::{Attachment, Link};
 use super::conversation::Conversation;
 use super::effects::{Effect, FilesCommand, Input, LinkInfo};
 use super::event::Event;
 use super::joining::Entry;
 use super::peers::Peers;
 use super::problem::{FAILED, Problem};
-use super::requests::{Purpose, Requests};
 use super::running::Running;
 use super::search::Searches;
+use super::servers::Servers;
+use super::survey::Survey;
 use super::transfers::Transfers;
 use crate::crypto::identity::{Identity, PublicKey};
-use crate::group::{KeyPackages, Member};
-use crate::limits::{KEEPALIVE, REQUEST_DEADLINE};
-use crate::wire::frame::{Refusal, Request, ToClient, ToServer};
-use crate::wire::id::{Id, RoomId};
+use crate::group::Member;
+use crate::wire::frame::Refusal;
+use crate::wire::home::HomeCard;
+use crate::wire::id::{Id, InstanceId, RoomId};
 use crate::wire::invite::Host;
 use crate::wire::name::{FullName, Name};
 use rand_chacha::ChaCha20Rng;
@@ -36,7 +38,11 @@ pub struct CoreConfig {
     pub identity: Identity,
     /// Keys that names were seen with in earlier runs.
     pub pins: Vec<(FullName, PublicKey)>,
-    /// Where the server was reached, for invites.
+    /// Random for each process; the same at every server.
+    pub instance: InstanceId,
+    /// Names that we have from earlier runs.
+    pub homes: Vec<HomeCard>,
+    /// Where the first server was reached, for invites.
     pub endpoint: Option<(Host, u16)>,
     /// Nobody is there to try again: a failed start, and the loss of the last room, end the process with their exit code.
     pub scripted: bool,
@@ -53,7 +59,13 @@ pub struct Core {
     pub(super) link: Option<Link>,
     /// Known since the first link.
     pub(super) home: Option<Home>,
-    pub(super) requests: Requests,
+    /// Our sessions, by server: over the link, and through it.
+    pub(super) attachments: BTreeMap<Name, Attachment>,
+    pub(super) servers: Servers,
+    /// The server of the first link.
+    pub(super) first: Option<Name>,
+    /// Questions to all servers that are under way.
+    pub(super) surveys: BTreeMap<u64, Survey>,
     pub(super) conversations: BTreeMap<RoomId, Conversation>,
     /// Where bare text goes.
     pub(super) current: Option<RoomId>,
@@ -67,20 +79,11 @@ pub struct Core {
     effects: VecDeque<Effect>,
 }
 
-/// A link that stands.
-pub(super) struct Link {
-    /// When the server was last heard.
-    heard: Duration,
-}
-
-/// Our server, who we are there, and the key packages that we have published.
+/// The server that certified our name, and who we are.
 pub(super) struct Home {
     pub server: Name,
     pub key: PublicKey,
     pub me: Member,
-    pub stock: KeyPackages,
-    /// The stock before: a Welcome made with it may still be on its way.
-    pub old_stock: Option<KeyPackages>,
     /// When the certificate is renewed next.
     pub renew_at_ms: u64,
 }
@@ -96,7 +99,10 @@ impl Core {
             wall_ms: 0,
             link: None,
             home: None,
-            requests: Requests::default(),
+            attachments: BTreeMap::new(),
+            servers: Servers::default(),
+            first: None,
+            surveys: BTreeMap::new(),
             conversations: BTreeMap::new(),
             current: None,
             entries: BTreeMap::new(),
@@ -133,7 +139,13 @@ impl Core {
         }
         self.timeouts();
         self.pump_all();
-        self.go_on();
+        loop {
+            self.go_on();
+            // What cannot be had makes room for what was typed after it.
+            if !self.attach_wanted() {
+                break;
+            }
+        }
     }
 
     /// What is to be done, in order; to be called until it gives `None`.
@@ -143,10 +155,9 @@ impl Core {
 
     /// When [`Input::Timeout`] is wanted, on the clock of `now`.
     pub fn next_timeout(&self) -> Option<Duration> {
-        let idle = self.link.as_ref().map(|link| link.heard + KEEPALIVE * 3);
         [
-            idle,
-            self.link.as_ref().and_then(|_| self.requests.next_deadline()),
+            self.attachments_timeout(),
+            self.surveys_timeout(),
             self.entries_timeout(),
             self.rooms_timeout(),
             self.peers.next_timeout(),
@@ -167,27 +178,21 @@ impl Core {
     }
 
     fn link_up(&mut self, info: LinkInfo) {
-        self.link = Some(Link { heard: self.now });
+        self.link = Some(Link::new(&info));
         if let Err(problem) = self.settle_in(&info) {
             self.tell(None, problem.clone().event());
             return self.exit("failed", problem.exit);
         }
-        let name = self.home.as_ref().map(|h| h.me.cert.subject.to_string()).unwrap_or_default();
+        let name = self.me().map(ToString::to_string).unwrap_or_default();
+        self.first.get_or_insert_with(|| info.server.clone());
         let (server, fingerprint) = (info.server.to_string(), info.server_key.fingerprint().to_string());
         self.tell(None, Event::Connected { server, fingerprint, name, tls: info.tls });
-        self.publish_key_packages();
-        self.resume_rooms();
-        self.resume_entries();
-        self.resume_peers();
-        self.resume_downloads();
+        self.attached(&info.server);
     }
 
     fn link_down(&mut self, reason: String, fatal: Option<Refusal>) {
         let was_up = self.link.take().is_some();
-        for purpose in self.requests.take_all() {
-            self.unanswered(purpose);
-        }
-        self.conversations.values_mut().for_each(|c| c.outbox.ground());
+        self.detach_all();
         if let Some(refusal) = fatal {
             let problem = Problem::from(refusal);
             self.tell(None, problem.clone().event());
@@ -201,53 +206,17 @@ impl Core {
         }
     }
 
-    fn frame(&mut self, frame: ToClient) {
-        if let Some(link) = &mut self.link {
-            link.heard = self.now;
-        } else {
-            return;
-        }
-        match frame {
-            ToClient::Reply { id, body } => {
-                if let Some(purpose) = self.requests.take(id) {
-                    self.reply(purpose, body);
-                }
-            }
-            ToClient::Push(push) => self.push(push),
-            // The driver has dealt with these before the link stood.
-            ToClient::Hello(_) | ToClient::Welcome(_) | ToClient::Refused(_) => {}
-        }
-    }
-
     fn timeouts(&mut self) {
-        let now = self.now;
-        if let Some(link) = &self.link {
-            let silent = now >= link.heard + KEEPALIVE * 3;
-            if silent || self.requests.next_deadline().is_some_and(|deadline| now >= deadline) {
-                let reason = "the server does not answer".to_owned();
-                self.effect(Effect::DropLink { reason: reason.clone() });
-                self.link_down(reason, None);
-            }
+        if let Some(reason) = self.attachments_timeouts() {
+            self.effect(Effect::DropLink { reason: reason.clone() });
+            self.link_down(reason, None);
         }
         self.entries_timeouts();
+        self.surveys_timeouts();
         self.peers_timeouts();
         self.searches_timeouts();
         self.transfers_timeouts();
         self.running_timeouts();
-    }
-
-    /// Sends a request; false, and nothing done, without a link.
-    pub(super) fn request(&mut self, body: Request, purpose: Purpose) -> bool {
-        self.request_for(body, purpose, REQUEST_DEADLINE)
-    }
-
-    pub(super) fn request_for(&mut self, body: Request, purpose: Purpose, within: Duration) -> bool {
-        if self.link.is_none() {
-            return false;
-        }
-        let id = self.requests.add(purpose, self.now + within);
-        self.effect(Effect::Send(ToServer::Request { id, body }));
-        true
     }
 
     pub(super) fn effect(&mut self, effect: Effect) {
@@ -260,7 +229,7 @@ impl Core {
 
     pub(super) fn tell(&mut self, ticket: Ticket, event: Event) {
         let tag = self.running.tag(ticket);
-        self.effect(Effect::Event { tag, event });
+        self.effect(Effect::Event { tag, event: Box::new(event) });
     }
 
     /// Tells what went wrong, and ends the command with it.
@@ -271,7 +240,7 @@ impl Core {
     }
 
     pub(super) fn integrity(&mut self, ticket: Ticket, room: String, kind: &str, peer: Option<String>) {
-        self.tell(ticket, Event::Integrity { room, kind: kind.to_owned(), peer });
+        self.tell(ticket, Event::Integrity { room, kind: kind.to_owned(), peer, server: None });
     }
 
     /// 16 fresh random bytes.

@@ -7,12 +7,12 @@ use super::outbox::Item;
 use super::problem::{FAILED, Problem, UNVERIFIED};
 use super::requests::Purpose;
 use crate::crypto::identity::PublicKey;
-use crate::group::{AcceptError, Direct, Room};
+use crate::group::{self, AcceptError, Direct, Room};
 use crate::limits::DIRECTS_PER_CLIENT;
-use crate::wire::frame::{Published, Refusal, Reply, Request};
+use crate::wire::frame::{Code, Published, Refusal, Reply, Request};
 use crate::wire::id::RoomId;
 use crate::wire::log::Chain;
-use crate::wire::name::FullName;
+use crate::wire::name::{FullName, Name};
 use crate::wire::payload::Body;
 use rand_core::RngCore;
 
@@ -30,7 +30,12 @@ impl Core {
     }
 
     fn give(&mut self, to: &FullName, item: Item) -> Result<(), Problem> {
-        if let Some(id) = self.peers.current(to) {
+        // Where one server is away another may lead there.
+        if self.peers.current(to).is_some_and(|id| !self.reaches(&id)) {
+            self.follow_key(to);
+        }
+        let current = self.peers.current(to);
+        if let Some(id) = current.filter(|id| self.reaches(id) || self.meeting_place(to).is_none()) {
             return self.queue_item(&id, item);
         }
         self.peers.get(to).waiting.push(item).map_err(|_| Problem::full())?;
@@ -38,35 +43,69 @@ impl Core {
         Ok(())
     }
 
-    fn take_key_packages(&mut self) {
-        if self.link.is_none() {
-            return;
+    fn reaches(&self, id: &RoomId) -> bool {
+        self.conversations.get(id).is_some_and(|c| self.is_up(&c.server))
+    }
+
+    /// Where to ask for somebody's key package: at their home, or where we are together if that is away.
+    fn meeting_place(&self, peer: &FullName) -> Option<Name> {
+        match &peer.server {
+            home if self.is_up(home) => Some(home.clone()),
+            home if self.is_coming(home) => None,
+            _ => self.common_server(peer),
         }
+    }
+
+    /// A server other than their home at which somebody is in a room with us.
+    fn common_server(&self, peer: &FullName) -> Option<Name> {
+        let there = |c: &&Conversation| c.is_room() && c.server != peer.server && self.is_up(&c.server);
+        let mut rooms = self.conversations.values().filter(there);
+        rooms.find(|c| c.room.members().any(|m| m.name == *peer)).map(|c| c.server.clone())
+    }
+
+    /// Asks for the key packages of those to whom there is something to say, where there is a server to ask.
+    pub(super) fn take_key_packages(&mut self) {
         for peer in self.peers.waiting() {
-            self.peers.get(&peer).taking = true;
-            self.request(Request::TakeKeyPackage { peer: peer.clone() }, Purpose::Take(peer));
+            self.follow_key(&peer);
+            if let Some(id) = self.peers.current(&peer).filter(|id| self.reaches(id)) {
+                self.move_waiting(&peer, id);
+            } else if let Some(server) = self.meeting_place(&peer) {
+                self.take_at(&server, peer);
+            }
         }
     }
 
-    pub(super) fn resume_peers(&mut self) {
-        self.take_key_packages();
+    fn take_at(&mut self, server: &Name, peer: FullName) {
+        self.peers.get(&peer).taking = true;
+        self.request(server, Request::TakeKeyPackage { peer: peer.clone() }, Purpose::Take(peer));
     }
 
-    pub(super) fn direct_reply(&mut self, purpose: Purpose, reply: Reply) {
+    /// Nobody can be asked at a server that is out of reach; those whom we meet elsewhere are asked for there.
+    pub(super) fn fail_waiting_at(&mut self, server: &Name, problem: &Problem) -> bool {
+        let peers = self.peers.waiting().into_iter().filter(|p| p.server == *server);
+        let lost: Vec<FullName> = peers.filter(|peer| self.common_server(peer).is_none()).collect();
+        lost.iter().for_each(|peer| self.fail_waiting(peer, problem));
+        !lost.is_empty()
+    }
+
+    pub(super) fn direct_reply(&mut self, server: &Name, purpose: Purpose, reply: Reply) {
         match (purpose, reply) {
             (Purpose::Take(peer), Reply::KeyPackage(package)) => {
                 self.peers.not_taking(&peer);
                 // Meanwhile they may have begun one with us.
-                if let Some(id) = self.peers.current(&peer) {
+                if let Some(id) = self.peers.current(&peer).filter(|id| self.reaches(id)) {
                     return self.move_waiting(&peer, id);
                 }
-                if let Err(problem) = self.begin(&peer, &package) {
+                if let Err(problem) = self.begin(server, &peer, &package) {
                     self.fail_waiting(&peer, &problem);
                 }
             }
             (Purpose::Take(peer), Reply::Refused(refusal)) => {
                 self.peers.not_taking(&peer);
-                self.fail_waiting(&peer, &refusal.into());
+                match self.common_server(&peer).filter(|_| *server == peer.server && refusal.code == Code::NotHere) {
+                    Some(common) => self.take_at(&common, peer),
+                    None => self.fail_waiting(&peer, &refusal.into()),
+                }
             }
             (Purpose::CreateDirect(id), Reply::Sequenced { .. }) => {
                 self.conversations.get_mut(&id).into_iter().for_each(|c| c.founding = false);
@@ -77,10 +116,11 @@ impl Core {
     }
 
     /// Makes the group and shows it to the server; what waits goes out once that has taken it up.
-    fn begin(&mut self, peer: &FullName, package: &[u8]) -> Result<(), Problem> {
-        let id = self.new_id();
+    fn begin(&mut self, server: &Name, peer: &FullName, package: &[u8]) -> Result<(), Problem> {
+        let (id, certs) = (self.new_id(), self.certs());
+        let key = self.server_key(server).ok_or_else(Problem::no_link)?;
         let home = self.home.as_ref().ok_or_else(Problem::no_link)?;
-        let made = Direct::create(&home.me, home.key, id.0, package, &home.certs(self.wall_ms));
+        let made = Direct::create(&home.me, key, id.0, package, &certs);
         let (room, welcoming, grant) = made.map_err(|e| self.not_the_peer(peer, &e))?;
         if welcoming.peer.name != *peer {
             self.integrity(None, peer.to_string(), "forged_sender", Some(welcoming.peer.name.to_string()));
@@ -97,14 +137,17 @@ impl Core {
             vouch: None,
         };
         let welcome = welcoming.welcome.into();
-        self.add_direct(id, peer, welcoming.peer.key, room);
+        self.add_direct((id, server.clone()), peer, welcoming.peer.key, room);
         self.conversations.get_mut(&id).into_iter().for_each(|c| c.founding = true);
         let request = Request::CreateDirect { room: id, peer: peer.clone(), welcome, published };
-        self.request(request, Purpose::CreateDirect(id));
+        self.request(server, request, Purpose::CreateDirect(id));
         Ok(())
     }
 
-    fn not_the_peer(&self, peer: &FullName, error: &AcceptError) -> Problem {
+    fn not_the_peer(&mut self, peer: &FullName, error: &AcceptError) -> Problem {
+        if let AcceptError::Peer(group::Refusal::Cert(refused)) = error {
+            self.false_name(peer.to_string(), refused);
+        }
         let text = format!("no conversation with {peer}: {error}");
         match error.integrity() {
             Some(broken) => Problem::new(kind_of(broken), UNVERIFIED, text),
@@ -113,46 +156,57 @@ impl Core {
     }
 
     /// Somebody made a conversation with us.
-    pub(super) fn invited(&mut self, id: RoomId, welcome: &[u8], tree: &[u8]) {
+    pub(super) fn invited(&mut self, server: &Name, id: RoomId, welcome: &[u8], tree: &[u8]) {
         if self.conversations.contains_key(&id) {
             return;
         }
         // Before the costly part: whoever is not welcome makes us open nothing and costs no key package.
         let accepted = match self.announced(tree) {
-            Ok(peer) if !self.is_welcome(&peer) => return self.refuse_state(id),
-            Ok(_) => self.accept(id, welcome, tree),
+            Ok(peer) if !self.is_welcome(&peer) => return self.refuse_state(server, id),
+            Ok(_) => self.accept(server, id, welcome, tree),
             Err(error) => Err(error),
         };
         match accepted {
             Ok((room, peer, key)) => {
                 self.meet(&peer, &key);
-                self.add_direct(id, &peer, key, room);
+                self.add_direct((id, server.clone()), &peer, key, room);
             }
             Err(error) => {
                 if let Some(broken) = error.integrity() {
                     self.integrity(None, "direct".into(), kind_of(broken), None);
                 }
-                self.refuse_state(id);
+                if let AcceptError::Peer(group::Refusal::Cert(refused)) = &error {
+                    self.false_name("direct".into(), refused);
+                }
+                self.refuse_state(server, id);
             }
         }
     }
 
     fn announced(&self, tree: &[u8]) -> Result<FullName, AcceptError> {
         let home = self.home.as_ref().ok_or(AcceptError::NoKeyPackage)?;
-        Direct::announced(&home.me.identity.public(), tree, &home.certs(self.wall_ms))
+        Direct::announced(&home.me.identity.public(), tree, &self.certs())
     }
 
-    fn accept(&mut self, id: RoomId, welcome: &[u8], tree: &[u8]) -> Result<(Room, FullName, PublicKey), AcceptError> {
-        let home = self.home.as_mut().ok_or(AcceptError::NoKeyPackage)?;
-        let certs = home.certs(self.wall_ms);
-        let room = match Direct::accept(&mut home.stock, home.key, id.0, welcome, tree, &certs) {
-            Err(AcceptError::NoKeyPackage) => {
-                let old = home.old_stock.as_mut().ok_or(AcceptError::NoKeyPackage)?;
-                Direct::accept(old, home.key, id.0, welcome, tree, &certs)?
+    fn accept(
+        &mut self,
+        server: &Name,
+        id: RoomId,
+        welcome: &[u8],
+        tree: &[u8],
+    ) -> Result<(Room, FullName, PublicKey), AcceptError> {
+        let (certs, own) = (self.certs(), self.config.identity.public());
+        let key = self.server_key(server).ok_or(AcceptError::NoKeyPackage)?;
+        let attachment = self.attachments.get_mut(server).ok_or(AcceptError::NoKeyPackage)?;
+        let mut accepted = Err(AcceptError::NoKeyPackage);
+        for stock in attachment.stock.iter_mut().chain(&mut attachment.old_stock) {
+            accepted = Direct::accept(stock, key, id.0, welcome, tree, &certs);
+            if !matches!(accepted, Err(AcceptError::NoKeyPackage)) {
+                break;
             }
-            other => other?,
-        };
-        let peer = room.members().find(|m| m.key != home.me.identity.public());
+        }
+        let room = accepted?;
+        let peer = room.members().find(|m| m.key != own);
         let (name, key) = peer.map(|m| (m.name.clone(), m.key)).ok_or(AcceptError::WrongRoom)?;
         Ok((room, name, key))
     }
@@ -167,31 +221,31 @@ impl Core {
         together || self.peers.stranger(self.now)
     }
 
-    fn refuse_state(&mut self, id: RoomId) {
-        self.request(Request::NoState { room: id }, Purpose::Forget);
+    fn refuse_state(&mut self, server: &Name, id: RoomId) {
+        self.request(server, Request::NoState { room: id }, Purpose::Forget);
     }
 
     /// Of two that were made at once the lower id wins; lines that are not on their way move there.
-    fn add_direct(&mut self, id: RoomId, peer: &FullName, key: PublicKey, room: Room) {
+    fn add_direct(&mut self, (id, server): (RoomId, Name), peer: &FullName, key: PublicKey, room: Room) {
         let mut session = [0; 8];
         self.rng.fill_bytes(&mut session);
         let kind = Kind::Direct { peer: peer.clone() };
-        let mut conversation = Conversation::new(id, kind, room, (0, Chain::start(&id)), session);
+        let mut conversation = Conversation::new((id, server), kind, room, (0, Chain::start(&id)), session);
         conversation.history.expect(&key);
         conversation.renew_at = self.next_renewal();
         self.conversations.insert(id, conversation);
         // Only a key that the user stands by gets lines: whoever certifies keys must not lead them elsewhere.
         if self.peers.is_pinned(peer, &key) {
-            self.use_direct(id, peer);
+            self.use_direct(peer);
         }
         self.keep_few(peer);
     }
 
-    /// Lines go into this conversation from now on, or into an older one with a lower id.
-    fn use_direct(&mut self, id: RoomId, peer: &FullName) {
+    /// There is a new conversation: lines go into the best of all from now on.
+    fn use_direct(&mut self, peer: &FullName) {
         let before = self.peers.current(peer);
-        let current = before.map_or(id, |before| before.min(id));
-        self.peers.get(peer).current = Some(current);
+        self.follow_key(peer);
+        let Some(current) = self.peers.current(peer) else { return };
         if let Some(before) = before.filter(|before| *before != current) {
             let items = self.conversations.get_mut(&before).map(|c| c.outbox.drain(false)).unwrap_or_default();
             self.give_all(peer, items);
@@ -199,17 +253,19 @@ impl Core {
         self.move_waiting(peer, current);
     }
 
-    /// The user stands by another key of this person now: lines go where that key is.
+    /// The user stands by another key of this person now, or a server came or went: lines go where that key is.
     pub(super) fn follow_key(&mut self, peer: &FullName) {
         let current = self.with_pinned_key(peer);
         self.peers.get(peer).current = current;
     }
 
+    /// The lowest id wins at both ends; a conversation that gets through wins over one that waits for its server.
     fn with_pinned_key(&self, peer: &FullName) -> Option<RoomId> {
         let with = |c: &&Conversation| matches!(&c.kind, Kind::Direct { peer: p, .. } if p == peer);
         let pinned =
             |c: &&Conversation| c.room.members().any(|m| m.name == *peer && self.peers.is_pinned(peer, &m.key));
-        self.conversations.values().filter(with).find(pinned).map(|c| c.id)
+        let directs = self.conversations.values().filter(with).filter(pinned);
+        directs.min_by_key(|c| (!self.is_up(&c.server), c.id)).map(|c| c.id)
     }
 
     /// The server drops the quietest conversation of a pair beyond a few; so do we, lest a peer fill our memory.
@@ -219,8 +275,30 @@ impl Core {
         let ids: Vec<RoomId> = self.conversations.values().filter(with).map(|c| c.id).collect();
         let spare = ids.len().saturating_sub(PER_PEER);
         for id in ids.into_iter().rev().filter(|id| Some(*id) != current).take(spare) {
+            self.room_request(&id, Request::NoState { room: id }, Purpose::Forget);
             self.close_direct(&id);
-            self.refuse_state(id);
+        }
+    }
+
+    /// A server went away: what waits in conversations there goes where we meet otherwise, if we do.
+    pub(super) fn go_another_way(&mut self, server: &Name) {
+        let there = |c: &&Conversation| c.server == *server && !c.founding && !c.outbox.is_empty();
+        let stuck: Vec<(RoomId, FullName)> = self
+            .conversations
+            .values()
+            .filter(there)
+            .filter_map(|c| match &c.kind {
+                Kind::Direct { peer, .. } => Some((c.id, peer.clone())),
+                Kind::Room { .. } => None,
+            })
+            .collect();
+        for (id, peer) in stuck {
+            self.follow_key(&peer);
+            let other = self.peers.current(&peer).is_some_and(|id| self.reaches(&id));
+            if other || self.meeting_place(&peer).is_some() {
+                let items = self.conversations.get_mut(&id).map(Conversation::move_out).unwrap_or_default();
+                self.give_all(&peer, items);
+            }
         }
     }
 
@@ -265,7 +343,7 @@ impl Core {
             return;
         }
         let Some(mut conversation) = self.conversations.remove(id) else { return };
-        self.requests.drop_posts(id);
+        self.drop_posts(id);
         let Kind::Direct { peer, .. } = &conversation.kind else { return };
         self.forget_current(peer, id);
         self.give_all(peer, conversation.outbox.drain(true));

@@ -7,13 +7,15 @@ use super::effects::FilesCommand;
 use super::event::Event;
 use super::problem::{FAILED, NOT_FOUND, Problem, UNVERIFIED, USAGE};
 use super::requests::Purpose;
+use super::survey::About;
 use crate::crypto::identity::PublicKey;
 use crate::wire::frame::Request;
 use crate::wire::id::RoomId;
-use crate::wire::invite::{Invite, InvitedRoom};
+use crate::wire::invite::{Host, Invite, InvitedRoom};
 use crate::wire::name::{FullName, Name};
 use crate::wire::payload::Body;
 use sha2::{Digest, Sha512};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 impl Core {
@@ -43,8 +45,8 @@ impl Core {
                 self.full_name(&to).and_then(|to| self.send_direct(&to, Body::Text(text), ticket))
             }
             Command::Operator { text } => self.ask(Request::Operator { text }, Purpose::Operator(ticket)),
-            Command::Rooms => self.ask(Request::Rooms, Purpose::Rooms(ticket)),
-            Command::PingServer => self.ask(Request::Ping, Purpose::Ping { ticket, sent: self.now }),
+            Command::Rooms => self.ask_all(number, About::Rooms),
+            Command::PingServer => self.ask_all(number, About::RoundTrips),
             Command::Peers | Command::Members => self.show_peers(number),
             Command::Quit => return self.quit(number),
             Command::WhoHas { pattern } => self.who_has(number, pattern),
@@ -55,12 +57,12 @@ impl Core {
             }
             Command::GetFile { from: Some(from), file, kind } => {
                 let wait = self.config.files.wait;
-                self.full_name(&from).and_then(|peer| self.get_from(number, &peer, file, kind, wait))
+                self.full_name(&from).and_then(|peer| self.get_from(number, self.current, &peer, file, kind, wait))
             }
             Command::SendFile { to, path } => self.full_name(&to).and_then(|to| self.offer_file(number, to, &path)),
             Command::Accept { id } => self.accept_offer(number, &id),
             Command::Refuse { id } => self.refuse_offer(number, &id),
-            Command::Grant { name } => self.full_name(&name).map(|name| self.grant(number, name)),
+            Command::Grant { name } => self.full_name(&name).and_then(|name| self.grant(number, name)),
             Command::Share(share) => {
                 self.transfers.share_asked(number, &share);
                 self.tell_files(FilesCommand::Share(share));
@@ -111,7 +113,7 @@ impl Core {
         match command {
             Command::GetFile { from: None, file, kind } => self.get_from_any(number, room, file, kind, wait),
             Command::GetFile { from: Some(from), file, kind } => {
-                self.full_name(&from).and_then(|peer| self.get_from(number, &peer, file, kind, wait))
+                self.full_name(&from).and_then(|peer| self.get_from(number, Some(room), &peer, file, kind, wait))
             }
             _ => Err(Problem::new("usage", USAGE, "only files are fetched for other processes")),
         }
@@ -123,7 +125,8 @@ impl Core {
     }
 
     fn ask(&mut self, body: Request, purpose: Purpose) -> Result<(), Problem> {
-        if self.request(body, purpose) { Ok(()) } else { Err(Problem::no_link()) }
+        let access = self.link.as_ref().map(|link| link.server.clone()).ok_or_else(Problem::no_link)?;
+        if self.request(&access, body, purpose) { Ok(()) } else { Err(Problem::no_link()) }
     }
 
     fn say(&mut self, number: u64, room: Option<&str>, text: String) -> Result<(), Problem> {
@@ -174,14 +177,27 @@ impl Core {
     /// The invite to a room, if the server's address is known.
     pub(super) fn invite_to(&self, conversation: &Conversation, with_secret: bool) -> Option<String> {
         let Kind::Room { name, access } = &conversation.kind else { return None };
-        let ((host, port), home) = (self.config.endpoint.clone()?, self.home.as_ref()?);
+        let (host, port) = self.endpoint_of(&conversation.server)?;
+        let server = conversation.server.clone();
         let room = InvitedRoom { label: name.name.clone(), id: conversation.id.0, secret: access.secret.clone() };
-        let pin = home.key.fingerprint();
-        let invite = Invite { host, port, pin, server: home.server.clone(), room: Some(room) };
+        let pin = self.server_key(&server)?.fingerprint();
+        let invite = Invite { host, port, pin, server, room: Some(room) };
         Some(invite.to_url(with_secret).to_string())
     }
 
+    /// Where a server is reached: as we were told at the start, or as the mesh says.
+    fn endpoint_of(&self, server: &Name) -> Option<(Host, u16)> {
+        let first = self.first.as_ref().is_some_and(|first| first == server);
+        let given = self.config.endpoint.clone().filter(|_| first);
+        given.or_else(|| self.servers.endpoint(server).map(|endpoint| (endpoint.host, endpoint.port)))
+    }
+
     fn trust(&mut self, number: u64, name: &FullName) -> Result<(), Problem> {
+        // The name belongs to nobody.
+        if name.name.as_str() == "server" && self.is_home(&name.server) && self.trust_authorities() {
+            self.ok(number, "trust");
+            return Ok(());
+        }
         let key = self
             .peers
             .trust(name)
@@ -223,23 +239,61 @@ impl Core {
         Ok(())
     }
 
-    /// `NAME` or `NAME@SERVER`; without a server it is ours.
+    /// `NAME` or `NAME@SERVER`. Without a server it is who has that name in our rooms, the present one first; where nobody
+    /// has, or somebody of our own server does, our server's.
     pub(super) fn full_name(&self, text: &str) -> Result<FullName, Problem> {
         if text.parse::<IpAddr>().is_ok() {
             return Err(Problem::new("not_here", NOT_FOUND, "no peer shows this address"));
         }
-        let home = self.home.as_ref().map(|h| &h.server).ok_or_else(Problem::no_link)?;
-        full_name(text, home)
+        let wanted = self.at_home(text)?;
+        if text.contains('@') {
+            return Ok(wanted);
+        }
+        let current = self.current.and_then(|id| self.conversations.get(&id));
+        let here: BTreeSet<_> = current.into_iter().flat_map(|c| namesakes(c, &wanted.name)).collect();
+        let anywhere = || self.conversations.values().flat_map(|c| namesakes(c, &wanted.name)).collect();
+        only(if here.is_empty() { anywhere() } else { here }, wanted)
     }
 
-    /// The room of that name, or the current one.
+    /// `NAME` or `NAME@SERVER`; without a server it is at ours.
+    pub(super) fn at_home(&self, text: &str) -> Result<FullName, Problem> {
+        full_name(text, self.home.as_ref().map(|h| &h.server).ok_or_else(Problem::no_link)?)
+    }
+
+    /// The room of that name, or the current one. Without a server it is one at ours, or else the only one of that label.
     pub(super) fn room_named(&self, name: Option<&str>) -> Result<RoomId, Problem> {
-        let Some(name) = name else { return self.current.ok_or_else(no_room) };
-        let home = self.home.as_ref().map(|h| &h.server).ok_or_else(Problem::no_link)?;
-        let wanted = full_name(name, home)?;
-        let is = |c: &&Conversation| matches!(&c.kind, Kind::Room { name, .. } if *name == wanted);
-        let found = self.conversations.values().find(is).map(|c| c.id);
-        found.ok_or_else(|| Problem::new("not_member", NOT_FOUND, format!("you are not in {wanted}")).hint("/join it"))
+        let Some(text) = name else { return self.current.ok_or_else(no_room) };
+        let wanted = self.at_home(text)?;
+        let label = |name: &FullName| *name == wanted || !text.contains('@') && name.name == wanted.name;
+        let rooms = self.conversations.values().filter_map(|c| match &c.kind {
+            Kind::Room { name, .. } if label(name) => Some((name.clone(), c.id)),
+            _ => None,
+        });
+        let rooms: BTreeMap<FullName, RoomId> = rooms.collect();
+        let name = only(rooms.keys().cloned().collect(), wanted)?;
+        let found = rooms.get(&name).copied();
+        found.ok_or_else(|| Problem::new("not_member", NOT_FOUND, format!("you are not in {name}")).hint("/join it"))
+    }
+}
+
+/// The members of that name, of whatever server.
+fn namesakes(conversation: &Conversation, name: &Name) -> Vec<FullName> {
+    conversation.room.members().filter(|m| m.name.name == *name).map(|m| m.name.clone()).collect()
+}
+
+/// The one that is meant: ours, or the only one.
+fn only(found: BTreeSet<FullName>, ours: FullName) -> Result<FullName, Problem> {
+    if found.is_empty() || found.contains(&ours) {
+        return Ok(ours);
+    }
+    let mut all = found.iter();
+    match (all.next(), all.next()) {
+        (Some(one), None) => Ok(one.clone()),
+        _ => {
+            let names: Vec<String> = found.iter().map(ToString::to_string).collect();
+            let text = format!("{} may be {}", ours.name, names.join(" or "));
+            Err(Problem::new("ambiguous", USAGE, text).hint("say which, with its server"))
+        }
     }
 }
 

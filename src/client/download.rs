@@ -1,6 +1,7 @@
 //! One download: its holders, and which of them is asked next. Decides, and does nothing.
 
 use super::core::Ticket;
+use super::effects::Offered;
 use super::event;
 use super::problem::{FAILED, NOT_FOUND, PEER_REFUSED, Problem, UNVERIFIED};
 use super::transfers::shown_name;
@@ -17,8 +18,12 @@ pub(super) struct Download {
     pub kind: FileKind,
     /// Where holders are searched; without one only those known are asked.
     pub room: Option<RoomId>,
+    /// Whose members may have it from us while it comes: it was asked for there, from one of them. Never what was offered.
+    pub serves: Option<RoomId>,
     /// The offer that it accepts.
     pub offer: Option<OfferId>,
+    /// What the offer said that it is.
+    pub offered: Option<Offered>,
     /// Its content; given, or taken from the first holder.
     pub root: Option<[u8; 32]>,
     /// No other content will do: given, or the file side has begun with it.
@@ -31,6 +36,8 @@ pub(super) struct Download {
     pub told: bool,
     pub route: Option<String>,
     pub mode: Option<String>,
+    /// Things in the holder's folder that cannot be sent.
+    pub left_out: u32,
     /// Whom it came from first, or is asked of.
     pub peer: Option<FullName>,
     pub holders: Vec<Holder>,
@@ -38,6 +45,8 @@ pub(super) struct Download {
     /// Whether to stand in line for a slot.
     pub wait: bool,
     pub starving: Option<Starving>,
+    /// When one holder more is asked, however small it is: those under way take long.
+    hurry_at: Option<Duration>,
     last: Option<Problem>,
     busy: bool,
 }
@@ -97,15 +106,17 @@ pub(super) struct Starving {
 
 impl Download {
     pub fn new(ticket: Ticket, file: String, kind: FileKind, wait: bool) -> Self {
-        let (room, offer, root, total, route, mode, peer) = Default::default();
-        let (search, starving, last, holders) = Default::default();
-        let (bytes, rate, fixed, told, busy) = Default::default();
+        let (room, serves, offer, offered, root, total, route, mode, peer) = Default::default();
+        let (search, starving, hurry_at, last, holders) = Default::default();
+        let (bytes, rate, fixed, told, busy, left_out) = Default::default();
         Self {
             ticket,
             file,
             kind,
             room,
+            serves,
             offer,
+            offered,
             root,
             fixed,
             total,
@@ -114,11 +125,13 @@ impl Download {
             told,
             route,
             mode,
+            left_out,
             peer,
             holders,
             search,
             wait,
             starving,
+            hurry_at,
             last,
             busy,
         }
@@ -149,7 +162,14 @@ impl Download {
         self.root = self.root.or(holder.root);
         let peer = holder.peer.clone();
         self.peer.get_or_insert_with(|| peer.clone());
+        self.wait_for_them(now);
         Some(peer)
+    }
+
+    /// Those under way have so long before one more is asked; each has longer than the one before.
+    pub fn wait_for_them(&mut self, now: Duration) {
+        let doublings = u32::try_from(self.under_way()).unwrap_or(u32::MAX).saturating_sub(1).min(HURRY_DOUBLINGS);
+        self.hurry_at = Some(now + HURRY * 2_u32.pow(doublings));
     }
 
     /// Whether somebody is to be asked now.
@@ -280,10 +300,12 @@ impl Download {
     }
 
     /// Whom to ask next: the first who answered, those with a free slot before others; the others, in whose lines we would stand, only when
-    /// all have answered and nobody delivers.
+    /// all have answered and nobody delivers, or not fast enough.
     fn next_holder(&self, now: Duration, most: usize) -> Option<usize> {
         let under_way = self.under_way();
-        if under_way >= self.places(most) {
+        let hurried = under_way > 0 && self.hurry_at.is_some_and(|at| now >= at);
+        let places = if hurried { self.places(most).max(under_way + 1).min(most) } else { self.places(most) };
+        if under_way >= places {
             return None;
         }
         let fits = |holder: &Holder| self.root.is_none() || holder.root.is_none() || holder.root == self.root;
@@ -296,7 +318,7 @@ impl Download {
         let sure = |holder: &Holder| holder.free && (self.root.is_none() || holder.root.is_some());
         let first = self.holders.iter().position(|holder| could(&holder) && sure(holder));
         let any = || self.holders.iter().position(|holder| could(&holder));
-        first.or_else(|| (self.search.is_none() && (under_way == 0 || !self.told)).then(any).flatten())
+        first.or_else(|| (self.search.is_none() && (under_way == 0 || !self.told || hurried)).then(any).flatten())
     }
 
     /// When somebody is to be asked again, or it is to be given up.
@@ -309,7 +331,8 @@ impl Download {
             let search = (self.room.is_some() && self.search.is_none()).then_some(starving.search_at);
             [(self.under_way() == 0).then_some(starving.since + GIVE_UP), search]
         });
-        again.chain(starving.flatten()).min()
+        let hurry = self.hurry_at.filter(|at| self.under_way() > 0 && self.next_holder(*at, most).is_some());
+        again.chain(starving.flatten()).chain(hurry).min()
     }
 
     pub fn told(&self, id: &TransferId) -> event::Transfer {
@@ -322,6 +345,8 @@ impl Download {
             root: self.root.as_ref().map(|root| super::search::hex(root)),
             route: self.route.clone(),
             key_agreement: self.mode.clone(),
+            left_out: Some(self.left_out).filter(|n| *n > 0),
+            offer: self.offer.map(|offer| offer.to_string()),
             ..event::Transfer::default()
         }
     }
@@ -337,11 +362,18 @@ impl Download {
         } else {
             self.last.clone().unwrap_or_else(none)
         };
+        let is_missing = matches!(problem.code.as_str(), "not_shared" | "not_found") && problem.hint.is_none();
+        if is_missing && self.kind == FileKind::File {
+            return problem.hint(format!("a folder is written with a slash: {}/", self.file));
+        }
         if self.told && self.bytes > 0 {
             // It was found and ran, so what a script hears is that it failed.
             let exit = if problem.exit == UNVERIFIED { UNVERIFIED } else { FAILED };
-            return Problem { exit, ..problem }
-                .hint(format!("what has come is kept: the same getfile again goes on from there ({id})"));
+            let problem = Problem { exit, ..problem };
+            if problem.code == "changed" {
+                return problem.hint("the same getfile fetches what it is now, from its beginning");
+            }
+            return problem.hint(format!("what has come is kept: the same getfile again goes on from there ({id})"));
         }
         problem
     }
@@ -359,6 +391,9 @@ fn pause(tries: u32) -> Duration {
 const HOLDERS_MAX: usize = 64;
 /// A source more for each so many bytes.
 const BYTES_PER_SOURCE: u64 = 1 << 20;
+/// How long a holder has before another is asked beside it, and how often this doubles for those after it.
+const HURRY: Duration = Duration::from_secs(2);
+const HURRY_DOUBLINGS: u32 = 8;
 /// Attempts at a holder while nothing has ever come of the download.
 const TRIES_BEFORE_START: u32 = 2;
 /// Nobody is asked less often than this while a download waits.

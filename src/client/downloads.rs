@@ -9,15 +9,17 @@ use super::effects::{FilesCommand, LostReason};
 use super::event::{self, Event};
 use super::problem::{FAILED, Problem, UNVERIFIED};
 use super::transfers::{AGREEMENT_DEADLINE, Source, Stage};
-use crate::wire::id::TransferId;
+use crate::wire::id::{RoomId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::FileKind;
+use std::time::Duration;
 
 impl Core {
-    /// `@NAME getfile FILE`.
+    /// `@NAME getfile FILE`, typed in this room.
     pub(super) fn get_from(
         &mut self,
         number: u64,
+        room: Option<RoomId>,
         peer: &FullName,
         file: String,
         kind: FileKind,
@@ -27,6 +29,7 @@ impl Core {
             return Err(super::dispatch::key_changed(peer));
         }
         let mut download = Download::new(Some(number), file, kind, wait);
+        download.serves = room.filter(|room| self.rooms_with(peer).contains(room));
         download.heard_of(peer, None);
         self.begin_download(download);
         Ok(())
@@ -47,7 +50,8 @@ impl Core {
             let Some(download) = self.transfers.downloads.get_mut(id) else { return };
             let Some(peer) = download.ask_next(now, most, transfer) else { break };
             let deadline = now + AGREEMENT_DEADLINE;
-            let source = Source { download: *id, peer, stage: Stage::Preparing, deadline };
+            let (until, told) = (now + ANSWER_MAX, Duration::ZERO);
+            let source = Source { download: *id, peer, stage: Stage::Preparing, deadline, until, told };
             self.transfers.sources.insert(transfer, source);
             self.tell_files(FilesCommand::PrepareDownload { transfer });
         }
@@ -111,6 +115,7 @@ impl Core {
         let (id, peer) = (source.download, source.peer.clone());
         let Some(download) = self.transfers.downloads.get_mut(&id) else { return };
         download.starving = None;
+        download.wait_for_them(self.now);
         let first = !std::mem::replace(&mut download.told, true);
         if first {
             (download.route, download.peer) = (Some(route), Some(peer));
@@ -219,6 +224,9 @@ fn problem_of(reason: LostReason, peer: &FullName, detail: &str) -> Problem {
         _ => Problem::new(code(reason), FAILED, format!("{peer}: {detail}")),
     }
 }
+
+/// From the wish to an answer, in whatever lines it stands: as long as the file side keeps our side prepared.
+const ANSWER_MAX: Duration = Duration::from_secs(1_800);
 
 /// The word of `transfer_failed.reason`.
 const fn code(reason: LostReason) -> &'static str {

@@ -2,17 +2,19 @@
 
 use super::control::{Ask, Control, Jobs};
 use super::core::{Core, CoreConfig};
-use super::effects::{Effect, FilesCommand, Input, LinkInfo, SplitKeyMade, Start};
+use super::dialling::{FIRST_PAUSE, LinkChange, Links};
+use super::effects::{Effect, FilesCommand, Input, SplitKeyMade, Start};
 use super::event::Event;
 use super::files::FilesHandle;
+use super::roaming::Routes;
 use super::scripts::Script;
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::RoomKeys;
 use crate::crypto::rsa_split::SplitKey;
 use crate::crypto::secret::Secret;
-use crate::net::link::{self, Dial, LinkError};
-use crate::net::queue::FrameSender;
-use crate::wire::frame::{ToClient, ToServer};
+use crate::net::link::{Dial, LinkError};
+use crate::wire::endpoint::Endpoint;
+use crate::wire::home::HomeCard;
 use crate::wire::name::FullName;
 use crate::wire::pin::ServerPin;
 use rand_chacha::ChaCha20Rng;
@@ -21,12 +23,13 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 /// What a client is run with.
 pub struct Options {
     /// The server, and as whom.
     pub dial: Dial,
+    /// The ways to a server; the dial's own endpoint is the first.
+    pub routes: Routes,
     /// Of the core.
     pub core: CoreConfig,
     /// Rooms named on the command line.
@@ -53,16 +56,24 @@ pub trait Screen: Send {
     fn show(&mut self, wall_ms: u64, tag: Option<&str>, event: &Event);
     /// The room that bare text goes to now (`LABEL@SERVER`), if any; said before each event.
     fn in_room(&mut self, _room: Option<&str>) {}
+    /// Whether a program reads it, which then writes the lines of input too.
+    fn is_for_programs(&self) -> bool {
+        false
+    }
     /// A private room's password is missing: ask for it, or `None` where nobody can answer. May block.
     fn ask_password(&mut self, room: &str) -> Option<Secret>;
 }
 
-/// Keeps pins across runs. Both calls return once the pin is durable, or say why not.
+/// Keeps pins across runs. Calls that keep something return once it is durable, or say why not.
 pub trait Memory: Send {
     /// A server that was approved.
     fn pin_server(&mut self, pin: &ServerPin) -> Result<(), String>;
     /// A person's key.
     fn pin_person(&mut self, name: &FullName, key: &PublicKey) -> Result<(), String>;
+    /// Our name, and the mesh in which it counts.
+    fn keep_home(&mut self, card: &HomeCard) -> Result<(), String>;
+    /// The server that was approved at an address.
+    fn server_at(&self, address: &str) -> Option<ServerPin>;
 }
 
 /// What the user's side says.
@@ -87,22 +98,23 @@ pub enum Ended {
 
 /// Runs until the user leaves, the server refuses, or a script ends.
 pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut files: FilesHandle) -> Ended {
-    let Options { dial, core, start, exec, screen, memory, control } = options;
+    let Options { dial, routes, core, start, exec, screen, memory, control } = options;
     let mut seed = [0; 32];
     if getrandom::fill(&mut seed).is_err() {
         return Ended::Exit(1);
     }
-    let (news, mut link_news) = mpsc::channel(LINK_NEWS);
+    let given = dial.endpoint.to_string();
+    let (links, mut link_news) = Links::new(dial, routes);
     let (derived, mut derivations) = mpsc::channel(4);
     let file_commands = files.commands();
-    let mut control = Control::new(control.as_deref(), dial.endpoint.to_string());
+    let mut control = Control::new(control.as_deref(), given);
     let mut script = Script::new(start.is_some(), exec);
     let mut driver = Driver {
         core: Core::new(core, seed),
         origin: Instant::now(),
         screen,
         memory,
-        links: Links { dial, news, sender: None, task: None, generation: 0, tries: 0, ever: false },
+        links,
         files: VecDeque::new(),
         jobs: Jobs::default(),
         derived,
@@ -113,7 +125,9 @@ pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut file
         driver.input(Input::Start(Box::new(start)), &mut script);
     }
     driver.go_on(&mut script);
-    driver.links.dial_after(Duration::ZERO);
+    if driver.links.choose() {
+        driver.dial(Duration::ZERO);
+    }
     let mut listening = true;
     while driver.ended.is_none() {
         let timeout = driver.core.next_timeout().map(|at| tokio::time::Instant::from_std(driver.origin + at));
@@ -122,7 +136,7 @@ pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut file
             biased;
             Some((generation, change)) = link_news.recv() => {
                 if let LinkChange::Up(info, ..) = &change {
-                    files.set_server(&driver.links.dial.endpoint.host, info.welcome.stun_port);
+                    files.set_server(driver.links.host(), info.welcome.stun_port);
                 }
                 driver.link_changed(generation, change, &mut script);
             }
@@ -136,10 +150,9 @@ pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut file
             said = user.recv(), if listening => match said {
                 Some(UserInput::Line(line)) => driver.line(&line, &mut script),
                 Some(UserInput::Interrupt) => driver.interrupt(&mut script),
-                Some(UserInput::End) | None => {
-                    listening = false;
-                    driver.end_of_input(&mut script);
-                }
+                // Signals come the same way, and still count.
+                Some(UserInput::End) => driver.end_of_input(&mut script),
+                None => listening = false,
             },
             ask = control.next() => driver.asked(ask, &mut script),
             () = tokio::time::sleep_until(until) => driver.input(Input::Timeout, &mut script),
@@ -190,7 +203,7 @@ impl Driver {
     }
 
     fn line(&mut self, line: &str, script: &mut Script) {
-        match super::commands::read_line(line) {
+        match super::commands::read_line(line, self.screen.is_for_programs()) {
             Ok((line, tag)) => {
                 script.typed();
                 self.input(Input::Command { line, tag }, script);
@@ -271,6 +284,12 @@ impl Driver {
                     self.disk_trouble(reason);
                 }
             }
+            Effect::KeepHome(card) => {
+                if let Err(reason) = self.memory.keep_home(&card) {
+                    self.disk_trouble(reason);
+                }
+                self.links.learn(*card);
+            }
             Effect::CommandDone { number, code, tag } => {
                 self.jobs.done(tag.as_deref(), code);
                 if let Some(code) = script.done(number, code) {
@@ -280,7 +299,7 @@ impl Driver {
             Effect::DropLink { reason } => {
                 tracing::debug!(reason, "link dropped");
                 self.links.drop_link();
-                self.links.dial_again();
+                self.dial_again();
             }
             Effect::Exit(code) => {
                 let code = if code != 0 {
@@ -311,133 +330,72 @@ impl Driver {
                 if let Err(reason) = self.memory.pin_server(&pin) {
                     self.disk_trouble(reason);
                 }
-                self.links.up(*pin, sender);
+                self.links.up(sender);
                 self.input(Input::LinkUp(info), script);
             }
             LinkChange::Frame(frame) => self.input(Input::Frame(frame), script),
             LinkChange::Down(error) => self.link_down(error, script),
+            LinkChange::Measured(times) => self.measured(&times, script),
+        }
+    }
+
+    /// Before the first link the closest is dialled; later the client moves if another one is much closer.
+    fn measured(&mut self, times: &[(Endpoint, Option<Duration>)], script: &mut Script) {
+        let moves = self.links.routes.measured(times);
+        if !self.links.ever {
+            return self.dial(Duration::ZERO);
+        }
+        if moves {
+            self.links.drop_link();
+            self.input(Input::LinkDown { reason: "another server is closer".into(), fatal: None }, script);
+            self.dial(Duration::ZERO);
         }
     }
 
     fn link_down(&mut self, error: LinkError, script: &mut Script) {
+        let was_up = self.links.is_up();
         self.links.drop_link();
-        let reason = error.to_string();
+        let (reason, others) = (error.to_string(), self.links.routes.has_more());
         match error {
-            LinkError::Refused(refusal) => self.input(Input::LinkDown { reason, fatal: Some(refusal) }, script),
-            error if !self.links.ever || !passes(&error) => self.ended = Some(Ended::Link(Box::new(error))),
-            _ => {
-                self.input(Input::LinkDown { reason, fatal: None }, script);
-                self.links.dial_again();
+            LinkError::Refused(refusal) if !others => {
+                self.input(Input::LinkDown { reason, fatal: Some(refusal) }, script);
             }
-        }
-    }
-}
-
-/// Whether trying again may help: the way there failed, not the server's identity.
-const fn passes(error: &LinkError) -> bool {
-    matches!(error, LinkError::Unreachable { .. } | LinkError::Tls { .. } | LinkError::Silent | LinkError::Broken(_))
-}
-
-enum LinkChange {
-    Up(Box<LinkInfo>, Box<ServerPin>, FrameSender),
-    Frame(ToClient),
-    Down(LinkError),
-}
-
-/// The present link and the attempts at the next one.
-struct Links {
-    dial: Dial,
-    news: mpsc::Sender<(u64, LinkChange)>,
-    sender: Option<FrameSender>,
-    task: Option<JoinHandle<()>>,
-    /// Counts attempts, so that news of an earlier one is ignored.
-    generation: u64,
-    tries: u32,
-    /// Whether there ever was a link.
-    ever: bool,
-}
-
-impl Links {
-    fn dial_after(&mut self, pause: Duration) {
-        self.generation += 1;
-        let (generation, dial, news) = (self.generation, self.dial.clone(), self.news.clone());
-        let dialling = async move {
-            tokio::time::sleep(pause).await;
-            hold_link(generation, dial, news).await;
-        };
-        self.task = Some(tokio::spawn(dialling));
-    }
-
-    /// Back-off: 50 ms at first, doubled up to 5 s.
-    fn dial_again(&mut self) {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.tries.min(7)).min(LAST_PAUSE);
-        self.tries += 1;
-        self.dial_after(pause);
-    }
-
-    fn up(&mut self, pin: ServerPin, sender: FrameSender) {
-        self.dial.trust.at_address = Some(pin);
-        self.ever = true;
-        self.tries = 0;
-        self.sender = Some(sender);
-    }
-
-    fn send(&self, frame: &ToServer) {
-        if let Some(sender) = &self.sender {
-            // A full queue or a closed link shows as the end of the link.
-            let _ = sender.send(frame.to_bytes().into());
-        }
-    }
-
-    fn drop_link(&mut self) {
-        self.generation += 1;
-        self.sender = None;
-        if let Some(task) = self.task.take() {
-            task.abort();
-        }
-    }
-
-    async fn close(&mut self) {
-        let (Some(sender), Some(task)) = (self.sender.take(), self.task.take()) else { return };
-        let _ = sender.send(ToServer::Goodbye.to_bytes().into());
-        sender.close();
-        // It ends when all is written and the server has closed its side too.
-        let _ = tokio::time::timeout(GOODBYE, task).await;
-    }
-}
-
-/// One link, from the dialling to its end.
-async fn hold_link(generation: u64, dial: Dial, news: mpsc::Sender<(u64, LinkChange)>) {
-    let tell = async |change| news.send((generation, change)).await.is_ok();
-    let (established, sender, mut receiver) = match link::connect(&dial).await {
-        Ok(parts) => parts,
-        Err(error) => {
-            tell(LinkChange::Down(error)).await;
-            return;
-        }
-    };
-    let info = LinkInfo {
-        server: established.server,
-        server_key: established.server_key,
-        tls: established.tls,
-        welcome: established.welcome,
-    };
-    if !tell(LinkChange::Up(Box::new(info), Box::new(established.pin), sender)).await {
-        return;
-    }
-    let end = loop {
-        match receiver.next().await {
-            Ok(Some(frame)) => {
-                if !tell(LinkChange::Frame(frame)).await {
-                    receiver.finish().await;
-                    return;
+            error if !others && (!self.links.ever || !passes(&error)) => {
+                self.ended = Some(Ended::Link(Box::new(error)))
+            }
+            error => {
+                self.input(Input::LinkDown { reason, fatal: None }, script);
+                if was_up {
+                    // It may have been the line only.
+                    self.dial(FIRST_PAUSE);
+                } else if !passes(&error) && self.links.routes.drop_present() {
+                    self.dial(Duration::ZERO);
+                } else {
+                    self.dial_again();
                 }
             }
-            Ok(None) => break LinkError::Broken("the server closed it".into()),
-            Err(error) => break error,
         }
-    };
-    tell(LinkChange::Down(end)).await;
+    }
+
+    /// The next way at once; after the last one with a back-off.
+    fn dial_again(&mut self) {
+        let pause = if self.links.routes.next_one() { Duration::ZERO } else { self.links.back_off() };
+        self.dial(pause);
+    }
+
+    fn dial(&mut self, pause: Duration) {
+        if self.ended.is_none() {
+            let address = self.links.routes.present().map(|route| route.endpoint.to_string());
+            let pin = address.and_then(|address| self.memory.server_at(&address));
+            self.links.dial_after(pause, pin);
+        }
+    }
+}
+
+/// Whether trying again may help: the way there failed, or the server is not in the mood, not its identity.
+const fn passes(error: &LinkError) -> bool {
+    use LinkError::{Broken, Refused, Silent, Tls, Unreachable};
+    matches!(error, Unreachable { .. } | Tls { .. } | Silent | Broken(_) | Refused(_))
 }
 
 /// `~/…` as a shell would have it.
@@ -453,10 +411,5 @@ fn wall_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Frames that may wait between the link and the core; more wait in the socket, which slows the server down.
-const LINK_NEWS: usize = 64;
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
-const GOODBYE: Duration = Duration::from_secs(2);
 /// The exit code of an interrupted process.
 const INTERRUPTED: u8 = 130;

@@ -8,12 +8,13 @@ use crate::crypto::room::RoomKeys;
 use crate::crypto::rsa_split::{PathPart, PublicPart, SplitKey};
 use crate::crypto::secret::Secret;
 use crate::wire::frame::{ToClient, ToServer, Welcome};
+use crate::wire::home::HomeCard;
 use crate::wire::id::{RoomId, TransferId};
 use crate::wire::invite::Invite;
 use crate::wire::name::{FullName, Name};
 pub use files::{
-    ChannelStart, Congestion, FilesCommand, FilesEvent, LostReason, OfferReady, OfferRefusal, ShareCommand,
-    UploadReady, Wanted,
+    ChannelStart, Congestion, FilesCommand, FilesEvent, LostReason, OfferReady, OfferRefusal, Offered, ShareCommand,
+    Skipped, UploadReady, Wanted,
 };
 use std::path::PathBuf;
 use zeroize::Zeroizing;
@@ -154,7 +155,7 @@ pub enum Effect {
         /// Of the command that it follows from.
         tag: Option<String>,
         /// What happened.
-        event: Event,
+        event: Box<Event>,
     },
     /// To the file side.
     Files(FilesCommand),
@@ -189,6 +190,8 @@ pub enum Effect {
         /// Their identity key.
         key: PublicKey,
     },
+    /// Keep our name and the mesh in which it counts, in place of what was kept for that home server: the next link goes by it.
+    KeepHome(Box<HomeCard>),
     /// A command has come to its end, good or bad: what it caused has been told.
     CommandDone {
         /// Which, counted from 1.

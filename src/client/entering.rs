@@ -37,7 +37,7 @@ impl Core {
         if password.is_some() && !private {
             return Err(Problem::new("usage", USAGE, "a public room has no password").hint("add --private"));
         }
-        let name = self.room_name(room)?;
+        let name = self.at_home(room)?;
         let generated = private && password.is_none();
         let password = if generated { Some(generate_room_secret(&mut self.rng)) } else { password };
         let kind = Some(if private { RoomKind::Private } else { RoomKind::Public });
@@ -55,13 +55,12 @@ impl Core {
     }
 
     fn join_room(&mut self, number: u64, room: &str, password: Option<Secret>) -> Result<(), Problem> {
-        let name = self.room_name(room)?;
+        let name = self.at_home(room)?;
         self.enter(Entry { password, ..Entry::new(Some(number), name) })
     }
 
     fn join_invited(&mut self, number: u64, invite: Invite, password: Option<Secret>) -> Result<(), Problem> {
-        let home = self.home.as_ref().ok_or_else(Problem::no_link)?;
-        if invite.pin != home.key.fingerprint() || invite.server != home.server {
+        if self.server_key(&invite.server).is_none_or(|key| key.fingerprint() != invite.pin) {
             let text = format!("this invite is for another server ({})", invite.server);
             return Err(Problem::new("other_server", REFUSED, text));
         }
@@ -92,19 +91,9 @@ impl Core {
         conversation.syncing = false;
         conversation.commit_lost();
         conversation.outbox.ground();
-        self.requests.drop_posts(&id);
+        self.drop_posts(&id);
         let number = self.add_entry(entry);
         self.step(number);
-    }
-
-    fn room_name(&self, text: &str) -> Result<FullName, Problem> {
-        let name = self.full_name(text)?;
-        let home = self.home.as_ref().ok_or_else(Problem::no_link)?;
-        if name.server != home.server {
-            let text = format!("{} is not the server that you are on", name.server);
-            return Err(Problem::new("other_server", REFUSED, text));
-        }
-        Ok(name)
     }
 
     fn enter(&mut self, entry: Entry) -> Result<(), Problem> {

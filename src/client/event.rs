@@ -88,6 +88,8 @@ pub enum Event {
     OfferRefused(Transfer),
     Rooms {
         rooms: Vec<RoomRow>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        silent: Vec<String>,
     },
     Peers {
         room: String,
@@ -112,11 +114,21 @@ pub enum Event {
         room: String,
         kind: String,
         peer: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        server: Option<String>,
     },
     Gap {
         room: String,
         from: u64,
         to: u64,
+    },
+    RoomAway {
+        room: String,
+        server: String,
+    },
+    RoomBack {
+        room: String,
+        server: String,
     },
     Reconnecting {
         reason: String,
@@ -169,6 +181,15 @@ pub struct Transfer {
     /// Files in a folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entries: Option<u64>,
+    /// What else is in the holder's folder and cannot be sent: links, special and hidden files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<u32>,
+    /// The offer that it takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offer: Option<String>,
+    /// What it does now, in the rows of `transfers`: `running`, `queued`, `preparing`, `searching`, `waiting`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// In the line for a slot; 1 is next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<u32>,

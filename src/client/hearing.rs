@@ -41,7 +41,7 @@ impl Core {
         match (envelope.body, is_room) {
             (Body::Text(text), true) => self.tell(None, Event::Message { room, from, text, id: message }),
             (Body::Text(text), false) => self.tell(None, Event::Direct { from, text, id: message }),
-            (Body::WhoHas { search, pattern }, true) => self.asked_who_has(&sender.name, search, pattern),
+            (Body::WhoHas { search, pattern }, true) => self.asked_who_has(id, &sender.name, search, pattern),
             (Body::Holds { search, rows, more }, false) => self.holds(&sender.name, &search, rows, more),
             (Body::FileRequest(request), false) => self.file_request(id, sender, request),
             (Body::FileAnswer(answer), false) => self.file_answer(id, sender, &answer),
@@ -52,7 +52,7 @@ impl Core {
             }
             (Body::FileGivenUp { transfer }, false) => self.given_up(sender, &transfer),
             (Body::FileOffer(offer), false) => self.offered(&sender.name, offer),
-            (Body::OfferRefused { offer }, false) => self.offer_refused(&sender.name, &offer),
+            (Body::OfferRefused { offer, full }, false) => self.offer_refused(&sender.name, &offer, full),
             (Body::OfferWithdrawn { offer }, false) => self.offer_withdrawn(&sender.name, &offer),
             (Body::Ping { token }, false) => {
                 // Whether it arrives is the asker's business.

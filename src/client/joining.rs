@@ -5,15 +5,15 @@ use super::core::{Core, Ticket};
 use super::effects::Effect;
 use super::event::Event;
 use super::links::{grant_of, published_of};
-use super::problem::{FAILED, Problem, REFUSED, UNVERIFIED};
+use super::problem::{FAILED, NO_LINK, Problem, REFUSED, UNVERIFIED};
 use super::requests::Purpose;
 use crate::crypto::room::RoomKeys;
 use crate::crypto::secret::Secret;
-use crate::group::{JoinError, Room, Target};
-use crate::wire::frame::{Code, Refusal, Reply, Request};
+use crate::group::{JoinError, Refusal, Room, Target};
+use crate::wire::frame::{self, Code, Reply, Request};
 use crate::wire::id::RoomId;
 use crate::wire::log::{Chain, RowKind};
-use crate::wire::name::FullName;
+use crate::wire::name::{FullName, Name};
 use crate::wire::policy::{Policy, RoomKind};
 use minicbor::bytes::ByteArray;
 use rand_core::RngCore;
@@ -67,8 +67,8 @@ impl Core {
         let Some(entry) = self.entries.get_mut(&number) else { return };
         entry.step = Step::Waiting;
         let (Some(room), Some(kind)) = (entry.room, entry.kind) else {
-            let label = entry.name.name.to_string();
-            self.request(Request::Resolve { label }, Purpose::Resolve(number));
+            let (label, server) = (entry.name.name.to_string(), entry.name.server.clone());
+            self.request(&server, Request::Resolve { label }, Purpose::Resolve(number));
             return;
         };
         if kind == RoomKind::Private && entry.keys.is_none() {
@@ -83,8 +83,8 @@ impl Core {
         if entry.create {
             return self.make_room(number);
         }
-        let door = entry.door();
-        self.request_for(Request::Enter { room, door }, Purpose::Enter(number), ENTER_DEADLINE);
+        let (door, server) = (entry.door(), entry.name.server.clone());
+        self.request_for(&server, Request::Enter { room, door }, Purpose::Enter(number), ENTER_DEADLINE);
     }
 
     pub(super) fn password_given(&mut self, command: u64, password: Option<Secret>) {
@@ -104,17 +104,19 @@ impl Core {
     }
 
     fn make_room(&mut self, number: u64) {
+        let Some(server) = self.entries.get(&number).map(|entry| entry.name.server.clone()) else { return };
+        let Some(server_key) = self.server_key(&server) else { return };
         let (Some(entry), Some(home)) = (self.entries.get_mut(&number), &self.home) else { return };
         let (Some(id), Some(kind)) = (entry.room, entry.kind) else { return };
         let join = entry.keys.as_ref().map(|keys| keys.join.clone());
         let (owner, join_key) = (home.me.identity.public(), join.as_ref().map(|j| j.public()));
         let policy = Policy::new(kind, entry.name.name.to_string(), owner, join_key);
-        match Room::create(&home.me, home.key, id.0, policy, join) {
+        match Room::create(&home.me, server_key, id.0, policy, join) {
             Ok((room, grant)) => {
                 let published = published_of(room.epoch(), grant);
                 let request = Request::CreateRoom { room: id, door: entry.door(), published };
                 entry.step = Step::Creating(Box::new(Creating { room, request: request.clone() }));
-                self.request(request, Purpose::Create(number));
+                self.request(&server, request, Purpose::Create(number));
             }
             Err(error) => self.give_up(number, Self::internal(&error)),
         }
@@ -148,9 +150,8 @@ impl Core {
     }
 
     fn resolved(&mut self, number: u64, room: RoomId, private: bool) {
-        let known = self.conversations.contains_key(&room);
         let Some(entry) = self.entries.get_mut(&number) else { return };
-        if known {
+        if self.conversations.contains_key(&room) {
             let text = format!("you are in {} already", entry.name);
             return self.give_up(number, Problem::new("already_in", FAILED, text));
         }
@@ -165,7 +166,7 @@ impl Core {
     }
 
     fn created(&mut self, number: u64) {
-        let Some(mut entry) = self.entries.remove(&number) else { return };
+        let Some(mut entry) = self.take_entry(number) else { return };
         let Step::Creating(creating) = std::mem::replace(&mut entry.step, Step::Idle) else { return };
         let Some(id) = entry.room else { return };
         let start = (0, Chain::start(&id));
@@ -180,26 +181,28 @@ impl Core {
     }
 
     fn create_again(&mut self, number: u64) {
-        let Some(Entry { step: Step::Creating(creating), .. }) = self.entries.get(&number) else { return };
-        let request = creating.request.clone();
-        self.request(request, Purpose::Create(number));
+        let Some(Entry { step: Step::Creating(creating), name, .. }) = self.entries.get(&number) else { return };
+        let (request, server) = (creating.request.clone(), name.server.clone());
+        self.request(&server, request, Purpose::Create(number));
     }
 
     fn entered(&mut self, number: u64, reply: Reply) {
         let Reply::Entered { lease, published, seq, chain, proposals } = reply else { return };
+        let Some(server) = self.entries.get(&number).map(|entry| entry.name.server.clone()) else { return };
+        let (certs, Some(key)) = (self.certs(), self.server_key(&server)) else { return };
         let (Some(entry), Some(home)) = (self.entries.get_mut(&number), &self.home) else { return };
         let (Some(id), Some(kind)) = (entry.room, entry.kind) else { return };
-        let target = Target { room_id: id.0, kind, label: entry.name.name.to_string(), server: home.key };
+        let target = Target { room_id: id.0, kind, label: entry.name.name.to_string(), server: key };
         let join = entry.keys.as_ref().map(|keys| keys.join.clone());
         let grant = grant_of(published, proposals);
-        match Room::join(&home.me, &target, &grant, join, &home.certs(self.wall_ms)) {
+        match Room::join(&home.me, &target, &grant, join, &certs) {
             Ok((room, out)) => {
                 let at = (seq, Chain(*chain));
                 let message = out.bytes.clone().into();
                 let published = super::links::published_commit(out.published);
                 let commit = Request::Commit { room: id, lease: Some(lease), message, published, door: None };
                 entry.step = Step::Joining(Box::new(Joining { room, commit: out.bytes, at }));
-                self.request(commit, Purpose::Join(number));
+                self.request(&server, commit, Purpose::Join(number));
             }
             Err(error) => self.not_believed(number, &error),
         }
@@ -209,13 +212,16 @@ impl Core {
         let Some(entry) = self.entries.get(&number) else { return };
         let (ticket, room) = (entry.ticket, entry.name.to_string());
         let Some(broken) = error.integrity() else { return self.give_up(number, Self::internal(error)) };
+        if let JoinError::Member(Refusal::Cert(refused)) = error {
+            self.false_name(room.clone(), refused);
+        }
         self.integrity(ticket, room, kind_of(broken), None);
         let problem = Problem::new(kind_of(broken), UNVERIFIED, error.to_string());
         self.give_up(number, problem.hint("the server may be handing out a room of its own, or an old state"));
     }
 
     fn joined(&mut self, number: u64, seq: u64) {
-        let Some(mut entry) = self.entries.remove(&number) else { return };
+        let Some(mut entry) = self.take_entry(number) else { return };
         let Step::Joining(joining) = std::mem::replace(&mut entry.step, Step::Idle) else { return };
         let (Some(id), ticket) = (entry.room, entry.ticket) else { return };
         let Joining { room, commit, at } = *joining;
@@ -232,6 +238,18 @@ impl Core {
         self.welcome(id, ticket);
     }
 
+    /// The entry, unless its server has handed out the id of another server's room: it must not get at that one.
+    fn take_entry(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&number)?;
+        let there = entry.room.and_then(|id| self.conversations.get(&id));
+        if there.is_none_or(|conversation| conversation.server == entry.name.server) {
+            return Some(entry);
+        }
+        let text = format!("{} has the id of another room of yours", entry.name);
+        self.fail(entry.ticket, Problem::new("already_in", FAILED, text));
+        None
+    }
+
     /// Puts the room in place; one that it replaces hands over what it had to say.
     fn add_room(&mut self, id: RoomId, entry: &Entry, room: Room, at: (u64, Chain)) {
         let access = Access {
@@ -240,9 +258,10 @@ impl Core {
             secret: entry.password.clone(),
         };
         let kind = Kind::Room { name: entry.name.clone(), access: Box::new(access) };
+        let server = entry.name.server.clone();
         let mut session = [0; 8];
         self.rng.fill_bytes(&mut session);
-        let mut conversation = Conversation::new(id, kind, room, at, session);
+        let mut conversation = Conversation::new((id, server), kind, room, at, session);
         conversation.renew_at = self.next_renewal();
         if let Some(mut old) = self.conversations.remove(&id) {
             for item in old.outbox.drain(true) {
@@ -268,7 +287,7 @@ impl Core {
         self.done(ticket, 0);
     }
 
-    fn join_refused(&mut self, number: u64, refusal: Refusal) {
+    fn join_refused(&mut self, number: u64, refusal: frame::Refusal) {
         let Some(entry) = self.entries.get_mut(&number) else { return };
         entry.tries += 1;
         // Another commit won, or the lease was over.
@@ -288,18 +307,38 @@ impl Core {
     }
 
     /// The link stands again: every step that waits for the server is taken once more.
-    pub(super) fn resume_entries(&mut self) {
-        let numbers: Vec<u64> = self.entries.keys().copied().collect();
+    pub(super) fn resume_entries(&mut self, server: &Name) {
+        let there = self.entries.iter().filter(|(_, entry)| entry.name.server == *server);
+        let numbers: Vec<u64> = there.map(|(number, _)| *number).collect();
         for number in numbers {
             let Some(entry) = self.entries.get(&number) else { continue };
             match (&entry.step, entry.room) {
                 (Step::Password, _) => {}
                 (Step::Creating(_), Some(room)) => {
-                    self.request(Request::Log { room, after: 0 }, Purpose::Probe(number));
+                    self.request(server, Request::Log { room, after: 0 }, Purpose::Probe(number));
                 }
                 _ => self.step(number),
             }
         }
+    }
+
+    /// What somebody waits for at a server that is not to be had: nobody shall wait for nothing.
+    pub(super) fn fail_unreachable(&mut self, server: &Name) -> bool {
+        let problem = if self.server_key(server).is_some() {
+            Problem::new("server_away", NO_LINK, format!("the server {server} is out of reach now"))
+        } else {
+            Problem::new("other_server", REFUSED, format!("no server {server} is known in the mesh"))
+        };
+        let entries = self.fail_entries(server, &problem);
+        self.fail_waiting_at(server, &problem) || entries
+    }
+
+    /// Whether there were any.
+    pub(super) fn fail_entries(&mut self, server: &Name, problem: &Problem) -> bool {
+        let there = |e: &Entry| e.name.server == *server && e.ticket.is_some() && !matches!(e.step, Step::Password);
+        let numbers: Vec<u64> = self.entries.iter().filter(|(_, e)| there(e)).map(|(n, _)| *n).collect();
+        numbers.iter().for_each(|number| self.give_up(*number, problem.clone()));
+        !numbers.is_empty()
     }
 
     pub(super) fn entries_timeout(&self) -> Option<Duration> {

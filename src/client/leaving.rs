@@ -37,7 +37,7 @@ impl Core {
         conversation.left = true;
         match conversation.room.leave() {
             Ok(message) => {
-                self.request(Request::Leave { room: id, message: message.into() }, Purpose::Leave(id));
+                self.room_request(&id, Request::Leave { room: id, message: message.into() }, Purpose::Leave(id));
             }
             Err(_) => self.drop_room(&id, "left"),
         }
@@ -56,7 +56,7 @@ impl Core {
     /// We are no longer in a room.
     pub(super) fn drop_room(&mut self, id: &RoomId, reason: &str) {
         let Some(mut conversation) = self.conversations.remove(id) else { return };
-        self.requests.drop_posts(id);
+        self.drop_posts(id);
         let room = conversation.title();
         for item in conversation.outbox.drain(true) {
             self.fail_item(item, Problem::new("not_member", REFUSED, format!("you are no longer in {room}")));

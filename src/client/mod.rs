@@ -3,15 +3,17 @@
 //! [`core::Core`] is the way in. Beside it, by concern: commands (`commands`, `running`, `dispatch`); into, in and out of rooms (`entering`,
 //! `joining`, `rooms`, `commits`, `catching_up`, `leaving`); one conversation (`conversation`, `reading`, `history`, `outbox`); people
 //! (`direct`, `hearing`, `peers`); files (`search`, `transfers`, `download`, `downloads`, `uploads`, `offers`, `agreeing`,
-//! `filing`); the home server (`links`, `requests`).
+//! `filing`); servers (`links`, `attach`, `requests`, `servers`, `survey`).
 
 mod agreeing;
+mod attach;
 mod catching_up;
 pub mod commands;
 mod commits;
 pub mod control;
 mod conversation;
 pub mod core;
+mod dialling;
 mod direct;
 mod dispatch;
 mod download;
@@ -37,10 +39,13 @@ mod qr;
 mod reading;
 pub mod render;
 mod requests;
+pub mod roaming;
 mod rooms;
 mod running;
 pub mod screen;
 pub mod scripts;
 mod search;
+mod servers;
+mod survey;
 mod transfers;
 mod uploads;

@@ -2,7 +2,7 @@
 
 use super::core::{Core, Ticket};
 use super::download::Download;
-use super::effects::{FilesCommand, OfferReady, OfferRefusal};
+use super::effects::{FilesCommand, OfferReady, OfferRefusal, Offered, Skipped};
 use super::event::{self, Event};
 use super::problem::{FAILED, NOT_FOUND, PEER_REFUSED, Problem};
 use super::transfers::shown_name;
@@ -114,9 +114,12 @@ impl Core {
             return Err(Problem::new("too_many", FAILED, "you offer too much already").hint("@me cancel ID ends one"));
         }
         let id = self.new_id();
+        let kind = if path.ends_with('/') { FileKind::Folder } else { FileKind::File };
         let path = PathBuf::from(path);
-        let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let (kind, size, entries, root, until) = Default::default();
+        // Of `..` the name is known once it is opened.
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        let file = name.to_string_lossy().trim_end_matches('/').to_owned();
+        let (size, entries, root, until) = Default::default();
         let made = Made { ticket: Some(number), peer, file, kind, size, entries, root, until };
         self.transfers.offers.made.insert(id, made);
         self.tell_files(FilesCommand::PrepareOffer { offer: id, path });
@@ -130,15 +133,16 @@ impl Core {
         };
         let ready = match result {
             Ok(ready) => ready,
-            Err(refusal) => return self.offer_failed(&id, refusal.into()),
+            Err(refusal) => {
+                let problem = problem_of(refusal, &made.file);
+                return self.offer_failed(&id, problem);
+            }
         };
         let OfferReady { name, kind, root, size, entries, skipped } = ready;
         (made.file, made.kind, made.root) = (name.clone(), kind, Some(root));
         (made.size, made.entries, made.until) = (Some(size), Some(entries), Some(self.now + OFFER_TTL));
         let (ticket, peer, told) = (made.ticket, made.peer.clone(), made.told(&id));
-        for path in skipped {
-            let text =
-                format!("{path} is left out: a link, a special or hidden file, or a name that not every system takes");
+        for text in left_out(&skipped, "is left out") {
             self.tell(ticket, Event::Notice { from: "sendfile".into(), text });
         }
         self.tell(ticket, Event::TransferOffered(told));
@@ -164,13 +168,18 @@ impl Core {
         }
     }
 
-    /// The other side said no.
-    pub(super) fn offer_refused(&mut self, from: &FullName, id: &OfferId) {
+    /// The other side said no, or cannot take more offers.
+    pub(super) fn offer_refused(&mut self, from: &FullName, id: &OfferId, full: bool) {
         let Some(made) = self.transfers.offers.made.get(id).filter(|made| made.peer == *from) else { return };
-        let told = event::Transfer { reason: Some("refused".into()), ..made.told(id) };
+        let told = event::Transfer { reason: Some(if full { "too_many" } else { "refused" }.into()), ..made.told(id) };
         self.tell(made.ticket, Event::OfferRefused(told));
-        let text = format!("{from} does not want it");
-        self.offer_failed(id, Problem::new("refused", PEER_REFUSED, text));
+        let problem = if full {
+            Problem::new("too_many", PEER_REFUSED, format!("{from} has too many offers waiting"))
+                .hint("try again in a while")
+        } else {
+            Problem::new("refused", PEER_REFUSED, format!("{from} does not want it"))
+        };
+        self.offer_failed(id, problem);
     }
 
     /// We want it to be fetched no more.
@@ -195,7 +204,7 @@ impl Core {
         offer.name = name.as_str().to_owned();
         let full = theirs >= OFFERS_PER_PEER || received.len() >= OFFERS_MAX;
         if full || self.is_ending() || !self.peers.may_ask(from, self.now) {
-            let _ = self.send_direct(from, Body::OfferRefused { offer: offer.offer }, None);
+            let _ = self.send_direct(from, Body::OfferRefused { offer: offer.offer, full: true }, None);
             return;
         }
         let id = offer.offer;
@@ -234,7 +243,7 @@ impl Core {
         let id = self.offer_named(text)?;
         if let Some(received) = self.transfers.offers.received.remove(&id) {
             // Not told, it expires there.
-            let _ = self.send_direct(&received.peer, Body::OfferRefused { offer: id }, None);
+            let _ = self.send_direct(&received.peer, Body::OfferRefused { offer: id, full: false }, None);
         }
         self.ok(number, "refuse");
         Ok(())
@@ -253,7 +262,8 @@ impl Core {
         let Some(Received { peer, offer, .. }) = self.transfers.offers.received.remove(id) else { return };
         let mut download = Download::new(ticket, offer.name, offer.kind, true);
         (download.offer, download.root, download.fixed) = (Some(*id), Some(*offer.root), true);
-        download.total = Some(offer.size);
+        (download.total, download.offered) =
+            (Some(offer.size), Some(Offered { size: offer.size, entries: offer.entries }));
         download.heard_of(&peer, None);
         let _: TransferId = self.begin_download(download);
     }
@@ -280,20 +290,31 @@ impl Core {
     }
 }
 
-impl From<OfferRefusal> for Problem {
-    fn from(refusal: OfferRefusal) -> Self {
-        match refusal {
-            OfferRefusal::NotFound => Self::new("not_found", NOT_FOUND, "there is no such file or folder"),
-            OfferRefusal::Unfit => {
-                Self::new("unfit", FAILED, "only plain files, and folders with plain files in them, are sent")
-            }
-            OfferRefusal::Unreadable(why) => Self::new("unreadable", FAILED, format!("it cannot be read: {why}")),
+/// What the user is told of what a folder holds beside its plain files: the first by name, the others by number.
+pub(super) fn left_out(skipped: &Skipped, what: &str) -> Vec<String> {
+    let why = "a link, a special or hidden file, too deep, or a name that not every system takes";
+    let named = skipped.paths.iter().take(SKIPPED_TOLD).map(|path| format!("{path} {what}: {why}"));
+    let told = u32::try_from(skipped.paths.len().min(SKIPPED_TOLD)).unwrap_or(u32::MAX);
+    let more = skipped.count.saturating_sub(told);
+    named.chain((more > 0).then(|| format!("{more} more {what}"))).collect()
+}
+
+/// Why this file or folder is not offered.
+fn problem_of(refusal: OfferRefusal, file: &str) -> Problem {
+    match refusal {
+        OfferRefusal::NotFound => Problem::new("not_found", NOT_FOUND, format!("there is no file or folder {file}")),
+        OfferRefusal::Unfit => {
+            let why = "only plain files, and folders with plain files in them, are sent";
+            Problem::new("unfit", FAILED, format!("{file} cannot be sent: {why}"))
         }
+        OfferRefusal::Unreadable(why) => Problem::new("unreadable", FAILED, format!("{file} cannot be sent: {why}")),
     }
 }
 
 /// How long an offer stands.
 const OFFER_TTL: Duration = Duration::from_secs(600);
+/// What is left out of a folder and told by name.
+const SKIPPED_TOLD: usize = 8;
 /// Offers that may stand at once, each way.
 const OFFERS_MAX: usize = 64;
 /// Of those received, one peer's.

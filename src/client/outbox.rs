@@ -119,6 +119,11 @@ impl Outbox {
         item.sealed.as_ref().map(|s| s.bytes.as_slice())
     }
 
+    /// The bytes and counters of those that were sealed, and so may be on their way.
+    pub fn sealed(&self) -> impl Iterator<Item = (Vec<u8>, u64)> {
+        self.items.iter().filter_map(|i| Some((i.sealed.as_ref()?.bytes.clone(), i.counter?)))
+    }
+
     /// The epoch in which it was sealed last.
     pub fn epoch_of(&self, id: &MessageId) -> Option<u64> {
         self.items.iter().find(|i| i.id == *id)?.sealed.as_ref().map(|s| s.epoch)

@@ -137,10 +137,15 @@ impl Peers {
         self.get(name).taking = false;
     }
 
-    /// Those for whom lines wait without a conversation.
+    /// Those for whom lines wait without a conversation that gets through.
     pub fn waiting(&self) -> Vec<FullName> {
-        let waits = |p: &Peer| !p.taking && p.current.is_none() && !p.waiting.is_empty();
+        let waits = |p: &Peer| !p.taking && !p.waiting.is_empty();
         self.known.iter().filter(|(_, p)| waits(p)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Those to whom something waits to be said, or whose key package is asked for.
+    pub fn awaited(&self) -> impl Iterator<Item = &FullName> {
+        self.known.iter().filter(|(_, p)| p.taking || !p.waiting.is_empty()).map(|(name, _)| name)
     }
 
     /// False if this was heard before.

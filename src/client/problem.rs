@@ -52,7 +52,12 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let exit = match refusal.code {
             Code::WrongRoomOrPassword | Code::Banned | Code::NameTaken | Code::BadName => REFUSED,
-            Code::LabelTaken | Code::NotAllowed | Code::NotMember | Code::NoCertificate => REFUSED,
+            Code::LabelTaken
+            | Code::NotAllowed
+            | Code::NotMember
+            | Code::NoCertificate
+            | Code::BadCertificate
+            | Code::BadPass => REFUSED,
             Code::NotFound | Code::NotHere => NOT_FOUND,
             Code::Version | Code::Draining => NO_LINK,
             _ => FAILED,

@@ -2,7 +2,7 @@
 
 use super::conversation::{Conversation, News, kind_of};
 use super::history::{Flaw, Place};
-use crate::group::{By, CertCheck, Change, Integrity, ReceiveError, Received, Sealer};
+use crate::group::{By, CertCheck, CertRefused, Change, Integrity, ReceiveError, Received, Refusal, Sealer};
 use crate::wire::log::{Row, RowKind};
 use crate::wire::payload::Envelope;
 
@@ -27,6 +27,9 @@ impl Conversation {
             if let Some(id) = self.outbox.with_bytes(&row.bytes) {
                 self.history.remember_own(&row.bytes);
                 return self.delivered(&id).into_iter().collect();
+            }
+            if self.is_moved(&row.bytes) {
+                return Vec::new();
             }
             if self.history.is_own(&row.bytes) {
                 let replayed = !self.syncing;
@@ -111,6 +114,9 @@ impl Conversation {
         };
         self.held |= matches!(error, ReceiveError::Refused(_)) && kind == Integrity::UnauthorisedCommit.as_str();
         let mut news = vec![News::Integrity { kind, peer: None }];
+        if let ReceiveError::Refused(Refusal::Cert(refused @ CertRefused::FalseName { .. })) = error {
+            news.push(News::FalseName(Box::new(refused.clone())));
+        }
         if cannot_follow(row, error) {
             news.push(News::Lost);
         }

@@ -19,9 +19,13 @@ pub struct Style {
 /// The lines of one event, without ends; none for what only programs want to know.
 pub fn lines(event: &Event, style: &Style) -> Vec<String> {
     match event {
-        Event::Rooms { rooms } => table("no public rooms", rooms, |r: &RoomRow| {
-            style.line(Hue::Plain, &format!("{}  {} in it", style.short(&r.room), r.members))
-        }),
+        Event::Rooms { rooms, silent } => {
+            let rows = table("no public rooms", rooms, |r: &RoomRow| {
+                style.line(Hue::Plain, &format!("{}  {} in it", style.short(&r.room), r.members))
+            });
+            let lost = silent.iter().map(|s| style.line(Hue::Warn, &format!("{} did not answer", shown(s))));
+            rows.into_iter().chain(lost).collect()
+        }
         Event::ShareStatus { global, files } => {
             let head = format!("files without a switch of their own are {}shared", if *global { "" } else { "not " });
             let rows = files.iter().map(|f: &ShareRow| {
@@ -100,16 +104,24 @@ impl Style {
                 line(Hue::Plain, format!("{} answers in {rtt_ms:.1} ms (by {})", self.short(target), shown(route)))
             }
             // After the rows, if there are any.
-            Event::Ok { command } if command == "transfers" => line(Hue::Dim, "no more transfers are under way".into()),
+            Event::Ok { command } if command == "transfers" => line(Hue::Dim, "that is all".into()),
             Event::Ok { command } if command == "operator" => line(Hue::Dim, "the operator has it".into()),
             Event::Ok { command } => line(Hue::Dim, format!("{}: done", shown(command))),
             Event::KeyChanged { name } => {
                 let name = self.short(name);
                 line(Hue::Bad, format!("the key of {name} has changed: nothing is sent there until @me trust {name}"))
             }
-            Event::Integrity { room, kind, peer } => {
+            Event::Integrity { room, kind, peer, server } => {
                 let peer = peer.as_ref().map(|p| format!(", about {}", self.short(p))).unwrap_or_default();
-                line(Hue::Bad, format!("{}: {}{peer}", self.short(room), meaning(kind)))
+                let server = server.as_ref().map(|s| format!(", by the server {}", shown(s))).unwrap_or_default();
+                line(Hue::Bad, format!("{}: {}{peer}{server}", self.short(room), meaning(kind)))
+            }
+            Event::RoomAway { room, server } => {
+                let text = format!("{}: its server {} is away; what you write waits", self.short(room), shown(server));
+                line(Hue::Warn, text)
+            }
+            Event::RoomBack { room, server } => {
+                line(Hue::Good, format!("{}: its server {} is back", self.short(room), shown(server)))
             }
             Event::Gap { room, from, to } => {
                 line(Hue::Warn, format!("{}: messages {from} to {to} are no longer kept", self.short(room)))
@@ -189,6 +201,11 @@ fn meaning(kind: &str) -> String {
         "forged_sender" => "a message is not from whom it says, and is not shown",
         "bad_state" => "the server hands out a state of the room that its members do not vouch for",
         "wrong_room" => "the server hands out another room than the one asked for",
+        "false_name" => "somebody came under a name that another server certified than its own, and is not believed",
+        "false_server" => "a server of the mesh is not the one that its name belongs to",
+        "authorities_changed" => {
+            "the server now names other authorities for its mesh; the ones before are kept until @me trust server@SERVER"
+        }
         "malformed" => "something that makes no sense was refused",
         other => return shown(other),
     };
@@ -257,13 +274,15 @@ mod tests {
             Event::Hashing(t.clone()),
             Event::Queued(t.clone()),
             Event::OfferRefused(t),
-            Event::Rooms { rooms: vec![RoomRow { room: n(), id: n(), members: 1 }] },
+            Event::Rooms { rooms: vec![RoomRow { room: n(), id: n(), members: 1 }], silent: vec![n()] },
             Event::Peers { room: n(), peers: vec![n()] },
             Event::Pong { target: n(), rtt_ms: 1.0, route: n() },
             Event::ShareStatus { global: true, files: vec![ShareRow { file: n(), shared: true }] },
             Event::Ok { command: n() },
             Event::KeyChanged { name: n() },
-            Event::Integrity { room: n(), kind: n(), peer: Some(n()) },
+            Event::Integrity { room: n(), kind: n(), peer: Some(n()), server: Some(n()) },
+            Event::RoomAway { room: n(), server: n() },
+            Event::RoomBack { room: n(), server: n() },
             Event::Gap { room: n(), from: 1, to: 2 },
             Event::Reconnecting { reason: n() },
             Event::Error { code: n(), message: n(), hint: Some(n()) },
@@ -304,7 +323,7 @@ mod tests {
     #[test]
     fn commands_that_show_nothing_else_say_that_they_are_done() {
         let said = |command: &str| lines(&Event::Ok { command: command.into() }, &Style::default());
-        assert_eq!(said("transfers"), ["no more transfers are under way"]);
+        assert_eq!(said("transfers"), ["that is all"]);
         assert_eq!(said("operator"), ["the operator has it"]);
     }
 

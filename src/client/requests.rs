@@ -11,9 +11,9 @@ use std::time::Duration;
 pub(super) enum Purpose {
     /// Nothing waits for it.
     Forget,
-    Rooms(Ticket),
-    Ping {
-        ticket: Ticket,
+    /// A question to all servers.
+    Survey {
+        number: u64,
         sent: Duration,
     },
     Operator(Ticket),

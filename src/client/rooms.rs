@@ -1,9 +1,9 @@
 //! Conversations as they run: posts go out, rows come in, members come and go, removals are committed, rooms are left.
 
 use super::conversation::{Conversation, Kind, News};
-use super::core::Core;
+use super::core::{Core, Ticket};
 use super::dispatch::no_room;
-use super::event::{Event, RoomRow};
+use super::event::Event;
 use super::outbox::Item;
 use super::problem::{NO_LINK, Problem, REFUSED, UNVERIFIED};
 use super::requests::Purpose;
@@ -11,6 +11,7 @@ use crate::group::{Change, MemberInfo};
 use crate::wire::frame::{Code, Push, Reply, Request, ToServer};
 use crate::wire::id::{MessageId, RoomId};
 use crate::wire::log::Row;
+use crate::wire::name::Name;
 use crate::wire::payload::Body;
 use std::time::Duration;
 
@@ -36,7 +37,8 @@ impl Core {
             return;
         }
         self.renew_name();
-        let ids: Vec<RoomId> = self.conversations.keys().copied().collect();
+        let reached = |c: &&Conversation| self.is_up(&c.server);
+        let ids: Vec<RoomId> = self.conversations.values().filter(reached).map(|c| c.id).collect();
         for id in ids {
             self.pump(id);
             self.renew_leaf(id);
@@ -47,53 +49,38 @@ impl Core {
     fn pump(&mut self, id: RoomId) {
         while let Some((message_id, message)) = self.conversations.get_mut(&id).and_then(Conversation::next_post) {
             let request = Request::Post { room: id, message: message.into() };
-            self.request(request, Purpose::Post(id, message_id));
+            self.room_request(&id, request, Purpose::Post(id, message_id));
         }
     }
 
-    pub(super) fn reply(&mut self, purpose: Purpose, reply: Reply) {
+    pub(super) fn reply(&mut self, server: &Name, purpose: Purpose, reply: Reply) {
         match purpose {
             Purpose::Forget => {}
-            Purpose::Rooms(_) | Purpose::Ping { .. } | Purpose::Operator(_) => self.answered(&purpose, reply),
+            Purpose::Survey { number, sent } => self.surveyed(server, number, sent, reply),
+            Purpose::Operator(ticket) => self.operator_has_it(ticket, reply),
             Purpose::RenewName => self.name_renewed(&reply),
-            Purpose::Take(_) | Purpose::CreateDirect(_) => self.direct_reply(purpose, reply),
+            Purpose::Take(_) | Purpose::CreateDirect(_) => self.direct_reply(server, purpose, reply),
             Purpose::Post(id, message) => self.posted(id, message, reply),
             Purpose::Commit(id, epoch) => self.committed(id, epoch, &reply),
             Purpose::Leave(id) => self.drop_room(&id, "left"),
-            Purpose::Log(id) => self.log_page(id, reply),
+            Purpose::Log(id) => self.log_page(server, id, reply),
             step => self.entry_reply(&step, reply),
         }
     }
 
-    /// Answers that a command only shows.
-    fn answered(&mut self, purpose: &Purpose, reply: Reply) {
-        let (Purpose::Rooms(ticket) | Purpose::Ping { ticket, .. } | Purpose::Operator(ticket)) = purpose else {
-            return;
-        };
-        let event = match (purpose, reply) {
-            (_, Reply::Refused(refusal)) => return self.fail(*ticket, refusal.into()),
-            (Purpose::Rooms(_), Reply::Rooms(rows)) => {
-                let row = |r: crate::wire::frame::RoomInfo| RoomRow {
-                    room: r.room.to_string(),
-                    id: r.id.to_string(),
-                    members: r.members,
-                };
-                Event::Rooms { rooms: rows.into_iter().map(row).collect() }
-            }
-            (Purpose::Ping { sent, .. }, _) => {
-                let target = self.home.as_ref().map(|h| h.server.to_string()).unwrap_or_default();
-                Event::Pong { target, rtt_ms: millis(self.now.saturating_sub(*sent)), route: "link".into() }
-            }
-            _ => Event::Ok { command: "operator".into() },
-        };
-        self.tell(*ticket, event);
-        self.done(*ticket, 0);
+    fn operator_has_it(&mut self, ticket: Ticket, reply: Reply) {
+        if let Reply::Refused(refusal) = reply {
+            return self.fail(ticket, refusal.into());
+        }
+        self.tell(ticket, Event::Ok { command: "operator".into() });
+        self.done(ticket, 0);
     }
 
-    /// The link broke before the answer came.
-    pub(super) fn unanswered(&mut self, purpose: Purpose) {
+    /// The session broke before the answer came.
+    pub(super) fn unanswered(&mut self, server: &Name, purpose: Purpose) {
         match purpose {
-            Purpose::Rooms(ticket) | Purpose::Ping { ticket, .. } | Purpose::Operator(ticket) => {
+            Purpose::Survey { number, .. } => self.survey_lost(server, number),
+            Purpose::Operator(ticket) => {
                 self.fail(ticket, Problem::new("link_lost", NO_LINK, "the link broke before the server answered"));
             }
             Purpose::Leave(id) => self.drop_room(&id, "left"),
@@ -104,41 +91,66 @@ impl Core {
         }
     }
 
-    pub(super) fn push(&mut self, push: Push) {
+    pub(super) fn push(&mut self, server: &Name, push: Push) {
         match push {
-            Push::Row { room, row } => self.pushed_row(room, &row),
-            Push::Direct { room, welcome, tree } => self.invited(room, &welcome, &tree),
-            Push::DirectClosed { room } => self.close_direct(&room),
-            Push::CommitNow { room, epoch } => self.commit_now(room, epoch),
-            Push::Notice { text } => self.server_says(text),
-            Push::Bye { reason } if matches!(reason.as_str(), "replaced" | "kicked") => self.exit(&reason, REFUSED),
-            Push::Bye { reason } if reason == "draining" => self.server_says("the server is stopping".into()),
-            // The link's end says it once more.
-            Push::Bye { .. } => {}
-            Push::KeyPackagesLow => self.publish_key_packages(),
-            Push::KeepAlive => self.effect(super::effects::Effect::Send(ToServer::Alive)),
+            Push::Row { room, row } => self.pushed_row(server, room, &row),
+            Push::Direct { room, welcome, tree } => self.invited(server, room, &welcome, &tree),
+            Push::DirectClosed { room } if self.lives_at(&room, server) => self.close_direct(&room),
+            Push::CommitNow { room, epoch } if self.lives_at(&room, server) => self.commit_now(room, epoch),
+            Push::DirectClosed { .. } | Push::CommitNow { .. } => {}
+            Push::Notice { text } => self.server_says(server, text),
+            Push::Bye { reason } => self.bye(server, &reason),
+            Push::KeyPackagesLow => self.publish_key_packages(server),
+            Push::Servers(list) => self.servers_listed(server, list),
+            Push::KeepAlive => self.send(server, ToServer::Alive),
         }
     }
 
-    fn server_says(&mut self, text: String) {
-        let from = self.home.as_ref().map(|h| format!("server@{}", h.server)).unwrap_or_default();
-        self.tell(None, Event::Notice { from, text });
+    /// No server gets at what lives at another one.
+    fn lives_at(&self, id: &RoomId, server: &Name) -> bool {
+        self.conversations.get(id).is_some_and(|c| c.server == *server)
     }
 
-    fn pushed_row(&mut self, id: RoomId, row: &Row) {
+    /// The end of the session says it once more. Only the servers that we depend on can send us away for good.
+    fn bye(&mut self, server: &Name, reason: &str) {
+        match reason {
+            "replaced" | "kicked" if self.is_access(server) || self.is_home(server) => self.exit(reason, REFUSED),
+            "replaced" | "kicked" => self.closed_by(server),
+            "draining" => self.server_says(server, "the server is stopping".into()),
+            _ => {}
+        }
+    }
+
+    fn server_says(&mut self, server: &Name, text: String) {
+        self.tell(None, Event::Notice { from: format!("server@{server}"), text });
+    }
+
+    /// Tells of each room at a server that it waits for it, or goes on.
+    pub(super) fn tell_rooms(&mut self, server: &Name, away: bool) {
+        let there = self.conversations.values().filter(|c| c.is_room() && c.server == *server);
+        let rooms: Vec<String> = there.map(Conversation::title).collect();
+        for room in rooms {
+            let server = server.to_string();
+            self.tell(None, if away { Event::RoomAway { room, server } } else { Event::RoomBack { room, server } });
+        }
+    }
+
+    fn pushed_row(&mut self, server: &Name, id: RoomId, row: &Row) {
         match self.conversations.get(&id) {
+            Some(conversation) if conversation.server != *server => {}
             // It comes again with the page that we wait for.
             Some(conversation) if conversation.syncing => {}
             Some(_) => self.row(id, row),
             None => {
-                self.request(Request::NoState { room: id }, Purpose::Forget);
+                self.request(server, Request::NoState { room: id }, Purpose::Forget);
             }
         }
     }
 
     pub(super) fn row(&mut self, id: RoomId, row: &Row) {
-        let (Some(conversation), Some(home)) = (self.conversations.get_mut(&id), &self.home) else { return };
-        let news = conversation.row(row, &home.certs(self.wall_ms));
+        let certs = self.certs();
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let news = conversation.row(row, &certs);
         self.news(id, news);
     }
 
@@ -196,6 +208,10 @@ impl Core {
                 News::Integrity { kind, peer } => {
                     let room = self.conversations.get(&id).map(Conversation::title).unwrap_or_default();
                     self.integrity(None, room, kind, peer.map(|p| p.to_string()));
+                }
+                News::FalseName(refused) => {
+                    let room = self.conversations.get(&id).map(Conversation::title).unwrap_or_default();
+                    self.false_name(room, &refused);
                 }
                 News::Resync => self.resync(id),
                 News::Lost => self.mend(id),

@@ -185,7 +185,9 @@ impl Core {
             self.running.leaving.iter_mut().for_each(|l| l.asked = true);
             self.leave_all();
         }
-        if late || self.rooms().is_empty() && self.conversations.values().all(|c| c.outbox.is_empty()) {
+        // What waits for a server that is away waits no longer.
+        let mut reached = self.conversations.values().filter(|c| self.is_up(&c.server));
+        if late || reached.all(|c| !c.is_room() && c.outbox.is_empty()) {
             self.exit_now();
         }
     }

@@ -25,36 +25,52 @@ pub struct LineScreen {
     calm: Calm,
 }
 
-/// Lets progress through once a second for each transfer, and everything else.
+/// Lets everything through but most of progress: of each transfer what is another tenth of the whole, and that not often.
 #[derive(Debug, Default)]
-pub struct Calm(HashMap<String, u64>);
+pub struct Calm(HashMap<String, Shown>);
+
+/// What was shown of a transfer last.
+#[derive(Debug)]
+struct Shown {
+    at_ms: u64,
+    tenths: u64,
+    hashing: bool,
+}
 
 impl Calm {
     /// Whether this is to be shown now. An answer to `@me transfers` is.
     pub fn admits(&mut self, wall_ms: u64, event: &Event) -> bool {
-        let id = match event {
-            Event::TransferProgress(t) if t.sources.is_some() => &t.id,
-            Event::Hashing(t) => &t.id,
+        let (t, hashing) = match event {
+            Event::TransferProgress(t) if t.sources.is_some() => (t, false),
+            Event::Hashing(t) => (t, true),
             Event::TransferDone(t) | Event::TransferFailed(t) => {
                 self.0.remove(&t.id);
                 return true;
             }
             _ => return true,
         };
-        if self.0.get(id).is_some_and(|last| wall_ms.abs_diff(*last) < PROGRESS_LINES_MS) {
-            return false;
-        }
+        let tenths = t.bytes.unwrap_or(0).saturating_mul(10).checked_div(t.size.unwrap_or(0)).unwrap_or(0);
+        let now = Shown { at_ms: wall_ms, tenths, hashing };
+        // What takes no longer than the first pause is told by its end alone.
+        let due = match self.0.get(&t.id).filter(|last| last.hashing == hashing) {
+            Some(last) if wall_ms.abs_diff(last.at_ms) < PROGRESS_LINES_MS || tenths == last.tenths => return false,
+            last => last.is_some(),
+        };
         if self.0.len() >= TRANSFERS_KNOWN {
             self.0.clear();
         }
-        self.0.insert(id.clone(), wall_ms);
-        true
+        self.0.insert(t.id.clone(), now);
+        due
     }
 }
 
 impl Screen for JsonScreen {
     fn show(&mut self, wall_ms: u64, tag: Option<&str>, event: &Event) {
         print_line(&json::to_line(event, tag, wall_ms));
+    }
+
+    fn is_for_programs(&self) -> bool {
+        true
     }
 
     fn ask_password(&mut self, _room: &str) -> Option<Secret> {
@@ -76,8 +92,9 @@ impl Screen for LineScreen {
         if !self.calm.admits(wall_ms, event) {
             return;
         }
-        if let Event::Connected { server, .. } = event {
-            self.style.home.clone_from(server);
+        if let Event::Connected { name, .. } = event {
+            // Names and rooms of our own server are shown without it, wherever the link leads.
+            self.style.home = name.rsplit_once('@').map(|(_, server)| server.to_owned()).unwrap_or_default();
         }
         render::lines(event, &self.style).iter().for_each(|line| print_line(line));
         if let Event::Notice { from, text } = event
@@ -115,8 +132,8 @@ fn print_line(line: &str) {
     }
 }
 
-/// How often a line says how far a transfer is.
-const PROGRESS_LINES_MS: u64 = 1_000;
+/// How far apart lines are that say how far a transfer is.
+const PROGRESS_LINES_MS: u64 = 5_000;
 /// Transfers of which the last line's time is kept.
 const TRANSFERS_KNOWN: usize = 256;
 
@@ -126,14 +143,24 @@ mod tests {
     use crate::client::event::Transfer;
 
     #[test]
-    fn progress_is_shown_once_a_second_for_each_transfer() {
+    fn progress_is_shown_at_tenths_that_are_seconds_apart() {
         let mut calm = Calm::default();
-        let of = |id: &str, sources| Transfer { id: id.into(), sources, ..Transfer::default() };
-        let (one, two) = (Event::TransferProgress(of("1", Some(1))), Event::Hashing(of("2", None)));
-        let told: Vec<_> = (0..25).map(|n| calm.admits(n * 100, &one)).collect();
-        assert_eq!(told.iter().filter(|shown| **shown).count(), 3);
-        assert!(calm.admits(2_450, &two) && !calm.admits(2_460, &two));
-        assert!(calm.admits(2_470, &Event::TransferProgress(of("1", None))), "asked for");
-        assert!(calm.admits(2_480, &Event::TransferDone(of("1", None))) && calm.admits(2_490, &one));
+        let of = |id: &str, bytes| {
+            let (size, bytes, sources) = (Some(1_000), Some(bytes), Some(1));
+            Transfer { id: id.into(), size, bytes, sources, ..Transfer::default() }
+        };
+        // A tenth every 2 s.
+        let told: Vec<u64> =
+            (0..=1_000).filter(|n| calm.admits(n * 20, &Event::TransferProgress(of("1", *n)))).collect();
+        assert_eq!(told, [250, 500, 750, 1_000]);
+        // A tenth every 50 s.
+        let told: Vec<u64> =
+            (0..=500).filter(|n| calm.admits(n * 500, &Event::TransferProgress(of("2", *n)))).collect();
+        assert_eq!(told, [100, 200, 300, 400, 500]);
+        let hashing = |at, bytes, calm: &mut Calm| calm.admits(at, &Event::Hashing(of("3", bytes)));
+        assert!(!hashing(0, 10, &mut calm) && !hashing(4_900, 900, &mut calm) && hashing(5_000, 900, &mut calm));
+        let asked = Transfer { sources: None, ..of("2", 500) };
+        assert!(calm.admits(250_000, &Event::TransferProgress(asked)), "asked for");
+        assert!(calm.admits(250_000, &Event::TransferDone(of("2", 1_000))));
     }
 }

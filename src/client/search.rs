@@ -64,7 +64,7 @@ impl Core {
         let download = self.new_id();
         let search = self.search_holders(Some(number), room, &file, download)?;
         let mut wanted = Download::new(Some(number), file, kind, wait);
-        (wanted.room, wanted.search) = (Some(room), Some(search));
+        (wanted.room, wanted.serves, wanted.search) = (Some(room), Some(room), Some(search));
         self.transfers.downloads.insert(download, wanted);
         Ok(())
     }
@@ -112,7 +112,7 @@ impl Core {
     }
 
     /// Somebody in a room asks; the file side answers when it has found something.
-    pub(super) fn asked_who_has(&mut self, asker: &FullName, search: SearchId, pattern: String) {
+    pub(super) fn asked_who_has(&mut self, room: RoomId, asker: &FullName, search: SearchId, pattern: String) {
         if pattern.len() > PATTERN_MAX || !self.peers.may_ask(asker, self.now) {
             return;
         }
@@ -120,7 +120,7 @@ impl Core {
         if self.searches.asked.len() > ASKED {
             self.searches.asked.pop_front();
         }
-        self.tell_files(FilesCommand::Search { search, asker: asker.clone(), pattern });
+        self.tell_files(FilesCommand::Search { search, asker: asker.clone(), room, pattern });
     }
 
     /// What our file side has found for somebody.
@@ -158,7 +158,12 @@ impl Core {
         }
         let (ticket, room) = (search.ticket, search.title.clone());
         for row in rows {
-            let state = if row.root.is_some() { "ready" } else { "hashing" }.to_owned();
+            let state = match row.root {
+                Some(_) if row.partial => "partial",
+                Some(_) => "ready",
+                None => "hashing",
+            };
+            let state = state.to_owned();
             let root = row.root.map(|root| hex(&*root));
             let (from, file) = (from.to_string(), shown_name(&row.name, row.kind));
             let (size, free_slots) = (row.size, row.free_slots);

@@ -24,6 +24,8 @@ pub(super) struct Transfers {
     pub uploads: BTreeMap<TransferId, Upload>,
     pub queue: Queue<FullName>,
     pub offers: Offers,
+    /// Roots of folders of which the user knows what is left out.
+    pub left_out: VecDeque<[u8; 32]>,
     shares: VecDeque<(u64, &'static str)>,
     /// Who was seen to restart a moment ago.
     restarts: Vec<Restart>,
@@ -45,6 +47,10 @@ pub(super) struct Source {
     pub stage: Stage,
     /// Of every stage but the last.
     pub deadline: Duration,
+    /// No word of the holder moves the deadline beyond this.
+    pub until: Duration,
+    /// As far as the user has heard what it waits for: each word counts for a while.
+    pub told: Duration,
 }
 
 #[derive(Debug)]
@@ -74,8 +80,23 @@ pub(super) struct Asked {
     pub requester: Requester,
     pub terms: Terms,
     pub split: Option<(SplitKey, PathPart)>,
-    /// The holder said that it stands in line.
-    pub queued: bool,
+    /// Where it stands in the holder's line, once that has said so.
+    pub queued: Option<u32>,
+    /// Only this content was asked for.
+    pub root: Option<[u8; 32]>,
+}
+
+impl Source {
+    /// The holder lets us wait. Returns whether the user is to hear of it now: once a second is enough, but for the
+    /// first few.
+    pub fn put_off(&mut self, now: Duration, by: Duration) -> bool {
+        self.deadline = (now + by).min(self.until);
+        let due = self.told <= now + TOLD_AGAIN * TOLD_AT_ONCE;
+        if due {
+            self.told = self.told.max(now) + TOLD_AGAIN;
+        }
+        due
+    }
 }
 
 impl Transfers {
@@ -86,6 +107,7 @@ impl Transfers {
             uploads: BTreeMap::new(),
             queue: Queue::new(slots),
             offers: Offers::new(),
+            left_out: VecDeque::new(),
             shares: VecDeque::new(),
             restarts: Vec::new(),
         }
@@ -93,6 +115,24 @@ impl Transfers {
 
     pub fn any(&self) -> bool {
         !self.downloads.is_empty() || self.uploads.values().any(|upload| !upload.waits()) || !self.shares.is_empty()
+    }
+
+    /// What a download does now, and its place in a line.
+    fn download_state(&self, id: &TransferId, download: &Download) -> (&'static str, Option<u32>) {
+        let sources = || self.sources.values().filter(|source| source.download == *id);
+        let place = sources().filter_map(|source| match &source.stage {
+            Stage::Asked(asked) => asked.queued,
+            Stage::Preparing | Stage::MakingKey(_) | Stage::Running => None,
+        });
+        if sources().any(|source| matches!(source.stage, Stage::Running)) {
+            return ("running", None);
+        }
+        match place.min() {
+            Some(place) => ("queued", Some(place)),
+            None if sources().next().is_some() => ("preparing", None),
+            None if download.search.is_some() => ("searching", None),
+            None => ("waiting", None),
+        }
     }
 
     pub fn share_asked(&mut self, number: u64, share: &ShareCommand) {
@@ -114,7 +154,10 @@ impl Transfers {
         let sources = self.sources.values().filter(|source| !matches!(source.stage, Stage::Running));
         let sources = sources.map(|source| source.deadline);
         let downloads = self.downloads.values().filter_map(|download| download.next_timeout(most));
-        let uploads = self.uploads.values().filter_map(Upload::next_timeout);
+        let uploads = self.uploads.iter().filter_map(|(id, upload)| {
+            let turn = self.queue.claim(*id).and_then(|claim| upload.turn_ends(claim));
+            upload.next_timeout().into_iter().chain(turn).min()
+        });
         let others = [self.queue.next_timeout(), self.offers.next_timeout()].into_iter().flatten();
         sources.chain(downloads).chain(uploads).chain(others).min()
     }
@@ -162,12 +205,14 @@ impl Core {
     }
 
     fn progress(&mut self, id: &TransferId, (bytes, rate): (u64, u64), total: u64, sources: u32) {
+        let floor = self.floor();
         let (ticket, told) = if let Some(download) = self.transfers.downloads.get_mut(id) {
             download.delivered(bytes);
             (download.rate, download.total) = (rate, Some(total));
             (download.ticket, event::Transfer { sources: Some(sources), ..download.told(id) })
         } else if let Some(upload) = self.transfers.uploads.get_mut(id) {
-            (upload.bytes, upload.rate, upload.size) = (bytes, rate, Some(total));
+            upload.size = Some(total);
+            upload.delivers(self.now, bytes, rate, floor);
             let ticket = upload.offer.and_then(|offer| self.transfers.offers.ticket(&offer));
             (ticket, event::Transfer { sources: Some(sources), ..upload.told(id) })
         } else {
@@ -198,7 +243,12 @@ impl Core {
 
     fn transfer_failed(&mut self, id: &TransferId, reason: &str, detail: String) {
         let exit = if matches!(reason, "verification" | "key_agreement") { UNVERIFIED } else { FAILED };
-        let problem = Problem::new(reason, exit, detail);
+        let told = Some(detail.clone()).filter(|_| matches!(reason, "changed" | "disk"));
+        let mut problem = Problem::new(reason, exit, detail);
+        if reason == "disk" {
+            problem =
+                problem.hint("look at its space and permissions, or name another: --downloads, of fetch --output");
+        }
         if self.transfers.downloads.contains_key(id) {
             return self.end_download(id, problem);
         }
@@ -207,7 +257,7 @@ impl Core {
         }
         let Some(upload) = self.forget_upload(id) else { return };
         let reason = Some(reason.to_owned());
-        let told = event::Transfer { reason, bytes: Some(upload.bytes), ..upload.told(id) };
+        let told = event::Transfer { reason, detail: told, bytes: Some(upload.bytes), ..upload.told(id) };
         self.tell(self.upload_ticket(&upload), Event::TransferFailed(told));
     }
 
@@ -240,7 +290,7 @@ impl Core {
         seen.push(Restart { peer: peer.clone(), at: now, rooms: vec![room] });
         let of_old = |source: &Source| match &source.stage {
             Stage::Running => true,
-            Stage::Asked(asked) => asked.queued,
+            Stage::Asked(asked) => asked.queued.is_some(),
             Stage::Preparing | Stage::MakingKey(_) => false,
         };
         let theirs = self.transfers.sources.iter().filter(|(_, source)| source.peer == *peer && of_old(source));
@@ -270,12 +320,14 @@ impl Core {
 
     /// `@me transfers`.
     pub(super) fn show_transfers(&mut self, number: u64) -> Result<(), Problem> {
-        let downloads = self.transfers.downloads.iter().map(|(id, d)| (d.told(id), d.bytes, d.rate));
-        let uploads = self.transfers.uploads.iter().map(|(id, u)| (u.told(id), u.bytes, u.rate));
+        let transfers = &self.transfers;
+        let downloads =
+            transfers.downloads.iter().map(|(id, d)| (d.told(id), d.bytes, d.rate, transfers.download_state(id, d)));
+        let uploads = transfers.uploads.iter().map(|(id, u)| (u.told(id), u.bytes, u.rate(self.now), u.state()));
         let rows: Vec<_> = downloads.chain(uploads).collect();
-        for (told, bytes, rate) in rows {
-            let (bytes, rate) = (Some(bytes), Some(rate));
-            self.tell(Some(number), Event::TransferProgress(event::Transfer { bytes, rate, ..told }));
+        for (told, bytes, rate, (state, place)) in rows {
+            let (bytes, rate, state) = (Some(bytes), Some(rate), Some(state.to_owned()));
+            self.tell(Some(number), Event::TransferProgress(event::Transfer { bytes, rate, state, place, ..told }));
         }
         let offers: Vec<_> = self.transfers.offers.all().collect();
         offers.into_iter().for_each(|told| self.tell(Some(number), Event::TransferOffered(told)));
@@ -283,15 +335,23 @@ impl Core {
         Ok(())
     }
 
-    /// `@me cancel ID`; the beginning of the id will do.
+    /// `@me cancel ID`; the beginning of the id will do, and so will the file's name.
     pub(super) fn cancel(&mut self, number: u64, text: &str) -> Result<(), Problem> {
-        let all = self.transfers.downloads.keys().chain(self.transfers.uploads.keys());
-        let all = all.chain(self.transfers.offers.made.keys());
-        let mut fits = all.filter(|id| id.to_string().starts_with(text));
-        let (Some(&id), None) = (fits.next(), fits.next()) else {
-            return Err(Problem::new("not_found", NOT_FOUND, "no transfer, or more than one, has this id"));
-        };
-        self.cancel_one(&id, false);
+        let transfers = &self.transfers;
+        let downloads = transfers.downloads.iter().map(|(id, d)| (*id, shown_name(&d.file, d.kind)));
+        let uploads = transfers.uploads.iter().map(|(id, u)| (*id, shown_name(&u.file, u.kind)));
+        let offers = transfers.offers.made.iter().map(|(id, o)| (*id, o.told(id).file));
+        let all: Vec<(Id, String)> = downloads.chain(uploads).chain(offers).collect();
+        let by_id: Vec<Id> = all.iter().map(|(id, _)| *id).filter(|id| id.to_string().starts_with(text)).collect();
+        let is_named = |name: &str| name == text || name.strip_suffix('/') == Some(text);
+        let by_name = || all.iter().filter(|(_, name)| is_named(name)).map(|(id, _)| *id).collect();
+        let fits: Vec<Id> = if by_id.is_empty() { by_name() } else { by_id };
+        let hint = "@me transfers shows their ids";
+        match fits.as_slice() {
+            [id] => self.cancel_one(id, false),
+            [] => return Err(Problem::new("not_found", NOT_FOUND, "no transfer has this id or name").hint(hint)),
+            _ => return Err(Problem::new("not_found", NOT_FOUND, "several transfers fit").hint(hint)),
+        }
         self.ok(number, "cancel");
         Ok(())
     }
@@ -350,5 +410,29 @@ pub(super) fn shown_name(file: &str, kind: FileKind) -> String {
 
 /// From the wish for a file to an answer of any kind.
 pub(super) const AGREEMENT_DEADLINE: Duration = Duration::from_secs(60);
+/// How often the user hears of one holder that it is waited for.
+const TOLD_AGAIN: Duration = Duration::from_secs(1);
+const TOLD_AT_ONCE: u32 = 4;
 /// Whoever restarts enters one room after the other: that is one restart.
 const SETTLING: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::id::Id;
+    use crate::wire::name::Name;
+
+    #[test]
+    fn whoever_lets_us_wait_says_so_to_the_user_once_a_second_and_not_for_ever() {
+        let name = Name::parse("mallory").unwrap();
+        let (until, told) = (Duration::from_secs(100), Duration::ZERO);
+        let peer = FullName::new(name.clone(), name);
+        let stage = Stage::Preparing;
+        let mut source = Source { download: Id([1; 16]), peer, stage, deadline: Duration::ZERO, until, told };
+        let times = (0..10_000).map(|n| Duration::from_secs(20) + Duration::from_millis(n));
+        let heard = times.filter(|now| source.put_off(*now, Duration::from_secs(60))).count();
+        assert!((10..=15).contains(&heard), "{heard}");
+        assert!(source.put_off(Duration::from_secs(90), Duration::from_secs(60)));
+        assert_eq!(source.deadline, until);
+    }
+}

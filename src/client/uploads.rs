@@ -1,13 +1,15 @@
 //! What others want of us: who may have it, who waits for a slot, and what is told of it.
 
+use super::conversation::Conversation;
 use super::core::{Core, Ticket};
 use super::effects::{FilesCommand, UploadReady, Wanted};
 use super::event::{self, Event};
+use super::problem::{NOT_FOUND, Problem};
 use super::transfers::shown_name;
 use crate::crypto::identity::PublicKey;
 use crate::group::Sealer;
 use crate::limits::{CANDIDATES_MAX, FILE_NAME_MAX};
-use crate::transfer::queue::{LINE_MAX, Verdict};
+use crate::transfer::queue::{Claim, LINE_MAX, Verdict};
 use crate::wire::id::{OfferId, RoomId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::{Body, FileKind, FileRefusal, FileRequest};
@@ -24,10 +26,26 @@ pub(super) struct Upload {
     pub size: Option<u64>,
     pub root: Option<[u8; 32]>,
     pub bytes: u64,
-    pub rate: u64,
+    rate: u64,
+    pace: Pace,
     pub route: Option<String>,
     pub mode: Option<String>,
+    /// Things in the folder that cannot be sent.
+    pub left_out: u32,
     pub stage: Stage,
+}
+
+/// How it comes along.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Since it has its slot.
+    since: Duration,
+    /// Of the newest word of progress.
+    heard: Duration,
+    /// When the present minute began, and how far it was then.
+    minute: (Duration, u64),
+    /// Whether it was below the floor in the minute before.
+    slow: bool,
 }
 
 #[derive(Debug)]
@@ -61,8 +79,51 @@ impl Upload {
             root: self.root.as_ref().map(|root| super::search::hex(root)),
             route: self.route.clone(),
             key_agreement: self.mode.clone(),
+            left_out: Some(self.left_out).filter(|n| *n > 0),
+            offer: self.offer.map(|offer| offer.to_string()),
             ..event::Transfer::default()
         }
+    }
+
+    /// It has a slot from now on.
+    fn begin(&mut self, now: Duration) {
+        self.pace = Pace { since: now, heard: now, minute: (now, self.bytes), slow: false };
+    }
+
+    /// The peer has so much of it now.
+    pub fn delivers(&mut self, now: Duration, bytes: u64, rate: u64, floor: u64) {
+        (self.bytes, self.rate, self.pace.heard) = (bytes, rate, now);
+        self.look(now, floor);
+    }
+
+    /// Bytes a second; it falls off while nothing moves.
+    pub fn rate(&self, now: Duration) -> u64 {
+        self.rate / now.saturating_sub(self.pace.heard).as_secs().max(1)
+    }
+
+    /// Compares each minute with the floor, bytes a second.
+    fn look(&mut self, now: Duration, floor: u64) {
+        let (began, before) = self.pace.minute;
+        let passed = now.saturating_sub(began);
+        if passed >= TURN {
+            let rate = self.bytes.saturating_sub(before) / passed.as_secs().max(1);
+            (self.pace.slow, self.pace.minute) = (rate < floor, (now, self.bytes));
+        }
+    }
+
+    /// When its slot is to go on to somebody with this claim, or it is looked at again.
+    pub fn turn_ends(&self, claim: Claim) -> Option<Duration> {
+        let next = self.pace.minute.0 + TURN;
+        let ends = match claim {
+            Claim::Second => next.min(self.pace.since + TURN),
+            Claim::First => next,
+        };
+        matches!(self.stage, Stage::Running).then_some(ends)
+    }
+
+    /// Whether it gives way to somebody with this claim.
+    fn gives_way(&self, now: Duration, claim: Claim) -> bool {
+        self.pace.slow || claim == Claim::Second && now >= self.pace.since + TURN
     }
 
     pub const fn next_timeout(&self) -> Option<Duration> {
@@ -73,14 +134,23 @@ impl Upload {
         }
     }
 
+    /// What it does now, and its place in the line.
+    pub const fn state(&self) -> (&'static str, Option<u32>) {
+        match self.stage {
+            Stage::Waiting { told, .. } => ("queued", told),
+            Stage::Running if self.route.is_some() => ("running", None),
+            Stage::Measuring { .. } | Stage::Opening { .. } | Stage::Running => ("preparing", None),
+        }
+    }
+
     /// Only in line: no reason to stay for.
     pub const fn waits(&self) -> bool {
         matches!(self.stage, Stage::Waiting { .. })
     }
 
-    fn wanted(&self, request: &FileRequest) -> Wanted {
+    fn wanted(&self, request: &FileRequest, rooms: Vec<RoomId>) -> Wanted {
         let root = request.root.as_ref().map(|root| **root);
-        Wanted { file: self.file.clone(), kind: self.kind, root, offer: self.offer }
+        Wanted { file: self.file.clone(), kind: self.kind, root, offer: self.offer, rooms }
     }
 }
 
@@ -111,14 +181,20 @@ impl Core {
         let (peer, file, kind, offer) = (peer.clone(), request.file.clone(), request.kind, request.offer);
         let deadline = self.now + MEASURE_DEADLINE;
         let asked = Box::new(Opening { group, key: sender.key, request });
-        let (size, root, bytes, rate, route, mode) = Default::default();
+        let (size, root, bytes, rate, pace, route, mode, left_out) = Default::default();
         let stage = Stage::Measuring { asked, deadline };
-        let upload = Upload { peer, file, kind, offer, size, root, bytes, rate, route, mode, stage };
+        let upload = Upload { peer, file, kind, offer, size, root, bytes, rate, pace, route, mode, left_out, stage };
         if let Stage::Measuring { asked, .. } = &upload.stage {
-            let wanted = upload.wanted(&asked.request);
+            let wanted = upload.wanted(&asked.request, self.rooms_with(&upload.peer));
             self.tell_files(FilesCommand::Measure { transfer: id, wanted });
         }
         self.transfers.uploads.insert(id, upload);
+    }
+
+    /// The rooms in which we and this person are now.
+    pub(super) fn rooms_with(&self, peer: &FullName) -> Vec<RoomId> {
+        let with = |c: &&Conversation| c.room.members().any(|member| member.name == *peer);
+        self.conversations.values().filter(with).map(|c| c.id).collect()
     }
 
     fn refuse_file(&mut self, peer: &FullName, transfer: TransferId, reason: FileRefusal) {
@@ -165,18 +241,31 @@ impl Core {
                     *stage = Stage::Waiting { asked, told: None, again: now };
                 }
                 self.tell_places();
+                self.tell_of_waiter(&id);
             }
+        }
+    }
+
+    /// Somebody new stands in line: the user, who can let them past it, is told once for each.
+    fn tell_of_waiter(&mut self, id: &TransferId) {
+        let Some(upload) = self.transfers.uploads.get(id) else { return };
+        if self.transfers.uploads.values().filter(|other| other.peer == upload.peer && other.waits()).count() == 1 {
+            let (_, place) = upload.state();
+            let told = event::Transfer { place, ..upload.told(id) };
+            self.tell(None, Event::Queued(told));
         }
     }
 
     /// It has its slot: it is opened, and hashed if it was not yet.
     fn open_upload(&mut self, id: &TransferId) {
-        let (now, Some(upload)) = (self.now, self.transfers.uploads.get_mut(id)) else { return };
+        let Some(peer) = self.transfers.uploads.get(id).map(|upload| upload.peer.clone()) else { return };
+        let (now, rooms) = (self.now, self.rooms_with(&peer));
+        let Some(upload) = self.transfers.uploads.get_mut(id) else { return };
         let asked = match std::mem::replace(&mut upload.stage, Stage::Running) {
             Stage::Measuring { asked, .. } | Stage::Waiting { asked, .. } => asked,
             other => return upload.stage = other,
         };
-        let (peer, wanted) = (upload.peer.clone(), upload.wanted(&asked.request));
+        let wanted = upload.wanted(&asked.request, rooms);
         upload.stage = Stage::Opening { asked, deadline: now + OPEN_DEADLINE, again: now };
         self.tell_files(FilesCommand::PrepareUpload { transfer: *id, peer, wanted });
     }
@@ -192,9 +281,13 @@ impl Core {
         let answered = result.and_then(|ready| Ok((self.answer(id, &peer, *asked, &ready)?, ready)));
         match answered {
             Ok(((answer, start), ready)) => {
+                let now = self.now;
                 if let Some(upload) = self.transfers.uploads.get_mut(&id) {
+                    upload.begin(now);
                     (upload.root, upload.mode) = (Some(ready.root), Some(answer.mode.clone()));
+                    upload.left_out = ready.skipped.count;
                 }
+                self.tell_of_left_out(&id, &ready);
                 if self.send_direct(&peer, Body::FileAnswer(answer), None).is_err() {
                     return self.answer_failed(&id);
                 }
@@ -205,6 +298,23 @@ impl Core {
                 self.refuse_upload(&id, reason);
             }
         }
+    }
+
+    /// Of a folder of ours goes less than is in it: the user is told, once for each state of the folder.
+    fn tell_of_left_out(&mut self, id: &TransferId, ready: &UploadReady) {
+        let Some(upload) = self.transfers.uploads.get(id).filter(|upload| upload.offer.is_none()) else { return };
+        let known = &mut self.transfers.left_out;
+        if ready.skipped.count == 0 || known.contains(&ready.root) {
+            return;
+        }
+        known.push_back(ready.root);
+        if known.len() > LEFT_OUT_KNOWN {
+            known.pop_front();
+        }
+        let what = format!("of {}, which {} fetches, is left out", shown_name(&upload.file, upload.kind), upload.peer);
+        super::offers::left_out(&ready.skipped, &what).into_iter().for_each(|text| {
+            self.tell(None, Event::Notice { from: "getfile".into(), text });
+        });
     }
 
     pub(super) fn upload_started(&mut self, id: &TransferId, route: String) {
@@ -261,10 +371,16 @@ impl Core {
     }
 
     /// `@me grant NAME`.
-    pub(super) fn grant(&mut self, number: u64, name: FullName) {
+    pub(super) fn grant(&mut self, number: u64, name: FullName) -> Result<(), Problem> {
+        let here = self.conversations.values().any(|c| c.room.members().any(|member| member.name == name));
+        if !here && !self.transfers.uploads.values().any(|upload| upload.peer == name) {
+            let text = format!("nobody of the name {name} is in your rooms");
+            return Err(Problem::new("not_found", NOT_FOUND, text).hint("/members shows who is there"));
+        }
         self.transfers.queue.grant(self.now, name);
         self.move_up();
         self.ok(number, "grant");
+        Ok(())
     }
 
     /// Tells those in line whose place is another than they know, or who have not heard for a while.
@@ -274,7 +390,7 @@ impl Core {
         let running =
             self.transfers.uploads.values().filter(|u| matches!(u.stage, Stage::Running | Stage::Opening { .. }));
         let (rate, under_way) = running.fold((0_u64, 0_u64), |(rate, bytes), upload| {
-            (rate.saturating_add(upload.rate), bytes.saturating_add(left(upload)))
+            (rate.saturating_add(upload.rate(now)), bytes.saturating_add(left(upload)))
         });
         let places: Vec<_> = self.transfers.queue.places().collect();
         for place in places {
@@ -305,8 +421,39 @@ impl Core {
         let _ = self.send_direct(&peer, Body::FileHashing { transfer: *id, bytes, total }, None);
     }
 
+    /// What a peer must take to keep its slot while others wait, bytes a second: less where we ourselves do not give more.
+    pub(super) fn floor(&self) -> u64 {
+        let each = |up: u64| up / (4 * u64::from(self.transfers.queue.limit()).max(1));
+        self.config.files.up.map_or(FLOOR, |up| FLOOR.min(each(up)))
+    }
+
+    /// Slots go on to those who have none: a peer's second one, and those of which nearly nothing comes. Who loses one stands in
+    /// line again and goes on from where it was.
+    fn pass_slots_on(&mut self) {
+        let (now, floor) = (self.now, self.floor());
+        let running = self.transfers.uploads.iter().filter(|(_, upload)| matches!(upload.stage, Stage::Running));
+        let claimed = running.filter(|(id, _)| self.transfers.queue.claim(**id).is_some());
+        let mut claimed: Vec<_> = claimed.map(|(id, upload)| (upload.pace.since, *id)).collect();
+        // Of two slots the newer one goes.
+        claimed.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, id) in claimed {
+            // The ones before may have met it.
+            let Some(claim) = self.transfers.queue.claim(id) else { continue };
+            let Some(upload) = self.transfers.uploads.get_mut(&id) else { continue };
+            upload.look(now, floor);
+            if !upload.gives_way(now, claim) {
+                continue;
+            }
+            self.tell_files(FilesCommand::Cancel { transfer: id, reason: "others wait for it".into(), keep: true });
+            let Some(upload) = self.forget_upload(&id) else { continue };
+            let told = event::Transfer { reason: Some("busy".into()), bytes: Some(upload.bytes), ..upload.told(&id) };
+            self.tell(self.upload_ticket(&upload), Event::TransferFailed(told));
+        }
+    }
+
     pub(super) fn uploads_timeouts(&mut self) {
         let now = self.now;
+        self.pass_slots_on();
         for id in self.transfers.queue.expire(now) {
             self.refuse_upload(&id, FileRefusal::Busy);
         }
@@ -326,6 +473,8 @@ impl Core {
     }
 }
 
+/// States of folders whose gaps were told.
+const LEFT_OUT_KNOWN: usize = 64;
 /// Requests that may be open at once: in line, being opened, or running.
 const UPLOADS_MAX: usize = 2 * LINE_MAX;
 /// Of them, those of one peer.
@@ -336,5 +485,9 @@ const MEASURE_DEADLINE: Duration = Duration::from_secs(60);
 const OPEN_DEADLINE: Duration = Duration::from_secs(1_860);
 /// How often an asker in line is told where it stands if nothing changes. Its deadline is longer.
 const PLACE_AGAIN: Duration = Duration::from_secs(60);
+/// How long a slot is had at least while others wait, and the time over which the floor counts.
+const TURN: Duration = Duration::from_secs(60);
+/// Below this, bytes a second, a slot goes on to others.
+const FLOOR: u64 = 8 << 10;
 /// How often an asker is told how far a hash is.
 const HASHING_AGAIN: Duration = Duration::from_secs(2);

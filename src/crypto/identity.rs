@@ -15,6 +15,12 @@ pub enum Purpose {
     Join,
     /// A member's vouching for a published GroupInfo (made with the join key).
     GroupInfo,
+    /// A mesh authority's word, or another server's, on which key a server's name belongs to.
+    ServerCert,
+    /// A client's word that it is connected through a server.
+    Pass,
+    /// A server's record of its links.
+    LinkState,
 }
 
 impl Purpose {
@@ -24,6 +30,9 @@ impl Purpose {
             Self::NameCert => "name-cert",
             Self::Join => "join",
             Self::GroupInfo => "group-info",
+            Self::ServerCert => "server-cert",
+            Self::Pass => "pass",
+            Self::LinkState => "link-state",
         }
     }
 }
@@ -66,6 +75,27 @@ impl fmt::Debug for PublicKey {
         write!(f, "PublicKey({})", self.fingerprint())
     }
 }
+
+impl fmt::Display for PublicKey {
+    /// `ed25519:` and 64 hex digits, so that nobody takes it for a fingerprint.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{KEY_PREFIX}{}", Fingerprint(self.0))
+    }
+}
+
+impl std::str::FromStr for PublicKey {
+    type Err = BadPublicKey;
+
+    fn from_str(text: &str) -> Result<Self, BadPublicKey> {
+        let digits = text.strip_prefix(KEY_PREFIX).ok_or(BadPublicKey)?;
+        digits.parse::<Fingerprint>().map(|bytes| Self(bytes.0)).map_err(|_| BadPublicKey)
+    }
+}
+
+/// Text is not a public key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a public key is ed25519: and 64 hex digits")]
+pub struct BadPublicKey;
 
 /// SHA-256 of a public key, shown as lower-case hex.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -148,6 +178,8 @@ fn message(purpose: Purpose, fields: &[&[u8]]) -> Vec<u8> {
     out
 }
 
+const KEY_PREFIX: &str = "ed25519:";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +199,8 @@ mod tests {
         let fp = id.public().fingerprint();
         assert_eq!(fp.to_string().parse::<Fingerprint>(), Ok(fp));
         assert!("zz".parse::<Fingerprint>().is_err());
+        assert_eq!(id.public().to_string().parse::<PublicKey>(), Ok(id.public()));
+        assert!(fp.to_string().parse::<PublicKey>().is_err(), "a fingerprint is no key");
         assert!(!format!("{id:?}").contains("070707"));
     }
 }

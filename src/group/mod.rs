@@ -33,8 +33,10 @@ pub use receive::{ReceiveError, Received, Sealer};
 pub use room::{CreateError, Room, SealError};
 pub use roster::MemberInfo;
 
-use crate::crypto::identity::Identity;
+use crate::crypto::identity::{Identity, PublicKey};
 use crate::wire::cert::{CertError, NameCert};
+use crate::wire::name::FullName;
+use crate::wire::vouch::Doubt;
 
 /// The random identification code of a room, equal to its MLS group id.
 pub type RoomId = [u8; 16];
@@ -58,12 +60,33 @@ pub enum CertRefused {
     /// Forged or expired.
     #[error(transparent)]
     Cert(#[from] CertError),
-    /// No key is pinned for the certificate's server.
-    #[error("no key is pinned for the certificate's server")]
+    /// No key is pinned for the certificate's server, and nobody that is trusted vouches for it.
+    #[error("the certificate's server is unknown here")]
     UnknownServer,
+    /// It is signed by another key than its server has.
+    #[error("the certificate is not its server's own")]
+    OtherServer,
     /// The name belonged to another key before.
     #[error("the name belonged to another key before")]
     ChangedKey,
+    /// Another server than the name's has signed; who, is known.
+    #[error("the name {subject} is certified by another server than its own ({})", .signer.fingerprint())]
+    FalseName {
+        /// The name.
+        subject: FullName,
+        /// The key that signed.
+        signer: PublicKey,
+    },
+}
+
+impl From<Doubt> for CertRefused {
+    fn from(doubt: Doubt) -> Self {
+        match doubt {
+            Doubt::Unknown(_) => Self::UnknownServer,
+            Doubt::OtherKey(_) => Self::OtherServer,
+            Doubt::Cert(error) => Self::Cert(error),
+        }
+    }
 }
 
 /// What a user is told when someone (a server, a member, a forger) broke the rules.

@@ -3,6 +3,7 @@
 //! A server that is not approved yet is met without a certificate and is told nothing; after approval the link is made again, to the
 //! same TLS key only. So neither the user's key nor a single frame goes to a stranger.
 
+use super::dial;
 use super::framed::{FrameError, FrameReader};
 use super::hello::{self, HelloError};
 use super::queue::{FrameSender, WriteEnd, frame_queue};
@@ -11,11 +12,12 @@ use super::trust::{Presented, Trust, Verdict};
 use super::verify::{ServerCerts, UnexpectedTlsKey, tls_key_hash};
 use crate::crypto::identity::{Fingerprint, Identity, PublicKey};
 use crate::limits::{
-    CONNECT_DEADLINE, FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LOGIN_DEADLINE, SESSION_QUEUE_BYTES,
-    WRITE_DEADLINE,
+    FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LINK_FRAME_MAX, LOGIN_DEADLINE, SESSION_QUEUE_BYTES, WRITE_DEADLINE,
 };
+use crate::wire::cert::NameCert;
 use crate::wire::endpoint::Endpoint;
 use crate::wire::frame::{Login, Refusal, ToClient, ToServer, VERSION, Welcome};
+use crate::wire::home::HomeCard;
 use crate::wire::id::InstanceId;
 use crate::wire::invite::Host;
 use crate::wire::name::Name;
@@ -26,7 +28,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::io::ReadHalf;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -47,6 +49,8 @@ pub struct Dial {
     pub authority: Option<Arc<RootCertStore>>,
     /// What is known of servers.
     pub trust: Trust,
+    /// Names that we have already. One is shown where it counts and is not the server's own to give.
+    pub homes: Vec<HomeCard>,
 }
 
 /// A link on which the login was accepted.
@@ -114,6 +118,9 @@ pub enum LinkError {
     /// The right address or invite, another server's name.
     #[error("{} now calls itself {}", .0.address, .0.server)]
     Renamed(Box<Presented>),
+    /// A server of no mesh, or another one than that of our name.
+    #[error("{} at {} does not know the server that gave us our name", .0.server, .0.address)]
+    Elsewhere(Box<Presented>),
     /// It did not prove an identity.
     #[error("{0}")]
     Hello(#[from] HelloError),
@@ -153,12 +160,26 @@ pub async fn connect(dial: &Dial) -> Result<(Established, FrameSender, LinkRecei
     log_in(dial, met).await
 }
 
+impl Dial {
+    /// The certificate to show: for the wished name, at a server where it counts. A home server knows its names by itself.
+    fn cert_for(&self, presented: &Presented) -> Option<&NameCert> {
+        let wished = Name::parse_user(&self.name).ok()?;
+        let mut named = self.homes.iter().filter(|card| card.cert.subject.name == wished);
+        if named.clone().any(|card| *card.server() == presented.server) {
+            return None;
+        }
+        named.find(|card| card.leads_to(&presented.server, &presented.key)).map(|card| &card.cert)
+    }
+}
+
 impl LinkReceiver {
     /// The next frame; `None` when the server ended the link. Cancel safe.
     pub async fn next(&mut self) -> Result<Option<ToClient>, LinkError> {
         let frame = self.reader.next().await.map_err(broken)?;
         frame
-            .map(|bytes| ToClient::from_bytes(&bytes, FRAME_MAX).map_err(|_| LinkError::Protocol("malformed frame")))
+            .map(|bytes| {
+                ToClient::from_bytes(&bytes, LINK_FRAME_MAX).map_err(|_| LinkError::Protocol("malformed frame"))
+            })
             .transpose()
     }
 
@@ -238,26 +259,7 @@ async fn meet(dial: &Dial, expect: Option<[u8; 32]>, with_identity: bool) -> Res
 }
 
 async fn dial_tcp(endpoint: &Endpoint) -> Result<TcpStream, LinkError> {
-    let unreachable = |source| LinkError::Unreachable { address: endpoint.to_string(), source };
-    let host = match &endpoint.host {
-        Host::Name(name) => name.clone(),
-        Host::V4(address) => address.to_string(),
-        Host::V6(address) => address.to_string(),
-    };
-    let lookup = timeout(CONNECT_DEADLINE, lookup_host((host, endpoint.port)));
-    let addresses = lookup.await.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?.map_err(unreachable)?;
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in addresses.take(ADDRESSES_TRIED) {
-        match timeout(CONNECT_DEADLINE, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true).map_err(unreachable)?;
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(unreachable(last))
+    dial::tcp(endpoint).await.map_err(|source| LinkError::Unreachable { address: endpoint.to_string(), source })
 }
 
 fn server_name(host: &Host) -> Result<ServerName<'static>, LinkError> {
@@ -311,6 +313,7 @@ fn verdict(verdict: Verdict, presented: &Presented) -> Result<(), LinkError> {
         Verdict::Unknown => Err(LinkError::NotTrusted(presented)),
         Verdict::Changed(pinned) => Err(LinkError::Changed { pinned, presented }),
         Verdict::Renamed => Err(LinkError::Renamed(presented)),
+        Verdict::Elsewhere => Err(LinkError::Elsewhere(presented)),
     }
 }
 
@@ -318,13 +321,14 @@ async fn log_in(dial: &Dial, met: Met) -> Result<(Established, FrameSender, Link
     let Met { mut reader, writer, presented, tls, peer } = met;
     let (sender, writing) = frame_queue(writer, SESSION_QUEUE_BYTES, WRITE_DEADLINE);
     let writing = tokio::spawn(writing);
-    let login = Login { version: VERSION, name: dial.name.clone(), instance: dial.instance };
+    let cert = dial.cert_for(&presented).map(|cert| cert.to_bytes().into());
+    let login = Login { version: VERSION, name: dial.name.clone(), instance: dial.instance, cert, pass: None };
     sender.send(ToServer::Login(login).to_bytes().into()).map_err(|e| LinkError::Broken(e.to_string()))?;
     let answer = next_before_login(&mut reader).await;
     let mut receiver = LinkReceiver { reader, writing };
     match answer? {
         ToClient::Welcome(welcome) => {
-            receiver.reader.set_max(FRAME_MAX);
+            receiver.reader.set_max(LINK_FRAME_MAX);
             let pin = presented.pin();
             let established =
                 Established { server: presented.server, server_key: presented.key, tls, welcome, pin, peer };
@@ -349,6 +353,3 @@ fn broken(error: FrameError) -> LinkError {
         other => LinkError::Broken(other.to_string()),
     }
 }
-
-/// A name may have many addresses; so many of them are tried.
-const ADDRESSES_TRIED: usize = 8;

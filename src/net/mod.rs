@@ -1,9 +1,14 @@
 //! TLS, framed streams, the client's link to a server, and its UDP port. IO.
 
+pub mod accept;
 pub mod candidates;
+pub mod clock;
+pub mod dial;
 pub mod framed;
 pub mod hello;
 pub mod link;
+pub mod listen;
+pub mod nearest;
 pub mod pem;
 pub mod queue;
 pub mod received;

@@ -19,6 +19,8 @@ use zeroize::Zeroize;
 
 /// The only protocol that is spoken inside TLS (RFC 7301).
 pub const ALPN: &[u8] = b"secchat/1";
+/// The protocol between servers.
+pub const MESH_ALPN: &[u8] = b"secchat-mesh/1";
 
 /// TLS could not be set up; our own fault or a key's, never the peer's.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +64,7 @@ pub fn client_config(accept: ServerCerts, identity: Option<&Identity>) -> Result
         .with_custom_certificate_verifier(Arc::new(accept));
     let mut config = match identity {
         Some(identity) => {
-            let (certificate, key) = client_certificate(identity)?;
+            let (certificate, key) = own_certificate(identity)?;
             builder.with_client_auth_cert(vec![certificate], key)?
         }
         None => builder.with_no_client_auth(),
@@ -72,12 +74,38 @@ pub fn client_config(accept: ServerCerts, identity: Option<&Identity>) -> Result
     Ok(Arc::new(config))
 }
 
+/// Both sides of a link between servers: each shows a certificate of its identity key, and the handshake proves it.
+pub fn mesh_configs(identity: &Identity) -> Result<(Arc<ServerConfig>, Arc<ClientConfig>), TlsSetupError> {
+    let provider = provider();
+    let verifier = Arc::new(ClientCerts::required(&provider));
+    let (certificate, key) = own_certificate(identity)?;
+    let mut server = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier.clone())
+        .with_single_cert(vec![certificate.clone()], key.clone_key())?;
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    server.send_tls13_tickets = 0;
+    let mut client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_auth_cert(vec![certificate], key)?;
+    client.resumption = Resumption::disabled();
+    // Who a server is says its key alone.
+    client.enable_sni = false;
+    for protocols in [&mut server.alpn_protocols, &mut client.alpn_protocols] {
+        protocols.push(MESH_ALPN.to_vec());
+    }
+    Ok((Arc::new(server), Arc::new(client)))
+}
+
 /// 32 bytes bound to this session (RFC 8446 §7.5), over which the server proves its identity. `None` before the handshake is over.
 pub fn exporter<S: SideData>(connection: &ConnectionCommon<S>) -> Option<[u8; 32]> {
     connection.export_keying_material([0; 32], EXPORTER_LABEL, Some(&[])).ok()
 }
 
-/// The Ed25519 key of the client certificate, whose TLS signature the handshake has verified; `None` if the client showed none.
+/// The Ed25519 key of a client's or another server's certificate, whose TLS signature the handshake has verified; `None` if it
+/// showed none.
 pub fn peer_client_key(state: &CommonState) -> Option<PublicKey> {
     client_key(state.peer_certificates()?.first()?).ok()
 }
@@ -85,6 +113,11 @@ pub fn peer_client_key(state: &CommonState) -> Option<PublicKey> {
 /// Whether both sides agreed on [`ALPN`].
 pub fn speaks_secchat(state: &CommonState) -> bool {
     state.alpn_protocol() == Some(ALPN)
+}
+
+/// Whether both sides agreed on [`MESH_ALPN`].
+pub fn speaks_mesh(state: &CommonState) -> bool {
+    state.alpn_protocol() == Some(MESH_ALPN)
 }
 
 /// Protocol version, cipher suite and key exchange group, for people: `TLSv1_3 TLS13_AES_256_GCM_SHA384 X25519MLKEM768`.
@@ -95,8 +128,9 @@ pub fn describe(state: &CommonState) -> String {
     format!("{version} {suite} {group}")
 }
 
-/// A self-signed certificate over the user's identity. It names nobody: the name is bound to the key by the server.
-fn client_certificate(identity: &Identity) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), TlsSetupError> {
+/// A self-signed certificate over an identity. It names nobody: a user's name is bound to the key by the server, a server's by an
+/// authority.
+fn own_certificate(identity: &Identity) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), TlsSetupError> {
     let mut pair = KeypairBytes { secret_key: *identity.seed().deref(), public_key: None };
     let document = pair.to_pkcs8_der().map_err(|_| TlsSetupError::Key);
     pair.secret_key.zeroize();

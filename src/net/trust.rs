@@ -1,6 +1,7 @@
 //! Whether a server that has proved a key is the server that the user means.
 
 use crate::crypto::identity::{Fingerprint, PublicKey};
+use crate::wire::home::HomeCard;
 use crate::wire::name::Name;
 use crate::wire::pin::ServerPin;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub struct Trust {
     pub at_address: Option<ServerPin>,
     /// The keys pinned for server names.
     pub names: Vec<(Name, PublicKey)>,
+    /// Once we have a name: only servers where it counts.
+    pub within: Option<HomeCard>,
     /// The pin and name in an invite.
     pub invite: Option<(Fingerprint, Name)>,
     /// Trust on first use: asked about a server that nothing else speaks for. `None` refuses those.
@@ -46,10 +49,11 @@ pub struct Trust {
 
 impl std::fmt::Debug for Trust {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { at_address, names, invite, ask } = self;
+        let Self { at_address, names, within, invite, ask } = self;
         f.debug_struct("Trust")
             .field("at_address", at_address)
             .field("names", names)
+            .field("within", within)
             .field("invite", invite)
             .field("asks", &ask.is_some())
             .finish()
@@ -67,6 +71,8 @@ pub enum Verdict {
     Changed(Fingerprint),
     /// Another server than the one that stood at this address, or that the invite names.
     Renamed,
+    /// A server where the name that we have does not count.
+    Elsewhere,
 }
 
 impl Trust {
@@ -85,6 +91,9 @@ impl Trust {
         let known = self.at_address.as_ref().map(|pin| &pin.server).into_iter();
         if named.chain(known).any(|name| name != server) {
             return Verdict::Renamed;
+        }
+        if self.within.as_ref().is_some_and(|card| !card.leads_to(server, key)) {
+            return Verdict::Elsewhere;
         }
         let vouched = by_name.is_some() || by_address.is_some() || self.invite.is_some() || presented.authority;
         if vouched { Verdict::Trusted } else { Verdict::Unknown }

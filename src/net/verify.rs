@@ -82,22 +82,65 @@ impl ServerCertVerifier for ServerCerts {
     }
 }
 
-/// What a server takes of clients: nothing, or one self-signed Ed25519 certificate, proved by its TLS signature.
+/// What a server takes of clients: nothing, or one self-signed Ed25519 certificate, proved by its TLS signature. Between servers
+/// both ends take nothing less than that.
 #[derive(Debug)]
 pub struct ClientCerts {
     algorithms: WebPkiSupportedAlgorithms,
+    mandatory: bool,
 }
 
 impl ClientCerts {
     /// Takes the signature algorithms of the provider.
     pub fn new(provider: &CryptoProvider) -> Self {
-        Self { algorithms: provider.signature_verification_algorithms }
+        Self { algorithms: provider.signature_verification_algorithms, mandatory: false }
+    }
+
+    /// As [`Self::new`], and no peer without a certificate.
+    pub fn required(provider: &CryptoProvider) -> Self {
+        Self { mandatory: true, ..Self::new(provider) }
+    }
+}
+
+impl ServerCertVerifier for ClientCerts {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.verify_client_cert(end_entity, intermediates, now)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        ClientCertVerifier::verify_tls12_signature(self, message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        ClientCertVerifier::verify_tls13_signature(self, message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ClientCertVerifier::supported_verify_schemes(self)
     }
 }
 
 impl ClientCertVerifier for ClientCerts {
     fn client_auth_mandatory(&self) -> bool {
-        false
+        self.mandatory
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {

@@ -3,20 +3,33 @@
 //! Inputs that wait are taken together, so their writes share one transaction.
 
 use super::engine::Engine;
+use super::metrics::Metrics;
 use super::{Door, Input, Output, SessionId};
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::{DoorHasher, DoorKey};
-use crate::limits::{CORE_QUEUE_BYTES, FRAMES_PER_SESSION, HASHES_RUNNING};
+use crate::limits::{CORE_QUEUE_BYTES, FRAMES_PER_SESSION, HASHES_RUNNING, SESSION_QUEUE_BYTES};
+use crate::mesh::run::{MeshEvent, MeshEvents, MeshHandle};
+pub use crate::net::clock::wall_ms;
 use crate::net::queue::FrameSender;
 use crate::store::{ServerStore, StoreError};
 use crate::wire::frame::ToServer;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
+
+/// Where a server meets its mesh.
+#[derive(Debug)]
+pub struct MeshPort {
+    /// To speak.
+    pub handle: MeshHandle,
+    /// To hear.
+    pub events: MeshEvents,
+}
 
 /// The core's task has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +68,8 @@ impl CoreHandle {
         welcome: oneshot::Sender<()>,
     ) -> Result<(), CoreGone> {
         let peer = Peer { sender, welcome: Some(welcome) };
-        self.put(Report { input: Input::Connected { session, key, addr }, peer: Some((session, peer)) }, 0).await
+        self.put(Report { input: Input::Connected { session, key, addr, via: None }, peer: Some((session, peer)) }, 0)
+            .await
     }
 
     /// A frame of `bytes` encoded bytes.
@@ -90,29 +104,36 @@ impl CoreHandle {
 pub fn actor<E: Engine>(
     engine: E,
     store: ServerStore,
+    metrics: Arc<Metrics>,
+    mesh: Option<MeshPort>,
 ) -> (CoreHandle, impl Future<Output = Result<(), StoreError>> + Send) {
     let (queue, inbox) = mpsc::unbounded_channel();
     let handle = CoreHandle::new(queue);
     let (answered, answers) = mpsc::unbounded_channel();
     let hashing = Hashing::new(&answered);
+    let (mesh, events) = mesh.map(|port| (port.handle, port.events)).unzip();
     let actor = Actor {
         engine,
+        metrics,
         disk: Disk(Some(store)),
         hashing,
         sessions: HashMap::new(),
         started: Instant::now(),
         draining: false,
+        mesh,
     };
-    (handle, actor.run(inbox, answers))
+    (handle, actor.run(inbox, answers, events))
 }
 
 struct Actor<E> {
     engine: E,
+    metrics: Arc<Metrics>,
     disk: Disk,
     hashing: Hashing,
     sessions: HashMap<SessionId, Peer>,
     started: Instant,
     draining: bool,
+    mesh: Option<MeshHandle>,
 }
 
 #[derive(Debug)]
@@ -141,6 +162,7 @@ impl<E: Engine> Actor<E> {
         mut self,
         mut inbox: mpsc::UnboundedReceiver<Envelope>,
         mut answers: mpsc::UnboundedReceiver<Input>,
+        mut events: Option<MeshEvents>,
     ) -> Result<(), StoreError> {
         loop {
             let due = self.engine.next_timeout().and_then(|due| self.started.checked_add(due));
@@ -149,6 +171,7 @@ impl<E: Engine> Actor<E> {
                     Some(envelope) => self.take_all(envelope, &mut inbox),
                     None => return Ok(()),
                 },
+                event = next_event(&mut events) => self.take_events(event, &mut events),
                 Some(answer) = answers.recv() => self.feed(answer),
                 () = wait_until(due) => self.feed(Input::Timeout),
             }
@@ -168,6 +191,14 @@ impl<E: Engine> Actor<E> {
         }
         if let Some(Envelope { report, .. }) = next {
             self.take(report);
+        }
+    }
+
+    fn take_events(&mut self, first: MeshEvent, events: &mut Option<MeshEvents>) {
+        self.feed(Input::Mesh(first));
+        for _ in 0..BATCH {
+            let Some(event) = events.as_mut().and_then(|events| events.try_next()) else { return };
+            self.feed(Input::Mesh(event));
         }
     }
 
@@ -204,17 +235,37 @@ impl<E: Engine> Actor<E> {
                     let page = self.disk.with(move |store| store.page(&room, after)).await?;
                     self.feed(Input::LogPage { ticket, page });
                 }
+                Output::SendFrom { session, client, frame } => self.send_from(session, client, frame),
+                Output::Mesh { targets, body } => {
+                    if let Some(mesh) = &self.mesh {
+                        // A mesh that has stopped does so with the server.
+                        let _ = mesh.send(targets, body).await;
+                    }
+                }
+                // The engine of a server in a mesh takes these itself.
+                Output::Relay { .. } => {}
                 Output::Log(event) => tracing::info!("{event}"),
             }
         }
+        self.metrics.set(self.engine.gauges());
         Ok(())
     }
 
     fn send(&mut self, session: SessionId, frame: Arc<[u8]>) {
         if let Some(peer) = self.sessions.get(&session) {
+            self.metrics.deliveries.fetch_add(1, Ordering::Relaxed);
             // A full queue ends the session by itself, and the core hears of it as a disconnection.
             let _ = peer.sender.send(frame);
         }
+    }
+
+    /// What other servers say may fill half of a client's queue: the rest is for what is said here.
+    fn send_from(&mut self, session: SessionId, client: u64, frame: Arc<[u8]>) {
+        let waiting = self.sessions.get(&session).map_or(0, |peer| peer.sender.waiting());
+        if waiting.saturating_add(frame.len()) > SESSION_QUEUE_BYTES / 2 {
+            return self.feed(Input::TooSlow { client });
+        }
+        self.send(session, frame);
     }
 
     /// From now on its frames may be long.
@@ -289,17 +340,22 @@ fn door_key(door: &Door) -> DoorKey {
     DoorKey::from_bytes(*door.as_bytes())
 }
 
+/// What the mesh says next; never, where there is none or it has ended.
+async fn next_event(events: &mut Option<MeshEvents>) -> MeshEvent {
+    if let Some(receiver) = events
+        && let Some(event) = receiver.next().await
+    {
+        return event;
+    }
+    *events = None;
+    std::future::pending().await
+}
+
 async fn wait_until(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// Unix time, milliseconds; 0 on a machine whose clock stands before 1970.
-pub fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Inputs that are taken before the outputs of the first are carried out.

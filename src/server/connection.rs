@@ -6,7 +6,8 @@ use super::actor::{CoreGone, CoreHandle};
 use super::pace::Pace;
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::limits::{
-    FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LOGIN_DEADLINE, SESSION_QUEUE_BYTES, WRITE_DEADLINE,
+    FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LINK_FRAME_MAX, LOGIN_DEADLINE, SESSION_QUEUE_BYTES,
+    WRITE_DEADLINE,
 };
 use crate::net::framed::{FrameError, FrameReader};
 use crate::net::queue::{FrameSender, WriteEnd, frame_queue};
@@ -61,6 +62,16 @@ pub enum SessionEnd {
     Stopping,
 }
 
+impl SessionEnd {
+    /// Whether it surely ended before a login.
+    pub const fn before_login(&self) -> bool {
+        match self {
+            Self::Evicted | Self::Deadline | Self::Handshake(_) | Self::OtherProtocol | Self::NoCertificate => true,
+            Self::Malformed | Self::Frame(_) | Self::Writing(_) | Self::Left | Self::Stopping => false,
+        }
+    }
+}
+
 impl From<CoreGone> for SessionEnd {
     fn from(_: CoreGone) -> Self {
         Self::Stopping
@@ -86,10 +97,11 @@ impl Shared {
         Self { identity, name, core, started: Instant::now(), pace: Mutex::default() }
     }
 
-    /// How long a frame waits before it is taken: posts are slowed down to a steady rate.
+    /// How long a frame waits before it is taken: posts are slowed down to a steady rate. For other servers all are: what waits on the
+    /// way there is the same for all clients.
     fn hold(&self, key: PublicKey, frame: &ToServer, bytes: usize) -> Duration {
         match frame {
-            ToServer::Request { body: Request::Post { .. }, .. } => {
+            ToServer::Request { body: Request::Post { .. }, .. } | ToServer::At { .. } => {
                 let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
                 pace.post(key, bytes, self.started.elapsed())
             }
@@ -214,7 +226,7 @@ impl Session {
             return end;
         }
         ticket.logged_in();
-        self.arrival.reader.set_max(FRAME_MAX);
+        self.arrival.reader.set_max(LINK_FRAME_MAX);
         match self.relay().await {
             Ok(()) => SessionEnd::Left,
             Err(end) => {
@@ -260,7 +272,8 @@ impl Session {
                 end = &mut *writing => return Err(end.into()),
             };
             let Some(bytes) = bytes else { return Ok(()) };
-            let frame = ToServer::from_bytes(&bytes, FRAME_MAX).map_err(|_| SessionEnd::Malformed)?;
+            let frame = ToServer::from_bytes(&bytes, LINK_FRAME_MAX).map_err(|_| SessionEnd::Malformed)?;
+            check(&frame, bytes.len())?;
             let hold = self.shared.hold(self.key, &frame, bytes.len());
             let sent = async {
                 if !hold.is_zero() {
@@ -274,6 +287,19 @@ impl Session {
                 end = &mut *writing => return Err(end.into()),
             }
         }
+    }
+}
+
+/// In a frame for another server there is a frame, and not another one of that kind; and only with it around may it be longer than
+/// [`FRAME_MAX`].
+fn check(frame: &ToServer, bytes: usize) -> Result<(), SessionEnd> {
+    match frame {
+        ToServer::At { frame, .. } => match ToServer::from_bytes(frame, FRAME_MAX) {
+            Ok(ToServer::At { .. }) | Err(_) => Err(SessionEnd::Malformed),
+            Ok(_) => Ok(()),
+        },
+        _ if bytes > FRAME_MAX => Err(SessionEnd::Malformed),
+        _ => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@ use super::attempts::{Allowance, Attempts};
 use super::doors::Doors;
 use super::io::{Config, Input, Output, SessionId};
 use super::logs::Read;
+use super::metrics::Gauges;
 use super::names::Names;
 use super::outbox::Outbox;
 use super::room::Room;
@@ -20,13 +21,18 @@ use crate::store::{Loaded, ServerSecret};
 use crate::wire::cert::NameCert;
 use crate::wire::frame::{Refusal, Reply, Request};
 use crate::wire::id::{InstanceId, RoomId};
+use crate::wire::name::FullName;
+use crate::wire::vouch::ServerTrust;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One server.
 pub struct Core {
     pub(super) config: Config,
+    /// The configured one, and this server itself.
+    pub(super) trust: Arc<ServerTrust>,
     pub(super) identity: Identity,
     pub(super) secret: ServerSecret,
     pub(super) now: Duration,
@@ -36,6 +42,8 @@ pub struct Core {
     pub(super) sessions: BTreeMap<SessionId, Session>,
     /// The one session of each key that is logged in.
     pub(super) online: BTreeMap<PublicKey, SessionId>,
+    /// Sessions of people whose names are other servers'.
+    pub(super) guests: BTreeMap<FullName, SessionId>,
     pub(super) rooms: Rooms,
     pub(super) doors: Doors,
     pub(super) reads: BTreeMap<u64, Read>,
@@ -98,12 +106,15 @@ impl Core {
         now: Duration,
         wall_ms: u64,
     ) -> Result<Self, LoadError> {
+        let mut trust = config.trust.clone();
+        trust.listed.insert(0, (config.name.clone(), identity.public().fingerprint()));
         let mut rooms = Rooms::default();
         for room in loaded.rooms {
             rooms.insert(Room::load(room, &identity.public(), &config.name, now, wall_ms)?);
         }
         let mut core = Self {
             config,
+            trust: Arc::new(trust),
             identity,
             secret: loaded.secret,
             now,
@@ -112,6 +123,7 @@ impl Core {
             instances: loaded.instances.into_iter().collect(),
             sessions: BTreeMap::new(),
             online: BTreeMap::new(),
+            guests: BTreeMap::new(),
             rooms,
             doors: Doors::default(),
             reads: BTreeMap::new(),
@@ -144,12 +156,14 @@ impl Core {
         self.now = self.now.max(now);
         self.wall_ms = wall_ms;
         match input {
-            Input::Connected { session, key, addr } => self.connected(session, key, addr),
+            Input::Connected { session, key, addr, via } => self.connected(session, key, addr, via),
             Input::Frame(session, frame) => self.frame(session, frame),
             Input::Disconnected(session) => self.forget(session, "link lost"),
             Input::DoorChecked { ticket, ok } => self.door_checked(ticket, ok),
             Input::DoorHashed { ticket, phc } => self.door_hashed(ticket, phc),
             Input::LogPage { ticket, page } => self.log_page(ticket, page),
+            // For who stands between this and the mesh.
+            Input::Mesh(_) | Input::TooSlow { .. } => {}
             Input::Timeout => self.timeout(),
             Input::Drain => self.drain(),
         }
@@ -158,6 +172,19 @@ impl Core {
     /// What is to be done next; to be asked until it is `None`.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.out.poll()
+    }
+
+    /// How many there are of what.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            clients: self.online.len() as u64,
+            guests: 0,
+            away: 0,
+            ignored: 0,
+            rooms: self.rooms.labelled() as u64,
+            directs: self.rooms.directs() as u64,
+            refused: self.out.refused(),
+        }
     }
 
     /// When [`Input::Timeout`] is wanted.
@@ -210,7 +237,7 @@ impl Core {
             Request::NoState { room } => self.no_state(asker, room),
             Request::Rooms => self.list_rooms(asker),
             Request::Operator { text } => self.operator(asker, text),
-            Request::RenewName => Ok(Some(Reply::Name(self.issue(asker).into()))),
+            Request::RenewName => self.renew_name(asker),
         }
     }
 
@@ -248,9 +275,10 @@ impl Core {
         self.numbers
     }
 
-    /// Judges certificates: only our own hold here.
+    /// Judges certificates: our own hold here, and those of servers that are vouched for.
     pub(super) fn certs(&self) -> impl Fn(&NameCert) -> Result<(), CertRefused> + use<> {
-        own_certs(self.identity.public(), self.config.name.clone(), self.wall_ms)
+        let (trust, now_ms) = (Arc::clone(&self.trust), self.wall_ms);
+        move |cert| Ok(trust.check_name(cert, now_ms)?)
     }
 }
 
@@ -261,20 +289,6 @@ impl fmt::Debug for Core {
             .field("sessions", &self.sessions.len())
             .field("rooms", &self.rooms.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// Believes what this server signed and what has not expired at `now_ms`.
-pub(super) fn own_certs(
-    key: PublicKey,
-    server: crate::wire::name::Name,
-    now_ms: u64,
-) -> impl Fn(&NameCert) -> Result<(), CertRefused> {
-    move |cert| {
-        if *cert.server() != server {
-            return Err(CertRefused::UnknownServer);
-        }
-        Ok(cert.check(&key, now_ms)?)
     }
 }
 

@@ -74,6 +74,11 @@ impl Core {
             return Err(Refusal::new(Code::NotAllowed, "not a conversation of these two"));
         }
         self.make_way(asker, &peer);
+        for (key, session) in [(asker.key, asker.session), (peer.key, peer.session)] {
+            if let Some(instance) = self.sessions.get(&session).map(|s| s.instance) {
+                self.remember_instance(key, instance);
+            }
+        }
         self.add_room(Room::new(room, None, directory, None));
         self.subscribe(asker.session, room);
         self.subscribe(peer.session, room);
@@ -103,6 +108,7 @@ impl Core {
                 self.out.push(session, Push::DirectClosed { room: id });
             }
         }
+        self.forget_guests(room.directory.members().map(|m| m.key));
     }
 
     /// Two may meet while each begins a conversation, so two groups of a pair live side by side; of more the quietest goes,
@@ -128,7 +134,7 @@ impl Core {
     /// The session of somebody who is here under exactly this name.
     fn whereabouts(&self, name: &FullName) -> Option<Asker> {
         if name.server != self.config.name {
-            return None;
+            return self.asker(*self.guests.get(name)?);
         }
         let key = self.names.owner(&name.name)?;
         self.asker(*self.online.get(&key)?).filter(|a| a.name == *name)

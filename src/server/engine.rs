@@ -1,5 +1,6 @@
 //! The seam between the IO around the server and what decides. [`Core`] stands behind it; a test may put a wrapper there.
 
+use super::metrics::Gauges;
 use super::{Core, Input, Output};
 use std::time::Duration;
 
@@ -11,6 +12,10 @@ pub trait Engine: Send + 'static {
     fn poll_output(&mut self) -> Option<Output>;
     /// When [`Input::Timeout`] is wanted, on the clock of `now`.
     fn next_timeout(&self) -> Option<Duration>;
+    /// How many there are of what.
+    fn gauges(&self) -> Gauges {
+        Gauges::default()
+    }
 }
 
 impl Engine for Core {
@@ -24,5 +29,9 @@ impl Engine for Core {
 
     fn next_timeout(&self) -> Option<Duration> {
         self.next_timeout()
+    }
+
+    fn gauges(&self) -> Gauges {
+        self.gauges()
     }
 }

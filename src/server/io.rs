@@ -1,11 +1,13 @@
 //! What happens to the core, and what it wants done.
 
 use crate::crypto::identity::PublicKey;
+use crate::mesh::run::MeshEvent;
 use crate::store::{LogPage, Write};
 use crate::wire::frame::{Code, ToServer};
 use crate::wire::id::RoomId;
 use crate::wire::name::{FullName, Name};
 use crate::wire::text::Untrusted;
+use crate::wire::vouch::{NodeId, ServerCert, ServerTrust};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,6 +53,10 @@ pub struct Config {
     pub room_ttl: Duration,
     /// How long a client may be away before its leaf is removed; [`crate::limits::LOST_GRACE`] but for tests.
     pub lost_grace: Duration,
+    /// Which other servers' name certificates are believed. The server itself is, always.
+    pub trust: ServerTrust,
+    /// What a mesh authority says of this server; goes with the names that it gives.
+    pub vouch: Option<ServerCert>,
     /// A valid PHC hash of bytes that nobody knows, for doors of rooms that do not exist.
     pub decoy_phc: String,
 }
@@ -64,8 +70,10 @@ pub enum Input {
         session: SessionId,
         /// The certificate's key.
         key: PublicKey,
-        /// Whence.
+        /// Whence; made up, one for each network, where it is not connected to us.
         addr: SocketAddr,
+        /// The server of the mesh that it is connected to, if not ours.
+        via: Option<Name>,
     },
     /// A frame of a client.
     Frame(SessionId, ToServer),
@@ -94,6 +102,13 @@ pub enum Input {
     },
     /// The time of [`super::Core::next_timeout`] has come.
     Timeout,
+    /// The mesh says something; only for a server in one.
+    Mesh(MeshEvent),
+    /// To [`Output::SendFrom`]: too much waits for the client.
+    TooSlow {
+        /// Its number there.
+        client: u64,
+    },
     /// The server stops: everybody is told.
     Drain,
 }
@@ -110,6 +125,23 @@ pub enum Output {
         /// The frame, without the length prefix.
         frame: Arc<[u8]>,
     },
+    /// Send what another server of the mesh says to a client. If much waits for it already, do not, but say so with
+    /// [`Input::TooSlow`]: another server must not be able to break a client's link to this one.
+    SendFrom {
+        /// To whom.
+        session: SessionId,
+        /// Its number there.
+        client: u64,
+        /// The frame, without the length prefix.
+        frame: Arc<[u8]>,
+    },
+    /// Send to other servers of the mesh, in this order for each: a head for each, and one body.
+    Mesh {
+        /// To which, and what for each alone.
+        targets: Vec<(NodeId, Vec<u8>)>,
+        /// For all.
+        body: Arc<[u8]>,
+    },
     /// A login was accepted: frames of up to [`crate::limits::FRAME_MAX`] may come from now on.
     Admitted {
         /// Whose.
@@ -119,6 +151,17 @@ pub enum Output {
     Close {
         /// Whose.
         session: SessionId,
+    },
+    /// A client that is logged in has a frame for another server of the mesh.
+    Relay {
+        /// Whose.
+        session: SessionId,
+        /// Whence it is connected.
+        addr: SocketAddr,
+        /// For which server.
+        server: Name,
+        /// An encoded [`ToServer`].
+        frame: Arc<[u8]>,
     },
     /// Check a door key against a hash; at most [`crate::limits::HASHES_RUNNING`] of these and of [`Output::HashDoor`] are asked for
     /// at once.
@@ -159,6 +202,8 @@ pub enum LogEvent {
         name: FullName,
         /// Whence.
         addr: SocketAddr,
+        /// Through which server of the mesh.
+        via: Option<Name>,
     },
     /// Somebody was not let in.
     LoginRefused {
@@ -208,7 +253,8 @@ pub enum LogEvent {
 impl fmt::Display for LogEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LoggedIn { name, addr } => write!(f, "{name} logged in from {addr}"),
+            Self::LoggedIn { name, via: Some(via), .. } => write!(f, "{name} logged in through {via}"),
+            Self::LoggedIn { name, addr, via: None } => write!(f, "{name} logged in from {addr}"),
             Self::LoginRefused { addr, code } => write!(f, "login from {addr} refused: {}", code.as_str()),
             Self::LoggedOut { name, reason } => write!(f, "{name} is gone: {reason}"),
             Self::DoorRefused { addr } => write!(f, "wrong room or password from {addr}"),

@@ -5,8 +5,9 @@
 //!
 //! Around it stands the IO: [`run`] (a whole server), [`connection`] (one client), [`actor`] (the driver of the core).
 
-pub mod accept;
 pub mod actor;
+pub mod admin;
+mod admission;
 mod attempts;
 mod committer;
 pub mod connection;
@@ -18,12 +19,15 @@ pub mod engine;
 mod io;
 mod joins;
 mod leaving;
-pub mod listen;
 mod logs;
+pub mod meshed;
+pub mod metrics;
 mod names;
+pub mod operations;
 mod outbox;
 mod pace;
 mod permit;
+pub mod relay;
 pub mod reload;
 mod room;
 mod rooms;
@@ -36,3 +40,4 @@ mod upkeep;
 
 pub use self::core::{Core, LoadError};
 pub use self::io::{Config, Door, Input, LogEvent, Output, SessionId};
+pub use crate::net::{accept, listen};

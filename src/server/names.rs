@@ -51,6 +51,11 @@ impl Names {
         self.taken.insert(name.skeleton(), (name, key));
     }
 
+    /// Whether a key owns any.
+    pub(super) fn has_one(&self, key: &PublicKey) -> bool {
+        self.owned.contains_key(key)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.taken.len()
     }

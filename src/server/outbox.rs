@@ -11,6 +11,7 @@ use std::sync::Arc;
 pub(super) struct Outbox {
     writes: Vec<Write>,
     rest: VecDeque<Output>,
+    refused: u64,
 }
 
 impl Outbox {
@@ -31,6 +32,7 @@ impl Outbox {
     }
 
     pub(super) fn log(&mut self, event: LogEvent) {
+        self.refused += u64::from(matches!(event, LogEvent::LoginRefused { .. }));
         self.output(Output::Log(event));
     }
 
@@ -47,7 +49,13 @@ impl Outbox {
     }
 
     pub(super) fn refuse(&mut self, session: SessionId, id: u64, refusal: Refusal) {
+        self.refused += 1;
         self.reply(session, id, Reply::Refused(refusal));
+    }
+
+    /// Requests and logins refused since the start.
+    pub(super) const fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// One encoding for all receivers.

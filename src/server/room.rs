@@ -1,12 +1,13 @@
 //! One room: its directory, the end of its log, who is there.
 
-use super::core::{LoadError, own_certs};
+use super::core::LoadError;
 use super::io::SessionId;
 use super::joins::{Lease, Waiting};
 use crate::crypto::identity::PublicKey;
 use crate::group::{Directory, Grant};
 use crate::limits::REPEATS_KNOWN;
 use crate::store::{Digest, LoadedRoom, RoomState};
+use crate::wire::cert::NameCert;
 use crate::wire::id::RoomId;
 use crate::wire::log::{Chain, RemoveReason};
 use crate::wire::name::Name;
@@ -92,7 +93,8 @@ impl Room {
         }
     }
 
-    /// A room after a restart. Certificates that have expired meanwhile do not keep it from being taken up.
+    /// A room after a restart. Certificates that have expired meanwhile do not keep it from being taken up, nor do those of a server
+    /// that nobody vouches for any more: they were judged when they came in.
     pub(super) fn load(
         stored: LoadedRoom,
         server: &PublicKey,
@@ -103,7 +105,10 @@ impl Room {
         let state = stored.state;
         let (standing, reasons): (Vec<_>, Vec<_>) = stored.standing.into_iter().map(|s| (s.bytes, s.reason)).unzip();
         let grant = Grant { group_info: state.group_info, tree: state.tree, vouch: state.vouch, proposals: standing };
-        let certs = own_certs(*server, name.clone(), 0);
+        let certs = |cert: &NameCert| match cert.server() == name {
+            true => Ok(cert.check(server, 0)?),
+            false => Ok(()),
+        };
         let directory = Directory::open(*server, stored.id.0, &grant, &certs)
             .map_err(|source| LoadError { room: stored.id, source })?;
         let wanted = directory.standing().map(|m| m.key).zip(reasons).collect();

@@ -2,10 +2,12 @@
 
 use super::SessionId;
 use super::accept::{Caps, Gate};
-use super::actor::{CoreHandle, actor};
+use super::actor::{CoreHandle, MeshPort, actor};
 use super::connection::{self, SessionEnd, Shared};
 use super::engine::Engine;
 use super::listen;
+use super::metrics::Metrics;
+use super::operations::Operations;
 use super::reload::{Certificate, CertificateFiles, ReloadError};
 use crate::crypto::identity::Identity;
 use crate::net::stun;
@@ -14,6 +16,7 @@ use crate::wire::name::Name;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
@@ -73,6 +76,8 @@ pub struct Server {
     identity: Identity,
     name: Name,
     gate: Gate,
+    operations: Operations,
+    mesh: Option<MeshPort>,
 }
 
 impl Server {
@@ -82,7 +87,28 @@ impl Server {
         let certificate = Arc::new(Certificate::load(certificate)?);
         let listeners = bind_tcp(&listen)?;
         let udp = bind_udp(udp, &listen, &listeners)?;
-        Ok(Self { listeners, udp, certificate, identity, name, gate: Gate::new(caps) })
+        Ok(Self {
+            listeners,
+            udp,
+            certificate,
+            identity,
+            name,
+            gate: Gate::new(caps),
+            operations: Operations::default(),
+            mesh: None,
+        })
+    }
+
+    /// With metrics and an admin socket.
+    #[must_use]
+    pub fn operated(self, operations: Operations) -> Self {
+        Self { operations, ..self }
+    }
+
+    /// In a mesh: for an engine that is a [`super::meshed::Meshed`].
+    #[must_use]
+    pub fn linked(self, port: MeshPort) -> Self {
+        Self { mesh: Some(port), ..self }
     }
 
     /// Where it listens.
@@ -103,7 +129,8 @@ impl Server {
         store: ServerStore,
         mut control: mpsc::Receiver<Control>,
     ) -> Result<(), StoreError> {
-        let (core, deciding) = actor(engine, store);
+        let metrics = Arc::<Metrics>::default();
+        let (core, deciding) = actor(engine, store, metrics.clone(), self.mesh);
         let mut deciding = tokio::spawn(deciding);
         let shared = Arc::new(Shared::new(self.identity, self.name, core.clone()));
         let mut tasks = JoinSet::new();
@@ -115,8 +142,15 @@ impl Server {
             tasks.spawn(accept(listener, accepted.clone()));
         }
         drop(accepted);
-        let mut sessions =
-            Sessions { next: 0, shared, gate: self.gate, certificate: self.certificate, running: JoinSet::new() };
+        self.operations.start(metrics.clone(), &mut tasks);
+        let mut sessions = Sessions {
+            next: 0,
+            shared,
+            gate: self.gate,
+            certificate: self.certificate,
+            running: JoinSet::new(),
+            metrics,
+        };
         loop {
             tokio::select! {
                 Some((tcp, address)) = arrivals.recv() => sessions.start(tcp, address),
@@ -166,19 +200,25 @@ struct Sessions {
     gate: Gate,
     certificate: Arc<Certificate>,
     running: JoinSet<()>,
+    metrics: Arc<Metrics>,
 }
 
 impl Sessions {
     fn start(&mut self, tcp: TcpStream, address: SocketAddr) {
         let Some((ticket, evicted)) = self.gate.admit(address.ip()) else {
+            self.metrics.turned_away.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%address, "too many connections; one was refused");
             return;
         };
         let id = self.next;
         self.next += 1;
         let (acceptor, shared) = (self.certificate.acceptor(), self.shared.clone());
+        let metrics = self.metrics.clone();
         self.running.spawn(async move {
             let end = connection::run(id, tcp, address, acceptor, shared, ticket, evicted).await;
+            if end.before_login() {
+                metrics.turned_away.fetch_add(1, Ordering::Relaxed);
+            }
             // What strangers do is no news, or a flood of them would flood the log.
             match end {
                 SessionEnd::Malformed | SessionEnd::Frame(_) | SessionEnd::Writing(_) => {
@@ -309,7 +349,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_core_that_stands_still_with_a_full_queue_does_not_keep_the_server_from_stopping() {
         let (let_go, release) = channel();
-        let (core, deciding) = actor(Stuck(release), ServerStore::in_memory().unwrap());
+        let (core, deciding) = actor(Stuck(release), ServerStore::in_memory().unwrap(), Arc::default(), None);
         let deciding = tokio::spawn(deciding);
         // The queue is full with it until it is done with, so that not even the word to stop finds a place.
         core.frame(1, ToServer::Alive, CORE_QUEUE_BYTES - 1).await.unwrap();

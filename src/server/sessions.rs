@@ -1,17 +1,13 @@
 //! Connections: login, keep-alive, replacement, the end.
 
-use super::attempts::source;
 use super::core::{Answer, Core};
 use super::io::{LogEvent, Output, SessionId};
-use super::names::Claim;
 use super::outbox::too_many;
 use super::timers::Timer;
 use crate::crypto::identity::PublicKey;
 use crate::limits::{KEEPALIVE, LOGIN_DEADLINE, TEXT_MAX};
-use crate::store::Write;
-use crate::wire::cert::NameCert;
-use crate::wire::frame::{Code, Login, Push, Refusal, Reply, ToClient, ToServer, VERSION, Welcome};
-use crate::wire::id::RoomId;
+use crate::wire::frame::{Away, Code, Login, Push, Refusal, Reply, ToClient, ToServer, Welcome};
+use crate::wire::id::{InstanceId, RoomId};
 use crate::wire::name::{FullName, Name};
 use crate::wire::text::Untrusted;
 use minicbor::bytes::ByteVec;
@@ -24,8 +20,11 @@ use std::time::Duration;
 pub(super) struct Session {
     pub(super) key: PublicKey,
     pub(super) addr: SocketAddr,
+    /// The server of the mesh that it comes through, which says when it is gone.
+    pub(super) via: Option<Name>,
     /// Once logged in.
     pub(super) name: Option<FullName>,
+    pub(super) instance: InstanceId,
     /// Login deadline, later the next keep-alive.
     due: Duration,
     /// Keep-alives without an answer.
@@ -52,12 +51,14 @@ pub(super) struct Asker {
 }
 
 impl Core {
-    pub(super) fn connected(&mut self, session: SessionId, key: PublicKey, addr: SocketAddr) {
+    pub(super) fn connected(&mut self, session: SessionId, key: PublicKey, addr: SocketAddr, via: Option<Name>) {
         let due = self.now + LOGIN_DEADLINE;
         let new = Session {
             key,
             addr,
+            via,
             name: None,
+            instance: InstanceId::default(),
             due,
             missed: 0,
             rooms: BTreeSet::new(),
@@ -82,6 +83,7 @@ impl Core {
             (ToServer::Request { id: request, body }, Some(asker)) => self.request(&asker, request, body),
             (ToServer::Goodbye, _) => self.close(id, "left"),
             (ToServer::Alive, Some(_)) => {}
+            (ToServer::At { server, frame }, Some(asker)) if self.is_direct(id) => self.relay(&asker, server, frame),
             _ => self.close(id, "protocol"),
         }
     }
@@ -93,9 +95,9 @@ impl Core {
     }
 
     fn login(&mut self, id: SessionId, login: &Login) {
-        let Some((key, addr)) = self.sessions.get(&id).map(|s| (s.key, s.addr)) else { return };
-        let name = match self.admit(login, key, addr) {
-            Ok(name) => name,
+        let Some((key, addr, via)) = self.sessions.get(&id).map(|s| (s.key, s.addr, s.via.clone())) else { return };
+        let (name, cert) = match self.admit(login, key, addr, via.is_some()) {
+            Ok(admitted) => admitted,
             Err(refusal) => {
                 self.out.log(LogEvent::LoginRefused { addr, code: refusal.code });
                 self.out.send(id, &ToClient::Refused(refusal));
@@ -107,74 +109,21 @@ impl Core {
             self.close(old, "replaced");
         }
         self.online.insert(key, id);
-        let name = FullName::new(name, self.config.name.clone());
+        if name.server != self.config.name {
+            self.guests.insert(name.clone(), id);
+        }
         if let Some(session) = self.sessions.get_mut(&id) {
             session.name = Some(name.clone());
+            session.instance = login.instance;
             session.due = self.now + KEEPALIVE;
             self.timers.set(session.due, Timer::Session(id));
         }
-        self.out.output(Output::Admitted { session: id });
-        let asker = Asker { session: id, key, name: name.clone(), addr };
-        let cert = self.issue(&asker).into();
         let (seen_as, stun_port, now_ms) = (addr.to_string(), self.config.stun_port, self.wall_ms);
-        self.out.send(id, &ToClient::Welcome(Welcome { cert, seen_as, stun_port, now_ms }));
-        self.out.log(LogEvent::LoggedIn { name, addr });
-        self.note_instance(key, login);
-    }
-
-    /// Whether a login holds; a free name becomes the key's.
-    fn admit(&mut self, login: &Login, key: PublicKey, addr: SocketAddr) -> Result<Name, Refusal> {
-        if login.version != VERSION {
-            let message = format!("this server speaks version {VERSION} of the protocol");
-            return Err(Refusal::new(Code::Version, message));
-        }
-        if self.draining {
-            return Err(Refusal::new(Code::Draining, "the server is stopping"));
-        }
-        let name = Name::parse_user(&login.name).map_err(|e| Refusal::new(Code::BadName, e.to_string()))?;
-        match self.names.claim(&name, &key) {
-            Claim::Own => {}
-            Claim::Taken(free) => {
-                let refusal = Refusal::new(Code::NameTaken, format!("the name {name} is taken"));
-                return Err(free.map_or(refusal.clone(), |free| refusal.hint(free.to_string())));
-            }
-            Claim::TooMany => return Err(too_many("this key has as many names as it may have")),
-            Claim::Free => {
-                self.may_add_name(addr)?;
-                self.names.insert(name.clone(), key);
-                self.out.write(Write::Name { name: name.clone(), key, since_ms: self.wall_ms });
-            }
-        }
-        Ok(name)
-    }
-
-    fn may_add_name(&mut self, addr: SocketAddr) -> Result<(), Refusal> {
-        let source = source(addr.ip());
-        if self.names.len() >= self.bounds.names {
-            return Err(Refusal::new(Code::TooMany, "the server has as many names as it may have"));
-        }
-        if !self.new_things.take(source, self.now) || !self.new_names.take(source, self.now) {
-            return Err(too_many("too many new names from this address"));
-        }
-        Ok(())
-    }
-
-    /// A new run of a client has lost the state of its direct conversations; of its rooms too, which it joins again by itself.
-    fn note_instance(&mut self, key: PublicKey, login: &Login) {
-        let before = self.instances.insert(key, login.instance);
-        if before == Some(login.instance) {
-            return;
-        }
-        self.out.write(Write::Instance { key, instance: login.instance });
-        for room in self.rooms.directs_of(&key) {
-            self.drop_direct(room, &key);
-        }
-    }
-
-    /// The encoded certificate of the asker's name.
-    pub(super) fn issue(&self, asker: &Asker) -> Vec<u8> {
-        let not_after = self.wall_ms.saturating_add(CERT_MS);
-        NameCert::issue(&self.identity, asker.name.clone(), asker.key, not_after).to_bytes()
+        let mesh = self.mesh_word();
+        self.out.send(id, &ToClient::Welcome(Welcome { cert: cert.into(), seen_as, stun_port, now_ms, mesh }));
+        self.out.output(Output::Admitted { session: id });
+        self.out.log(LogEvent::LoggedIn { name, addr, via });
+        self.note_instance(key, login.instance);
     }
 
     pub(super) fn operator(&mut self, asker: &Asker, text: String) -> Answer {
@@ -188,6 +137,20 @@ impl Core {
         Ok(Some(Reply::Done))
     }
 
+    /// Whether it is a connection to this server.
+    fn is_direct(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.via.is_none())
+    }
+
+    /// A frame for another server of the mesh, if we are in one.
+    fn relay(&mut self, asker: &Asker, server: Name, frame: ByteVec) {
+        if self.mesh_word().is_none() {
+            return self.out.send(asker.session, &ToClient::Away { server, why: Away::Refused });
+        }
+        let (session, addr) = (asker.session, asker.addr);
+        self.out.output(Output::Relay { session, addr, server, frame: Vec::from(frame).into() });
+    }
+
     pub(super) fn session_due(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.due > self.now {
@@ -195,6 +158,9 @@ impl Core {
         }
         if session.name.is_none() {
             return self.close(id, "no login");
+        }
+        if session.via.is_some() {
+            return;
         }
         if session.missed >= MISSES {
             self.out.push(id, Push::Bye { reason: "idle".into() });
@@ -237,6 +203,9 @@ impl Core {
             }
         }
         if let Some(name) = session.name {
+            if self.guests.get(&name) == Some(&id) {
+                self.guests.remove(&name);
+            }
             self.out.log(LogEvent::LoggedOut { name, reason });
         }
     }
@@ -244,5 +213,3 @@ impl Core {
 
 /// Keep-alives without an answer after which a client is lost.
 const MISSES: u32 = 3;
-/// How long a name certificate holds: 90 days, milliseconds.
-const CERT_MS: u64 = 90 * 24 * 3600 * 1000;

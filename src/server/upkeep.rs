@@ -40,7 +40,9 @@ impl Core {
         let gone: Vec<RoomId> = unused.filter(|r| r.subscribers.is_empty() && !waits(r)).map(|r| r.id).collect();
         for id in gone {
             self.out.write(Write::RemoveRoom { room: id });
-            if let Some(label) = self.rooms.remove(&id).and_then(|room| room.label) {
+            let Some(room) = self.rooms.remove(&id) else { continue };
+            self.forget_guests(room.directory.members().map(|m| m.key));
+            if let Some(label) = room.label {
                 self.out.log(LogEvent::RoomExpired { label });
             }
         }

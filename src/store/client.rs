@@ -4,6 +4,7 @@ use super::StoreError;
 use super::lock::DirLock;
 use super::private::{self, PrivateError};
 use crate::crypto::identity::PublicKey;
+use crate::wire::home::HomeCard;
 use crate::wire::name::{FullName, Name};
 use crate::wire::pin::ServerPin;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -46,7 +47,8 @@ impl ClientStore {
         let db = Connection::open(&path)?;
         db.pragma_update(None, "synchronous", "FULL")?;
         match db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
-            0 => db.execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"))?,
+            0 => db.execute_batch(&format!("BEGIN; {SCHEMA} {HOMES} PRAGMA user_version = {VERSION}; COMMIT;"))?,
+            1 => db.execute_batch(&format!("BEGIN; {HOMES} PRAGMA user_version = {VERSION}; COMMIT;"))?,
             VERSION => {}
             _ => return Err(ClientStoreError::Newer),
         }
@@ -94,6 +96,24 @@ impl ClientStore {
         self.db.execute(
             "INSERT INTO names (name, server, key) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET key = excluded.key",
             params![who.name.as_str(), who.server.as_str(), pinned.as_bytes()],
+        )?;
+        Ok(())
+    }
+
+    /// The names that we have, each with the mesh in which it counts. What cannot be read is left out: it is got anew.
+    pub fn homes(&self) -> Result<Vec<HomeCard>, ClientStoreError> {
+        let mut statement = self.db.prepare("SELECT card FROM homes ORDER BY server, name")?;
+        let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
+        let cards: Vec<Vec<u8>> = rows.collect::<Result<_, _>>()?;
+        Ok(cards.iter().filter_map(|card| HomeCard::from_bytes(card).ok()).collect())
+    }
+
+    /// Keeps a name and its mesh, in place of what was kept of them.
+    pub fn keep_home(&self, card: &HomeCard) -> Result<(), ClientStoreError> {
+        let subject = &card.cert.subject;
+        self.db.execute(
+            "INSERT INTO homes (server, name, card) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET card = excluded.card",
+            params![subject.server.as_str(), subject.name.as_str(), card.to_bytes()],
         )?;
         Ok(())
     }
@@ -155,7 +175,10 @@ fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<PublicKey> {
 }
 
 const GLOBAL_SHARE: &str = "share";
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+const HOMES: &str = "
+    CREATE TABLE homes (server TEXT, name TEXT, card BLOB NOT NULL, PRIMARY KEY (server, name)) STRICT;
+";
 const SCHEMA: &str = "
     CREATE TABLE servers (server TEXT PRIMARY KEY, key BLOB NOT NULL) STRICT;
     CREATE TABLE addresses (
@@ -176,6 +199,28 @@ mod tests {
     fn pin(seed: u8) -> ServerPin {
         let key = Identity::from_seed(&[seed; 32]).public();
         ServerPin { address: "host:7443".into(), server: Name::parse("s1").unwrap(), key, tls_key: [seed; 32] }
+    }
+
+    #[test]
+    fn a_directory_of_an_earlier_version_takes_homes_and_keeps_one_card_for_each_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = ClientStore::open(dir.path()).unwrap();
+        store.remember_server(&pin(1)).unwrap();
+        store.db.execute_batch("DROP TABLE homes; PRAGMA user_version = 1;").unwrap();
+        drop(store);
+        let store = ClientStore::open(dir.path()).unwrap();
+        assert_eq!(store.server_at("host:7443").unwrap(), Some(pin(1)));
+        let home = Identity::from_seed(&[1; 32]);
+        let card = |name: &str, not_after| {
+            let who = FullName::new(Name::parse(name).unwrap(), Name::parse("s1").unwrap());
+            let cert = crate::wire::cert::NameCert::issue(&home, who, home.public(), not_after);
+            HomeCard { cert, authorities: Vec::new(), servers: Vec::new() }
+        };
+        for card in [card("alice", 1), card("bob", 2), card("alice", 3)] {
+            store.keep_home(&card).unwrap();
+        }
+        drop(store);
+        assert_eq!(ClientStore::open(dir.path()).unwrap().homes().unwrap(), [card("alice", 3), card("bob", 2)]);
     }
 
     #[test]

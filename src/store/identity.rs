@@ -41,14 +41,17 @@ pub fn load(path: &Path, passphrase: Option<&Secret>) -> Result<Identity, Identi
 pub fn load_or_create(dir: &Path, passphrase: Option<&Secret>) -> Result<Identity, IdentityError> {
     let path = path_in(dir);
     match load(&path, passphrase) {
-        Err(IdentityError::File(error)) if error.is_absent() => {
-            let seed = Zeroizing::new(random::<32>()?);
-            let identity = Identity::from_seed(&seed);
-            save_new(&path, &identity, passphrase)?;
-            Ok(identity)
-        }
+        Err(IdentityError::File(error)) if error.is_absent() => create(&path, passphrase),
         loaded => loaded,
     }
+}
+
+/// Makes an identity, and its file where none stands.
+pub fn create(path: &Path, passphrase: Option<&Secret>) -> Result<Identity, IdentityError> {
+    let seed = Zeroizing::new(random::<32>()?);
+    let identity = Identity::from_seed(&seed);
+    save_new(path, &identity, passphrase)?;
+    Ok(identity)
 }
 
 /// Writes an identity file where none stands.

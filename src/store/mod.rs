@@ -9,6 +9,7 @@ mod failpoint;
 pub mod identity;
 mod lock;
 mod log;
+pub mod mesh;
 mod migrate;
 mod model;
 mod names;
@@ -142,6 +143,7 @@ fn apply_one(db: &Connection, write: &Write) -> Result<(), StoreError> {
     match write {
         Write::Name { name, key, since_ms } => failpoint::around("name", || names::insert(db, name, key, *since_ms)),
         Write::Instance { key, instance } => failpoint::around("instance", || names::set_instance(db, key, instance)),
+        Write::ForgetInstance { key } => names::forget_instance(db, key),
         Write::NewRoom(room) => failpoint::around("room", || rooms::insert(db, room)),
         Write::Epoch { room, state, door } => {
             failpoint::around("epoch", || rooms::set_epoch(db, room, state, door.as_deref()))

@@ -27,6 +27,11 @@ pub enum Write {
         /// Which run.
         instance: InstanceId,
     },
+    /// Nothing needs to be known any more of the runs of a client.
+    ForgetInstance {
+        /// Whose.
+        key: PublicKey,
+    },
     /// A new room or direct conversation with an empty log.
     NewRoom(Box<LoadedRoom>),
     /// A new epoch of a room; goes with the [`Write::Append`] of its commit, which comes before it.

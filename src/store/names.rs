@@ -33,6 +33,11 @@ pub(super) fn set_instance(db: &Connection, key: &PublicKey, instance: &Instance
     Ok(())
 }
 
+pub(super) fn forget_instance(db: &Connection, key: &PublicKey) -> Result<(), StoreError> {
+    db.prepare("DELETE FROM instances WHERE key = ?1")?.execute(params![key.as_bytes()])?;
+    Ok(())
+}
+
 pub(super) fn load(db: &Connection) -> Result<Vec<(Name, PublicKey)>, StoreError> {
     let mut statement = db.prepare("SELECT name, key FROM names")?;
     let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;

@@ -11,7 +11,9 @@ use unicode_normalization::UnicodeNormalization;
 use super::name::SafeName;
 use super::space::Space;
 use super::tree::{Root, TooLarge};
-use crate::limits::{FILE_NAME_MAX, MANIFEST_DEPTH, MANIFEST_FILES, MANIFEST_MAX, MANIFEST_NAMES, MANIFEST_PATH};
+use crate::limits::{
+    FILE_NAME_MAX, MANIFEST_DEPTH, MANIFEST_FILES, MANIFEST_FOLDERS, MANIFEST_MAX, MANIFEST_NAMES, MANIFEST_PATH,
+};
 
 /// One file of a folder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +30,7 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     entries: Vec<Entry>,
+    folders: usize,
 }
 
 /// Why files are not a folder that can be sent or taken.
@@ -39,8 +42,8 @@ pub enum ManifestError {
     /// No file.
     #[error("the folder has no files")]
     Empty,
-    /// More than [`MANIFEST_FILES`] files or [`MANIFEST_NAMES`] bytes of paths.
-    #[error("the folder has too many files")]
+    /// More than [`MANIFEST_FILES`] files, [`MANIFEST_FOLDERS`] folders or [`MANIFEST_NAMES`] bytes of paths.
+    #[error("the folder has too many files or folders in it")]
     TooMany,
     /// Files too large for one transfer.
     #[error(transparent)]
@@ -132,6 +135,16 @@ impl Manifest {
         &self.entries
     }
 
+    /// Their paths, in the same order; it lets go of the rest.
+    pub fn into_paths(self) -> Vec<String> {
+        self.entries.into_iter().map(|entry| entry.path).collect()
+    }
+
+    /// How many folders are made for them, the outermost one not counted.
+    pub const fn folders(&self) -> usize {
+        self.folders
+    }
+
     /// The numbering of the groups of all its files.
     pub fn space(&self) -> Result<Space, TooLarge> {
         Space::folder(self.entries.iter().map(|entry| (entry.size, entry.root)))
@@ -152,8 +165,8 @@ impl Manifest {
         if !entries.is_sorted_by(|a, b| a.order(b).is_lt()) {
             return Err(ManifestError::Order);
         }
-        collisions(&entries)?;
-        let manifest = Self { entries };
+        let folders = collisions(&entries)?;
+        let manifest = Self { entries, folders };
         manifest.space()?;
         Ok(manifest)
     }
@@ -198,32 +211,40 @@ fn is_safe(component: &str) -> bool {
     SafeName::new(component).is_ok_and(|safe| safe.as_str() == component)
 }
 
-/// Folders and files whose paths differ only in case or in how letters are composed.
-fn collisions(entries: &[Entry]) -> Result<(), ManifestError> {
-    // By folded path: how it is spelled, and whether it is a folder.
-    let mut seen: BTreeMap<String, (&str, bool)> = BTreeMap::new();
-    let mut before = "";
+/// Looks for folders and files whose paths differ only in case or in how letters are composed. Returns how many folders there are.
+fn collisions(entries: &[Entry]) -> Result<usize, ManifestError> {
+    // By the hash of the folded path, so that long paths take no more room: how it is spelled, and whether it is a folder.
+    let mut seen: BTreeMap<[u8; 16], (&str, bool)> = BTreeMap::new();
+    let (mut before, mut folders) = ("", 0);
     for entry in entries {
         // What it shares with the file before it was looked at then.
         let shared = common_folders(before, &entry.path);
         let ends = entry.path.match_indices('/').map(|(at, _)| (at, true)).chain([(entry.path.len(), false)]);
         for (end, folder) in ends.filter(|(end, folder)| !folder || *end > shared) {
             let part = entry.path.get(..end).unwrap_or_default();
-            let folded = fold(part);
-            if seen.insert(folded, (part, folder)).is_some_and(|old| old != (part, folder)) {
-                return Err(ManifestError::Collision(entry.path.clone()));
+            match seen.insert(fold(part), (part, folder)) {
+                Some(old) if old != (part, folder) => return Err(ManifestError::Collision(entry.path.clone())),
+                None if folder => folders += 1,
+                _ => {}
+            }
+            if folders > MANIFEST_FOLDERS {
+                return Err(ManifestError::TooMany);
             }
         }
         before = &entry.path;
     }
-    Ok(())
+    Ok(folders)
 }
 
-fn fold(path: &str) -> String {
-    if path.is_ascii() {
-        return path.to_ascii_lowercase();
-    }
-    path.nfc().flat_map(char::to_lowercase).nfc().collect()
+/// The same for two paths that some system takes for one, the beginning of a hash.
+fn fold(path: &str) -> [u8; 16] {
+    let folded: String = if path.is_ascii() {
+        path.to_ascii_lowercase()
+    } else {
+        path.nfc().flat_map(char::to_lowercase).nfc().collect()
+    };
+    let hash = blake3::hash(folded.as_bytes());
+    std::array::from_fn(|at| hash.as_bytes().get(at).copied().unwrap_or_default())
 }
 
 /// The length up to which both paths have the same folders.
@@ -335,6 +356,17 @@ mod tests {
         files.pop();
         let full = Manifest::new(files).unwrap();
         assert_eq!(Manifest::decode(&full.encode()), Ok(full));
+    }
+
+    #[test]
+    fn more_folders_than_may_be_are_refused_however_few_the_files() {
+        // Some 30 folders for each file, and not a byte in any.
+        let deep = |n: usize| Entry::new(format!("{n:x}{}/f", "/a".repeat(29)).split('/'), 0, [0; 32]).unwrap();
+        let few = MANIFEST_FOLDERS / 30;
+        let full = Manifest::new((0..few).map(deep).collect()).unwrap();
+        assert_eq!((full.folders(), full.entries().len()), (few * 30, few));
+        assert_eq!(Manifest::new((0..few + 1 + few / 100).map(deep).collect()), Err(ManifestError::TooMany));
+        assert_eq!(manifest(&["a/b/x", "a/b/y", "a/z", "w"]).unwrap().folders(), 2);
     }
 
     proptest! {

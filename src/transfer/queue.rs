@@ -36,6 +36,15 @@ pub enum Verdict {
     Busy,
 }
 
+/// Why somebody in line should have a slot that another has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// It has none.
+    First,
+    /// It has none, and whoever has this one has another.
+    Second,
+}
+
 /// Where somebody stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
@@ -114,6 +123,16 @@ impl<P: Ord + Clone> Queue<P> {
         }
     }
 
+    /// Whether somebody without a plain slot waits for this one, which another has.
+    pub fn claim(&self, transfer: TransferId) -> Option<Claim> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let holder = self.slots.holder(transfer)?;
+        let waits = self.waiting.iter().any(|waiting| waiting.peer != *holder && !self.slots.has(&waiting.peer));
+        waits.then(|| if self.slots.count(holder) > 1 { Claim::Second } else { Claim::First })
+    }
+
     /// A transfer is over, or waits no more. Returns whether it had a slot or a place.
     pub fn release(&mut self, transfer: TransferId) -> bool {
         let before = self.waiting.len();
@@ -146,6 +165,11 @@ impl<P: Ord + Clone> Queue<P> {
     /// Plain slots that can be taken now.
     pub fn free(&self) -> u32 {
         self.slots.free()
+    }
+
+    /// Plain slots in all.
+    pub const fn limit(&self) -> u32 {
+        self.slots.limit()
     }
 
     /// Another number of plain slots.
@@ -206,6 +230,21 @@ mod tests {
         assert_eq!(queue.admit(), Some(id(5)), "bob has one already");
         queue.release(id(5));
         assert_eq!(queue.admit(), Some(id(3)), "only bob waits");
+    }
+
+    #[test]
+    fn whoever_has_none_has_a_claim_to_what_others_have() {
+        let mut queue = full();
+        assert_eq!(queue.claim(id(1)), None, "nobody waits");
+        assert_eq!(queue.ask(START, id(3), &"bob", BIG, true), Verdict::Wait);
+        assert_eq!(queue.claim(id(1)), None, "only bob himself does");
+        assert_eq!(queue.ask(START, id(4), &"carol", BIG, true), Verdict::Wait);
+        assert_eq!((queue.claim(id(1)), queue.claim(id(3))), (Some(Claim::Second), None));
+        queue.release(id(1));
+        assert_eq!(queue.admit(), Some(id(4)));
+        assert_eq!(queue.claim(id(2)), None);
+        assert_eq!(queue.ask(START, id(5), &"dave", BIG, true), Verdict::Wait);
+        assert_eq!((queue.claim(id(2)), queue.claim(id(4))), (Some(Claim::First), Some(Claim::First)));
     }
 
     #[test]

@@ -59,6 +59,16 @@ impl<P: Ord> Slots<P> {
         self.taken.values().any(|(who, slot)| who == peer && *slot == Slot::Plain)
     }
 
+    /// Who has this plain slot.
+    pub fn holder(&self, transfer: TransferId) -> Option<&P> {
+        self.taken.get(&transfer).filter(|(_, slot)| *slot == Slot::Plain).map(|(who, _)| who)
+    }
+
+    /// How many plain slots the peer has.
+    pub fn count(&self, peer: &P) -> usize {
+        self.taken.values().filter(|(who, slot)| who == peer && *slot == Slot::Plain).count()
+    }
+
     /// Another limit. Running uploads go on; new ones wait until enough have ended.
     pub const fn set_limit(&mut self, limit: u32) {
         self.limit = limit;

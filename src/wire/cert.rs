@@ -1,11 +1,12 @@
 //! Name certificates: a home server vouches that a name there belongs to a key.
 
 use super::name::{FullName, Name};
+use super::vouch::{SERVER_CERT_MAX, ServerCert};
 use super::{DecodeError, decode, encode};
 use crate::crypto::identity::{Identity, PublicKey, Purpose};
 
 /// Largest encoded certificate, bytes.
-pub const CERT_MAX: usize = 512;
+pub const CERT_MAX: usize = 512 + SERVER_CERT_MAX;
 
 /// `name` at `server` is `key` until `not_after`. Stands in the MLS credential (BasicCredential's bytes).
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -25,6 +26,9 @@ pub struct NameCert {
     #[n(4)]
     #[cbor(with = "minicbor::bytes")]
     signature: [u8; 64],
+    /// Who vouches for the server, where it is in a mesh. Not signed by the server: it is checked by itself.
+    #[n(5)]
+    pub chain: Option<Box<ServerCert>>,
 }
 
 /// Why a certificate is not believed.
@@ -45,9 +49,15 @@ impl NameCert {
     /// Made by the home server.
     pub fn issue(server: &Identity, subject: FullName, key: PublicKey, not_after: u64) -> Self {
         let server_key = *server.public().as_bytes();
-        let mut cert = Self { subject, key: *key.as_bytes(), server_key, not_after, signature: [0; 64] };
+        let mut cert = Self { subject, key: *key.as_bytes(), server_key, not_after, signature: [0; 64], chain: None };
         cert.signature = cert.with_fields(|fields| server.sign(Purpose::NameCert, fields));
         cert
+    }
+
+    /// Carries what vouches for its server.
+    #[must_use]
+    pub fn with_chain(self, chain: Option<ServerCert>) -> Self {
+        Self { chain: chain.map(Box::new), ..self }
     }
 
     /// The key that the name belongs to.

@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 /// The port of a server, TCP and UDP, where none is named.
 pub const DEFAULT_PORT: u16 = 7443;
+/// The port at which servers link with each other, where none is named.
+pub const MESH_PORT: u16 = 7444;
 
 /// A host and a TCP port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -18,6 +20,15 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// The host as name services take it: an IPv6 address without brackets.
+    pub fn host_text(&self) -> String {
+        match &self.host {
+            Host::Name(name) => name.clone(),
+            Host::V4(address) => address.to_string(),
+            Host::V6(address) => address.to_string(),
+        }
+    }
+
     /// Whether this is a loopback address, or the name that stands for it.
     pub fn is_loopback(&self) -> bool {
         match &self.host {
@@ -25,6 +36,20 @@ impl Endpoint {
             Host::V4(address) => address.is_loopback(),
             Host::V6(address) => address.is_loopback(),
         }
+    }
+}
+
+impl Endpoint {
+    /// As [`Self::from_str`], with another port where none is given.
+    pub fn parse_with(text: &str, port: u16) -> Result<Self, InviteError> {
+        if let Ok(address) = text.parse::<Ipv6Addr>() {
+            return Ok(Self { host: Host::V6(address), port });
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, parse_port(port)?),
+            _ => (text, port),
+        };
+        Ok(Self { host: host.parse()?, port })
     }
 }
 
@@ -39,14 +64,7 @@ impl FromStr for Endpoint {
 
     /// `HOST`, `HOST:PORT`, `[V6]`, `[V6]:PORT`, or a bare IPv6 address; [`DEFAULT_PORT`] where none is given.
     fn from_str(text: &str) -> Result<Self, InviteError> {
-        if let Ok(address) = text.parse::<Ipv6Addr>() {
-            return Ok(Self { host: Host::V6(address), port: DEFAULT_PORT });
-        }
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, parse_port(port)?),
-            _ => (text, DEFAULT_PORT),
-        };
-        Ok(Self { host: host.parse()?, port })
+        Self::parse_with(text, DEFAULT_PORT)
     }
 }
 

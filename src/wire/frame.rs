@@ -7,6 +7,7 @@
 use super::id::{InstanceId, RoomId};
 use super::log::Row;
 use super::name::{FullName, Name};
+pub use super::refusal::{Code, Refusal};
 use super::{DecodeError, decode, encode};
 use minicbor::bytes::{ByteArray, ByteVec};
 
@@ -71,6 +72,17 @@ pub enum ToServer {
     /// The answer to [`Push::KeepAlive`].
     #[n(3)]
     Alive,
+    /// A frame for another server of the mesh. The first one for a server is a login there, with [`Login::cert`] and
+    /// [`Login::pass`]; its answers come as [`ToClient::From`] until one of [`ToClient::Away`], which ends that session.
+    #[n(4)]
+    At {
+        /// Which server.
+        #[n(0)]
+        server: Name,
+        /// An encoded [`ToServer`], itself not an `At`.
+        #[n(1)]
+        frame: ByteVec,
+    },
 }
 
 /// Who logs in; the key is the TLS client certificate's.
@@ -85,6 +97,12 @@ pub struct Login {
     /// Random for each process: a new one means that the earlier MLS state of this key is gone.
     #[n(2)]
     pub instance: InstanceId,
+    /// An encoded [`super::cert::NameCert`] of this key: the name that it has already, at this server or another one of its mesh.
+    #[n(3)]
+    pub cert: Option<ByteVec>,
+    /// An encoded [`super::vouch::Pass`] for the server that the client is connected to; a login through it needs one.
+    #[n(4)]
+    pub pass: Option<ByteVec>,
 }
 
 /// A request after login.
@@ -253,6 +271,44 @@ pub enum ToClient {
     /// Unasked.
     #[n(4)]
     Push(#[n(0)] Push),
+    /// What another server of the mesh says to us, after [`ToServer::At`].
+    #[n(5)]
+    From {
+        /// Which server.
+        #[n(0)]
+        server: Name,
+        /// An encoded [`ToClient`], itself none of these two.
+        #[n(1)]
+        frame: ByteVec,
+    },
+    /// Our session at another server of the mesh is over, or could not begin. It may be tried again when the server is listed.
+    #[n(6)]
+    Away {
+        /// Which server.
+        #[n(0)]
+        server: Name,
+        /// Why.
+        #[n(1)]
+        why: Away,
+    },
+}
+
+/// Why a session at another server is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+pub enum Away {
+    /// No server of this name is in the mesh, or no way leads there.
+    #[n(0)]
+    Unreachable,
+    /// It lost what it knew of us, or we were too slow.
+    #[n(1)]
+    Reset,
+    /// It ended the session itself.
+    #[n(2)]
+    Closed,
+    /// This server is in no mesh, or we have sessions at too many servers.
+    #[n(3)]
+    Refused,
 }
 
 /// An accepted login.
@@ -270,6 +326,43 @@ pub struct Welcome {
     /// The server's wall clock, Unix milliseconds.
     #[n(3)]
     pub now_ms: u64,
+    /// The mesh that the server is in.
+    #[n(4)]
+    pub mesh: Option<MeshWord>,
+}
+
+/// Whom a server in a mesh believes on other servers.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct MeshWord {
+    /// The keys of its authorities.
+    #[n(0)]
+    pub authorities: Vec<ByteArray<32>>,
+    /// Its own [`super::vouch::ServerCert`], encoded, if an authority signed one.
+    #[n(1)]
+    pub vouch: Option<ByteVec>,
+}
+
+/// Another server of the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct ServerInfo {
+    /// Its name.
+    #[n(0)]
+    pub name: Name,
+    /// Its identity key.
+    #[n(1)]
+    pub key: ByteArray<32>,
+    /// A [`super::vouch::ServerCert`], encoded: of an authority, or of the server that sends the list, which then has it listed.
+    #[n(2)]
+    pub vouch: ByteVec,
+    /// Where clients reach it, `HOST:PORT`, best first.
+    #[n(3)]
+    pub endpoints: Vec<String>,
+    /// Links between it and the server that sends the list.
+    #[n(4)]
+    pub hops: u8,
+    /// Along them, microseconds.
+    #[n(5)]
+    pub round_trip_us: u32,
 }
 
 /// The answer to a request.
@@ -418,123 +511,18 @@ pub enum Push {
     /// To be answered with [`ToServer::Alive`].
     #[n(7)]
     KeepAlive,
-}
-
-/// Why the server did not do something.
-#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
-pub struct Refusal {
-    /// For programs.
-    #[n(0)]
-    pub code: Code,
-    /// For people: the cause.
-    #[n(1)]
-    pub message: String,
-    /// The way out: a free name with [`Code::NameTaken`], the epoch with [`Code::Stale`], the first number that is still there with [`Code::Gap`].
-    #[n(2)]
-    pub hint: Option<String>,
-}
-
-impl Refusal {
-    /// A refusal without a hint.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None }
-    }
-
-    /// With a way out.
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
-/// Causes of a refusal; [`Code::as_str`] is what JSON shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, minicbor::Encode, minicbor::Decode)]
-#[cbor(index_only)]
-pub enum Code {
-    /// Not a message that we know.
-    #[n(0)]
-    Malformed,
-    /// Another protocol version.
-    #[n(1)]
-    Version,
-    /// The name belongs to another key, or looks like one that does.
-    #[n(2)]
-    NameTaken,
-    /// Not a name, or a reserved one.
-    #[n(3)]
-    BadName,
-    /// The key, name or address is banned.
-    #[n(4)]
-    Banned,
-    /// No such room, or the wrong password: which, is not told.
-    #[n(5)]
-    WrongRoomOrPassword,
-    /// Another commit won this epoch; catch up and try again.
-    #[n(6)]
-    Stale,
-    /// The rows asked for are no longer kept; join again.
-    #[n(7)]
-    Gap,
-    /// That person is not connected.
+    /// The other servers of the mesh, all of them; sent after a login and whenever one comes, goes or moves.
     #[n(8)]
-    NotHere,
-    /// No such public room.
-    #[n(9)]
-    NotFound,
-    /// The asker is not in that room.
-    #[n(10)]
-    NotMember,
-    /// A queue is full or a limit on attempts was reached; try later.
-    #[n(11)]
-    TooMany,
-    /// Longer than its cap.
-    #[n(12)]
-    TooLarge,
-    /// The allow-list says no.
-    #[n(13)]
-    NotAllowed,
-    /// A room with that label, or one that looks like it, is there already.
-    #[n(14)]
-    LabelTaken,
-    /// The server is stopping.
-    #[n(15)]
-    Draining,
-    /// The server's own fault; its log says more.
-    #[n(16)]
-    Internal,
-    /// A login without a client certificate.
-    #[n(17)]
-    NoCertificate,
-}
-
-impl Code {
-    /// The stable word for JSON and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::Version => "version",
-            Self::NameTaken => "name_taken",
-            Self::BadName => "bad_name",
-            Self::Banned => "banned",
-            Self::WrongRoomOrPassword => "wrong_room_or_password",
-            Self::Stale => "stale",
-            Self::Gap => "gap",
-            Self::NotHere => "not_here",
-            Self::NotFound => "not_found",
-            Self::NotMember => "not_member",
-            Self::TooMany => "too_many",
-            Self::TooLarge => "too_large",
-            Self::NotAllowed => "not_allowed",
-            Self::LabelTaken => "label_taken",
-            Self::Draining => "draining",
-            Self::Internal => "internal",
-            Self::NoCertificate => "no_certificate",
-        }
-    }
+    Servers(#[n(0)] Vec<ServerInfo>),
 }
 
 impl ToServer {
+    /// Whether an encoded frame is a login, as far as its first bytes tell.
+    pub fn is_login(bytes: &[u8]) -> bool {
+        let mut decoder = minicbor::Decoder::new(bytes);
+        decoder.array().is_ok() && decoder.u32().is_ok_and(|variant| variant == 0)
+    }
+
     /// The frame's bytes, without the length prefix.
     pub fn to_bytes(&self) -> Vec<u8> {
         encode(self)

@@ -6,15 +6,20 @@ pub mod cert;
 pub mod datagram;
 pub mod endpoint;
 pub mod frame;
+pub mod home;
 pub mod id;
 pub mod invite;
 pub mod log;
+pub mod mesh_hello;
 pub mod name;
 pub mod packet;
 pub mod payload;
 pub mod pin;
 pub mod policy;
+pub mod refusal;
+pub mod relay;
 pub mod text;
+pub mod vouch;
 
 /// Bytes from outside are not a well-formed message of the expected type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

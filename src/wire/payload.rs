@@ -110,6 +110,10 @@ pub enum Body {
         /// The offer's.
         #[n(0)]
         offer: OfferId,
+        /// Not by a word of the person: too many offers wait there.
+        #[n(1)]
+        #[cbor(default)]
+        full: bool,
     },
     /// Directly: the offer stands no longer.
     #[n(11)]

@@ -76,6 +76,7 @@ impl Server {
             instance: Id([seed; 16]),
             authority: None,
             trust: Trust { invite: Some((pin, server)), ..Trust::default() },
+            homes: Vec::new(),
         }
     }
 }

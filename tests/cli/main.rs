@@ -3,6 +3,7 @@
 mod bench;
 mod files;
 mod harness;
+mod mesh;
 mod naughty;
 mod server;
 mod terminal;

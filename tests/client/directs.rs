@@ -22,7 +22,7 @@ fn words_go_both_ways_in_one_conversation() {
         })
     };
     assert_eq!((sent(0), sent(1)), (vec!["bob@s1".to_owned(); 2], vec!["alice@s1".to_owned()]));
-    assert_eq!(world.server.room_count(), 1);
+    assert_eq!(world.servers[0].rooms(), 1);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn lines_that_wait_do_not_go_into_a_conversation_that_a_changed_key_began() {
     world.say(alice, "@me trust bob");
     world.say(alice, "@bob so it is you");
     assert_eq!(world.clients[bob].told(), [line("alice", "so it is you")]);
-    assert_eq!(world.server.room_count(), 1, "their conversation is used");
+    assert_eq!(world.servers[0].rooms(), 1, "their conversation is used");
 }
 
 #[test]

@@ -282,3 +282,73 @@ fn a_folder_is_asked_for_by_its_slash() {
     });
     assert_eq!(done, ["photos/"]);
 }
+
+/// Alice asks for what is not worth two sources; bob and carol have it, and nothing arrives by itself.
+fn asking_for_little(prepare: impl Fn(&mut World)) -> (World, u64) {
+    let mut world = World::den(&["alice", "bob", "carol"]);
+    for holder in [1, 2] {
+        world.clients[holder].files.insert("a.pdf".into(), vec![7; 1000]);
+    }
+    prepare(&mut world);
+    world.clients.iter_mut().for_each(|c| c.stall = true);
+    let number = world.say(0, "@any getfile a.pdf");
+    (world, number)
+}
+
+#[test]
+fn a_small_file_that_does_not_come_is_asked_of_another_too() {
+    let (mut world, _) = asking_for_little(|_| {});
+    assert_eq!((with(&world, "bob").len(), with(&world, "carol").len()), (1, 0));
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.clients[0].channels.len(), 1, "it has a moment");
+    world.pass(Duration::from_secs(2));
+    assert_eq!((with(&world, "bob").len(), with(&world, "carol").len()), (1, 1));
+    let downloads: std::collections::BTreeSet<_> = world.clients[0].downloads.values().collect();
+    assert_eq!(downloads.len(), 1);
+}
+
+#[test]
+fn who_hashes_without_end_does_not_hold_up_what_others_have() {
+    let (mut world, _) = asking_for_little(|world| world.clients[1].hashing = true);
+    assert_eq!(world.clients[0].channels.len(), 0);
+    world.pass(Duration::from_secs(3));
+    assert_eq!(with(&world, "carol").len(), 1);
+}
+
+#[test]
+fn nobody_is_kept_waiting_for_more_than_half_an_hour() {
+    let mut world = World::den(&["alice", "bob"]);
+    world.clients[1].files.insert("big".into(), big());
+    world.clients[1].hashing = true;
+    let number = world.say(0, "@bob getfile big");
+    let id = world.clients[1].pick(|e| match e {
+        Event::Hashing(t) => Some(t.id.parse::<TransferId>().unwrap()),
+        _ => None,
+    })[0];
+    for n in 0..36 {
+        world.pass(Duration::from_secs(50));
+        world.news(1, FilesEvent::Hashing { transfer: id, bytes: n, total: 1000 });
+    }
+    world.pass(Duration::from_secs(10));
+    assert_eq!((world.clients[0].errors(), world.clients[0].done[&number]), (vec!["timeout".to_owned()], 1));
+}
+
+#[test]
+fn of_what_has_changed_nobody_is_promised_that_it_goes_on() {
+    let hint = |reason| {
+        let mut world = World::den(&["alice", "bob"]);
+        world.clients[1].files.insert("big.iso".into(), big());
+        world.clients[0].stall = true;
+        world.say(0, "@bob getfile big.iso");
+        progress(&mut world, 1 << 20);
+        let bob = with(&world, "bob")[0];
+        lose(&mut world, bob, reason);
+        let hints = world.clients[0].pick(|e| match e {
+            Event::Error { hint, .. } => hint.clone(),
+            _ => None,
+        });
+        hints.concat()
+    };
+    assert!(hint(LostReason::Cancelled).contains("goes on from there"));
+    assert!(hint(LostReason::Changed).contains("from its beginning"));
+}

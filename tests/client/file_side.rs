@@ -1,7 +1,9 @@
 //! A file side without a disk: what is shared stands in a map, and channels arrive at once unless they are told to stall.
 
 use crate::world::{Client, World, root_of};
-use secchat::client::effects::{FilesCommand, FilesEvent, Input, OfferReady, OfferRefusal, UploadReady, Wanted};
+use secchat::client::effects::{
+    FilesCommand, FilesEvent, Input, OfferReady, OfferRefusal, Skipped, UploadReady, Wanted,
+};
 use secchat::wire::payload::{FileKind, FileRefusal, FileRow};
 
 impl World {
@@ -9,7 +11,8 @@ impl World {
     pub fn files(&mut self, client: usize, command: FilesCommand) {
         let c = &mut self.clients[client];
         let event = match command {
-            FilesCommand::Search { search, asker, pattern } => {
+            FilesCommand::Search { search, asker, room, pattern } => {
+                c.searched.push(room);
                 let rows: Vec<_> =
                     c.files.iter().map(row).filter(|row| pattern == "*" || row.name == pattern).collect();
                 if rows.is_empty() {
@@ -25,6 +28,7 @@ impl World {
                 max_datagram: 65_507,
             },
             FilesCommand::Measure { transfer, wanted } => {
+                c.wanted.push(wanted.clone());
                 let result = c.file(&wanted).map(|bytes| bytes.len() as u64).ok_or(FileRefusal::NotShared);
                 FilesEvent::Measured { transfer, result }
             }
@@ -38,12 +42,13 @@ impl World {
                     Some(bytes) if wanted.root.is_some_and(|root| root != root_of(bytes)) => Err(FileRefusal::Changed),
                     Some(bytes) => Ok(UploadReady {
                         root: root_of(bytes),
-                        size: bytes.len() as u64,
+                        size: bytes.len() as u64 + c.more,
                         partial: false,
                         connection: [2; 8],
                         candidates: Vec::new(),
                         window: Some(32),
                         max_datagram: 1452,
+                        skipped: skipped_of(&wanted.file, wanted.kind),
                     }),
                 };
                 FilesEvent::UploadReady { transfer, result }
@@ -58,7 +63,7 @@ impl World {
                     root: root_of(bytes),
                     size: bytes.len() as u64,
                     entries: if file.is_some() { 1 } else { 12 },
-                    skipped: if file.is_some() { Vec::new() } else { vec!["a/link".into()] },
+                    skipped: skipped_of("", if file.is_some() { FileKind::File } else { FileKind::Folder }),
                 });
                 FilesEvent::OfferReady { offer, result }
             }
@@ -66,7 +71,8 @@ impl World {
                 c.channels.insert(start.transfer, (*start, true));
                 return;
             }
-            FilesCommand::StartDownload { channel, download, .. } => {
+            FilesCommand::StartDownload { channel, download, room, .. } => {
+                c.serves.push(room);
                 let (transfer, bytes, stall) = (channel.transfer, channel.size, c.stall);
                 c.channels.insert(transfer, (*channel, false));
                 c.downloads.insert(transfer, download);
@@ -98,12 +104,22 @@ fn row((name, bytes): (&String, &Vec<u8>)) -> FileRow {
         None => (&**name, FileKind::File),
     };
     let (name, size, root) = (name.to_owned(), bytes.len() as u64, Some(root_of(bytes).into()));
-    FileRow { name, size, root, free_slots: 0, kind, partial: false }
+    let partial = name.ends_with(".part");
+    FileRow { name, size, root, free_slots: 0, kind, partial }
 }
 
 impl Client {
     fn file(&self, wanted: &Wanted) -> Option<&Vec<u8>> {
         let of = if wanted.offer.is_some() { &self.disk } else { &self.files };
         of.get(&if wanted.kind == FileKind::Folder { format!("{}/", wanted.file) } else { wanted.file.clone() })
+    }
+}
+
+/// Of a folder a link is left out, and ten things more of one with that name.
+fn skipped_of(name: &str, kind: FileKind) -> Skipped {
+    match kind {
+        FileKind::File => Skipped::default(),
+        FileKind::Folder if name == "links" => Skipped { paths: vec!["a".into(), "b".into()], count: 12 },
+        FileKind::Folder => Skipped { paths: vec!["a/link".into()], count: 1 },
     }
 }

@@ -187,3 +187,65 @@ fn nothing_that_the_server_receives_tells_what_is_said_or_fetched() {
         assert!(!world.received.windows(secret.len()).any(|w| w == secret), "the server received the {what}");
     }
 }
+
+#[test]
+fn what_is_left_out_of_a_folder_is_told_on_both_sides() {
+    let mut world = World::den(&["alice", "bob"]);
+    world.clients[1].files.insert("links/".into(), vec![5; 1000]);
+    world.clients[0].stall = true;
+    world.say(0, "@bob getfile links/");
+    world.say(0, "@bob getfile links/");
+    let told = world.clients[1].pick(|e| match e {
+        Event::Notice { text, .. } => Some(text.clone()),
+        _ => None,
+    });
+    assert_eq!(told.len(), 3, "once, however often it is fetched: {told:?}");
+    assert!(told[0].starts_with("a of links/, which alice@s1 fetches, is left out: a link"), "{told:?}");
+    assert!(told[2].starts_with("10 more of links/"), "{told:?}");
+    let started = world.clients[0].pick(|e| match e {
+        Event::TransferStarted(t) => t.left_out,
+        _ => None,
+    });
+    assert_eq!(started, [12, 12]);
+}
+
+#[test]
+fn who_asks_for_a_folder_without_its_slash_is_told_how_it_is_written() {
+    let mut world = holders();
+    for from in ["bob", "any"] {
+        world.say(0, &format!("@{from} getfile photos"));
+        world.pass(Duration::from_secs(3));
+    }
+    let hints = world.clients[0].pick(|e| match e {
+        Event::Error { hint, .. } => hint.clone(),
+        _ => None,
+    });
+    assert_eq!(hints, ["a folder is written with a slash: photos/"; 2]);
+}
+
+#[test]
+fn the_holder_hears_which_file_was_changed_under_its_hands() {
+    let mut world = holders();
+    world.clients[0].stall = true;
+    world.say(0, "@bob getfile a b.iso");
+    let transfer = *world.clients[1].channels.keys().next().unwrap();
+    let detail = "the file was changed, or is gone".to_owned();
+    world.news(1, FilesEvent::Failed { transfer, reason: "changed".into(), detail: detail.clone() });
+    let failed = world.clients[1].pick(|e| match e {
+        Event::TransferFailed(t) => Some((t.reason.clone(), t.detail.clone())),
+        _ => None,
+    });
+    assert_eq!(failed, [(Some("changed".to_owned()), Some(detail))]);
+}
+
+#[test]
+fn a_search_tells_a_part_from_the_whole() {
+    let mut world = holders();
+    world.clients[1].files.insert("coming.part".into(), vec![1; 10]);
+    world.say(0, "@all whohas coming.part");
+    let states = world.clients[0].pick(|e| match e {
+        Event::FileFound { state, .. } => Some(state.clone()),
+        _ => None,
+    });
+    assert_eq!(states, ["partial"]);
+}

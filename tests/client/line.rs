@@ -48,9 +48,12 @@ fn those_behind_are_told_their_place_and_an_estimate_and_move_up() {
     assert_eq!((world.clients[2].channels.len(), world.clients[3].channels.len()), (1, 0));
     assert_eq!(places(&world, 3).last().map(|(place, _)| *place), Some(1));
     // Both wait and neither is given up, however long it takes.
-    world.pass(Duration::from_secs(1_000));
-    assert!(world.clients[3].errors().is_empty(), "{:?}", world.clients[3].errors());
     let second = upload_to(&world, "carol");
+    for n in 1..=100 {
+        progress(&mut world, &[second], n << 20);
+        world.pass(Duration::from_secs(10));
+    }
+    assert!(world.clients[3].errors().is_empty(), "{:?}", world.clients[3].errors());
     ends(&mut world, second);
     assert_eq!(world.clients[3].channels.len(), 1);
 }
@@ -134,4 +137,118 @@ fn the_asker_sees_how_far_the_hash_is() {
     assert!(!world.clients[0].done.contains_key(&number));
     world.pass(Duration::from_secs(61));
     assert_eq!(world.clients[0].errors(), ["timeout"]);
+}
+
+/// Bob has two slots; nothing arrives by itself. What alice has asked him for, in order.
+fn slots(names: &[&str], lines: &[&str]) -> (World, Vec<TransferId>) {
+    let mut world = busy(names);
+    world.say(1, "@me setmaxuploads 2");
+    let mut uploads = vec![upload_to(&world, "alice")];
+    for line in lines {
+        world.say(0, line);
+        uploads.extend(world.clients[1].channels.keys().find(|id| !uploads.contains(id)).copied());
+    }
+    (world, uploads)
+}
+
+fn progress(world: &mut World, uploads: &[TransferId], bytes: u64) {
+    for transfer in uploads {
+        let event = FilesEvent::Progress { transfer: *transfer, bytes, total: 3 << 20, rate: 20_000, sources: 1 };
+        world.news(1, event);
+    }
+}
+
+fn given_up(world: &World) -> Vec<TransferId> {
+    world.clients[1].ended.iter().filter(|(_, keep)| *keep).map(|(id, _)| *id).collect()
+}
+
+#[test]
+fn a_second_slot_goes_to_who_has_none_after_a_minute() {
+    let (mut world, uploads) = slots(&["alice", "bob", "carol"], &["@bob getfile big"]);
+    assert_eq!(uploads.len(), 2);
+    world.say(2, "@bob getfile big");
+    for n in 1..=7 {
+        progress(&mut world, &uploads, n * 200_000);
+        if n < 6 {
+            assert_eq!((world.clients[2].channels.len(), given_up(&world).len()), (0, 0), "{n}");
+        }
+        world.pass(Duration::from_secs(10));
+    }
+    assert_eq!((world.clients[2].channels.len(), given_up(&world).len()), (1, 1));
+    // The one that is left is as good as carol's.
+    for n in 8..=20 {
+        progress(&mut world, &uploads, n * 200_000);
+        world.pass(Duration::from_secs(10));
+    }
+    assert_eq!(given_up(&world).len(), 1);
+}
+
+#[test]
+fn a_trickle_keeps_no_slot_while_others_wait() {
+    let (mut world, uploads) = slots(&["alice", "bob", "carol"], &[]);
+    world.say(1, "@me setmaxuploads 1");
+    for n in 1..=20 {
+        progress(&mut world, &uploads, n * 1_000);
+        world.pass(Duration::from_secs(10));
+    }
+    assert!(given_up(&world).is_empty(), "nobody else wants it");
+    world.say(2, "@bob getfile big");
+    world.pass(Duration::from_secs(61));
+    assert_eq!((world.clients[2].channels.len(), given_up(&world)), (1, uploads));
+}
+
+#[test]
+fn what_an_upload_did_long_ago_counts_for_no_estimate() {
+    let mut world = busy(&["alice", "bob", "carol", "dave"]);
+    let first = upload_to(&world, "alice");
+    let (bytes, total, rate) = (1 << 20, 3 << 20, 1 << 20);
+    world.news(1, FilesEvent::Progress { transfer: first, bytes, total, rate, sources: 1 });
+    world.pass(Duration::from_secs(32));
+    world.say(2, "@bob getfile big");
+    assert_eq!(places(&world, 2), [(1, Some(64))]);
+}
+
+#[test]
+fn the_holder_hears_of_each_who_waits_once_and_rows_say_who_waits_where() {
+    let mut world = busy(&["alice", "bob", "carol", "dave"]);
+    for who in [2, 2, 3] {
+        world.say(who, "@bob getfile big");
+    }
+    let waiters = world.clients[1].pick(|e| match e {
+        Event::Queued(t) => Some((t.direction.clone(), t.peer.clone(), t.place)),
+        _ => None,
+    });
+    let waiter = |who: &str, place| ("upload".to_owned(), format!("{who}@s1"), Some(place));
+    assert_eq!(waiters, [waiter("carol", 1), waiter("dave", 3)]);
+    world.say(3, "@me transfers");
+    let row = world.clients[3].pick(|e| match e {
+        Event::TransferProgress(t) => Some((t.state.clone(), t.place)),
+        _ => None,
+    });
+    assert_eq!(row, [(Some("queued".to_owned()), Some(3))]);
+}
+
+#[test]
+fn a_transfer_is_cancelled_by_its_files_name_if_that_is_clear() {
+    let mut world = busy(&["alice", "bob", "carol"]);
+    let first = world.say(2, "@bob getfile big");
+    let second = world.say(2, "@bob getfile big");
+    let number = world.say(2, "@me cancel big");
+    assert_eq!((world.clients[2].done[&number], world.clients[2].done.contains_key(&first)), (5, false));
+    let ids = world.clients[2].pick(|e| match e {
+        Event::Queued(t) => Some(t.id.clone()),
+        _ => None,
+    });
+    world.say(2, &format!("@me cancel {}", &ids[0][..8]));
+    world.say(2, "@me cancel big");
+    assert_eq!((world.clients[2].done[&first], world.clients[2].done[&second]), (1, 1));
+    let number = world.say(2, "@me cancel big");
+    assert_eq!(world.clients[2].done[&number], 5);
+}
+
+#[test]
+fn a_word_for_nobody_is_an_error() {
+    let mut world = busy(&["alice", "bob"]);
+    let number = world.say(1, "@me grant nobody");
+    assert_eq!((world.clients[1].errors(), world.clients[1].done[&number]), (vec!["not_found".to_owned()], 5));
 }

@@ -75,3 +75,15 @@ fn a_split_key_is_handed_over_between_the_two_and_ends_in_other_keys() {
     let x = at_asker.first().unwrap();
     assert!(!world.received.windows(x.len()).any(|window| window == x.as_slice()));
 }
+
+#[test]
+fn who_wished_for_another_agreement_than_runs_is_told_once() {
+    let notices = |alice: &[Mode], bob: &[Mode]| {
+        fetch(alice, bob).0.clients[0].pick(|e| match e {
+            Event::Notice { from, text } if from == "key_agreement" => Some(text.clone()),
+            _ => None,
+        })
+    };
+    assert_eq!(notices(&HYBRID, &[Mode::X25519]), ["bob@s1 does not take x25519+mlkem768, so x25519 runs"]);
+    assert!(notices(&HYBRID, &SPLIT).is_empty());
+}

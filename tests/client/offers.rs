@@ -92,7 +92,7 @@ fn one_person_has_eight_offers_with_us_and_no_more() {
     }
     assert_eq!(offered(&world, 0).iter().filter(|t| t.peer == "bob@s1").count(), 8);
     assert_eq!(offered(&world, 0).iter().filter(|t| t.peer == "carol@s1").count(), 1);
-    assert_eq!(over(&world, 1).len(), 2);
+    assert_eq!(over(&world, 1), ["too_many", "too_many"]);
 }
 
 #[test]
@@ -132,4 +132,63 @@ fn a_folder_is_offered_with_what_is_left_out() {
     assert!(notices.iter().any(|text| text.starts_with("a/link")), "{notices:?}");
     let number = world.say(1, "@alice sendfile nothing");
     assert_eq!(world.clients[1].done[&number], 5);
+}
+
+#[test]
+fn more_than_was_offered_is_not_taken() {
+    let (mut world, _) = offering(&["alice", "bob"]);
+    world.clients[1].more = 1;
+    let id = offered(&world, 0)[0].id.clone();
+    let number = world.say(0, &format!("@me accept {id}"));
+    assert_eq!((world.clients[0].errors(), world.clients[0].done[&number]), (vec!["verification".to_owned()], 7));
+    assert!(world.clients[0].channels.is_empty());
+}
+
+#[test]
+fn what_is_fetched_is_for_its_room_and_what_was_offered_for_nobody() {
+    let (mut world, _) = offering(&["alice", "bob", "carol"]);
+    world.clients[1].files.insert("x".into(), vec![1; 10]);
+    world.say(2, "@all whohas x");
+    world.pass(Duration::from_secs(3));
+    let den = world.clients[1].searched[0];
+    world.say(0, "@bob getfile x");
+    world.say(0, "@any getfile x");
+    world.pass(Duration::from_secs(3));
+    let id = offered(&world, 0)[0].id.clone();
+    world.say(0, &format!("@me accept {id}"));
+    assert_eq!(world.clients[0].serves, [Some(den), Some(den), None]);
+    // Who is in no room with bob is in none of his.
+    let dave = world.join_mesh("dave");
+    world.say(dave, "@bob getfile x");
+    let rooms: Vec<_> = world.clients[1].wanted.iter().map(|wanted| wanted.rooms.contains(&den)).collect();
+    assert_eq!(rooms, [true, true, true, false]);
+    assert_eq!(world.clients[dave].serves, [None]);
+}
+
+#[test]
+fn both_sides_can_tell_which_transfer_takes_an_offer() {
+    let (mut world, _) = offering(&["alice", "bob"]);
+    world.clients[0].stall = true;
+    let id = offered(&world, 0)[0].id.clone();
+    world.say(0, &format!("@me accept {id}"));
+    let transfer = *world.clients[1].channels.keys().next().unwrap();
+    world.news(1, FilesEvent::Started { transfer, route: "127.0.0.1:1".into() });
+    for client in [0, 1] {
+        let started = world.clients[client].pick(|e| match e {
+            Event::TransferStarted(t) => t.offer.clone(),
+            _ => None,
+        });
+        assert_eq!(started, std::slice::from_ref(&id), "{client}");
+    }
+}
+
+#[test]
+fn what_cannot_be_offered_is_named() {
+    let mut world = World::den(&["alice", "bob"]);
+    world.say(1, "@alice sendfile /tmp/nothing.txt");
+    let told = world.clients[1].pick(|e| match e {
+        Event::Error { message, .. } => Some(message.clone()),
+        _ => None,
+    });
+    assert_eq!(told, ["there is no file or folder nothing.txt"]);
 }

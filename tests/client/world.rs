@@ -1,21 +1,24 @@
-//! Several client cores and one real server core with its store, in virtual time; frames can be held, lost and mangled between them.
+//! Several client cores and real server cores with their stores, in virtual time; frames can be held, lost and mangled between them.
 
+use crate::servers::Server;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use secchat::client::core::{Core, CoreConfig, FileRules};
-use secchat::client::effects::{ChannelStart, Effect, Input, LinkInfo, SplitKeyMade, Start};
+use secchat::client::effects::{ChannelStart, Effect, Input, LinkInfo, SplitKeyMade, Start, Wanted};
 use secchat::client::event::Event;
 use secchat::crypto::identity::{Identity, PublicKey};
 use secchat::crypto::room::{DoorKey, RoomKeys};
 use secchat::crypto::rsa_split::SplitKey;
 use secchat::crypto::secret::Secret;
+use secchat::limits::LINK_FRAME_MAX;
 use secchat::server::{self, Config, Output, SessionId};
-use secchat::store::ServerStore;
 use secchat::wire::frame::{Login, ToClient, ToServer, VERSION};
+use secchat::wire::home::HomeCard;
 use secchat::wire::id::{Id, RoomId, TransferId};
 use secchat::wire::invite::Host;
 use secchat::wire::name::{FullName, Name};
 use secchat::wire::payload::FileRefusal;
+use secchat::wire::vouch::ServerTrust;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -39,6 +42,8 @@ pub fn config() -> Config {
         log_bytes: 1 << 20,
         room_ttl: Duration::from_secs(24 * 3600),
         lost_grace: Duration::from_secs(600),
+        trust: ServerTrust::default(),
+        vouch: None,
         decoy_phc: "decoy".into(),
     }
 }
@@ -55,19 +60,25 @@ pub fn derive(password: &Secret, room: &RoomId) -> RoomKeys {
 pub type Mangler = Box<dyn FnMut(usize, ToClient) -> Vec<ToClient>>;
 
 pub struct World {
-    pub server: server::Core,
-    pub store: Option<ServerStore>,
+    pub servers: Vec<Server>,
+    /// Servers that do not hear each other.
+    pub split: BTreeSet<(usize, usize)>,
+    /// What they say waits.
+    pub stalled: bool,
     pub now: Duration,
     pub clients: Vec<Client>,
     /// Clients whose frames to the server wait.
     pub held: BTreeSet<usize>,
+    /// Clients to whom nothing comes: it is lost.
+    pub deaf: BTreeSet<usize>,
     pub mangler: Mangler,
     /// Every byte that the server was sent.
     pub received: Vec<u8>,
     /// For clients that are added from now on.
     pub rules: FileRules,
+    /// The same.
+    pub homes: Vec<HomeCard>,
     sessions: SessionId,
-    config: Config,
 }
 
 pub struct Client {
@@ -93,13 +104,24 @@ pub struct Client {
     pub ended: Vec<(TransferId, bool)>,
     /// Whatever is asked for is hashed without end.
     pub hashing: bool,
+    /// What others have asked its file side for, and the rooms of their searches.
+    pub wanted: Vec<Wanted>,
+    pub searched: Vec<RoomId>,
+    /// For whom what it fetches is.
+    pub serves: Vec<Option<RoomId>>,
+    /// It answers with a file of so many bytes more than it is.
+    pub more: u64,
     /// Nothing is sent, for this reason.
     pub refusal: Option<FileRefusal>,
     pub dropped_links: usize,
     /// Channels start and then stand still.
     pub stall: bool,
     instance: u8,
-    session: Option<SessionId>,
+    /// Which of the servers its link leads to.
+    pub at: usize,
+    /// What it keeps of its home.
+    pub home: Option<HomeCard>,
+    pub session: Option<SessionId>,
     to_server: VecDeque<ToServer>,
     from_server: VecDeque<ToClient>,
     commands: u64,
@@ -111,20 +133,23 @@ impl World {
     }
 
     pub fn with(config: Config) -> Self {
-        let store = ServerStore::in_memory().unwrap();
-        let loaded = store.load().unwrap();
-        let server = server::Core::new(config.clone(), server_identity(), loaded, Duration::ZERO, START_MS).unwrap();
+        Self::around(vec![Server::alone(config, server_identity())])
+    }
+
+    pub fn around(servers: Vec<Server>) -> Self {
         Self {
-            server,
-            store: Some(store),
+            servers,
+            split: BTreeSet::new(),
+            stalled: false,
             now: Duration::ZERO,
             clients: Vec::new(),
             held: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             mangler: Box::new(|_, frame| vec![frame]),
             received: Vec::new(),
             rules: FileRules::default(),
+            homes: Vec::new(),
             sessions: 0,
-            config,
         }
     }
 
@@ -176,7 +201,9 @@ impl World {
     ) -> usize {
         let endpoint = Some((Host::Name("chat.example".into()), 4433));
         let files = self.rules.clone();
-        let config = CoreConfig { identity: identity.clone(), pins, endpoint, scripted, files };
+        let (process, homes) = (Id([instance; 16]), self.homes.clone());
+        let config =
+            CoreConfig { identity: identity.clone(), instance: process, homes, pins, endpoint, scripted, files };
         self.clients.push(Client {
             core: Core::new(config, [instance; 32]),
             name: name.into(),
@@ -192,10 +219,16 @@ impl World {
             downloads: BTreeMap::new(),
             ended: Vec::new(),
             hashing: false,
+            wanted: Vec::new(),
+            searched: Vec::new(),
+            serves: Vec::new(),
+            more: 0,
             refusal: None,
             dropped_links: 0,
             stall: false,
             instance,
+            at: 0,
+            home: self.homes.first().cloned(),
             session: None,
             to_server: VecDeque::new(),
             from_server: VecDeque::new(),
@@ -214,21 +247,25 @@ impl World {
         let c = &mut self.clients[client];
         c.session = Some(session);
         let (key, addr) = (c.identity.public(), format!("192.0.2.{}:1", client % 200 + 1).parse().unwrap());
-        let login = Login { version: VERSION, name: c.name.clone(), instance: Id([c.instance; 16]) };
-        self.feed_server(server::Input::Connected { session, key, addr });
-        self.feed_server(server::Input::Frame(session, ToServer::Login(login)));
+        let (name, key_there) = (self.servers[c.at].name(), self.servers[c.at].key());
+        let home = c.home.as_ref().filter(|card| *card.server() != name && card.leads_to(&name, &key_there));
+        let cert = home.map(|card| card.cert.to_bytes().into());
+        let login = Login { version: VERSION, name: c.name.clone(), instance: Id([c.instance; 16]), cert, pass: None };
+        let at = c.at;
+        self.feed_server(at, server::Input::Connected { session, key, addr, via: None });
+        self.feed_server(at, server::Input::Frame(session, ToServer::Login(login)));
         self.run();
     }
 
     /// The link breaks; what was on its way in either direction is lost.
     pub fn cut(&mut self, client: usize) {
         if let Some(session) = self.clients[client].session.take() {
-            self.feed_server(server::Input::Disconnected(session));
+            self.feed_server(self.clients[client].at, server::Input::Disconnected(session));
         }
         self.unplug(client);
     }
 
-    fn unplug(&mut self, client: usize) {
+    pub fn unplug(&mut self, client: usize) {
         let c = &mut self.clients[client];
         c.to_server.clear();
         c.from_server.clear();
@@ -244,10 +281,8 @@ impl World {
 
     /// The server's process is killed and starts again from its store; all links break.
     pub fn restart_server(&mut self) {
-        let store = self.store.take().unwrap();
-        let (loaded, wall) = (store.load().unwrap(), self.wall());
-        self.server = server::Core::new(self.config.clone(), server_identity(), loaded, self.now, wall).unwrap();
-        self.store = Some(store);
+        let (now, wall) = (self.now, self.wall());
+        self.servers[0].restart(now, wall);
         (0..self.clients.len()).for_each(|client| self.unplug(client));
     }
 
@@ -258,6 +293,8 @@ impl World {
         c.instance = c.instance.checked_add(20).unwrap();
         let config = CoreConfig {
             identity: c.identity.clone(),
+            instance: Id([c.instance; 16]),
+            homes: c.home.iter().cloned().collect(),
             pins: c.pins.clone(),
             endpoint: Some((Host::Name("chat.example".into()), 4433)),
             scripted: false,
@@ -301,7 +338,7 @@ impl World {
             let c = &mut self.clients[client];
             match effect {
                 Effect::Send(frame) => c.to_server.push_back(frame),
-                Effect::Event { tag, event } => c.events.push((tag, event)),
+                Effect::Event { tag, event } => c.events.push((tag, *event)),
                 Effect::Files(command) => self.files(client, command),
                 Effect::DeriveRoom { ticket, password, room } => {
                     let keys = Box::new(derive(&password, &room));
@@ -325,28 +362,29 @@ impl World {
                     c.dropped_links += 1;
                     c.to_server.clear();
                     c.from_server.clear();
+                    let at = c.at;
                     if let Some(session) = c.session.take() {
-                        self.feed_server(server::Input::Disconnected(session));
+                        self.feed_server(at, server::Input::Disconnected(session));
                     }
                 }
+                Effect::KeepHome(card) => c.home = Some(*card),
                 Effect::Exit(code) => c.exit = Some(code),
             }
         }
     }
 
-    fn feed_server(&mut self, input: server::Input) {
+    pub fn feed_server(&mut self, at: usize, input: server::Input) {
         let wall = self.wall();
-        self.server.handle(self.now, wall, input);
-        self.outputs();
+        self.servers[at].engine.handle(self.now, wall, input);
+        self.outputs(at);
     }
 
-    fn outputs(&mut self) {
+    fn outputs(&mut self, at: usize) {
         let wall = self.wall();
-        while let Some(output) = self.server.poll_output() {
+        while let Some(output) = self.servers[at].engine.poll_output() {
             match output {
-                Output::Store(writes) => self.store.as_mut().unwrap().apply(&writes).unwrap(),
-                Output::Send { session, frame } => {
-                    let frame = ToClient::from_bytes(&frame, 1 << 20).unwrap();
+                Output::Send { session, frame } | Output::SendFrom { session, frame, .. } => {
+                    let frame = ToClient::from_bytes(&frame, LINK_FRAME_MAX).unwrap();
                     if let Some(c) = self.clients.iter_mut().find(|c| c.session == Some(session)) {
                         c.from_server.push_back(frame);
                     }
@@ -357,19 +395,7 @@ impl World {
                         self.unplug(client);
                     }
                 }
-                Output::CheckDoor { ticket, phc, door } => {
-                    let ok = *phc == format!("phc {:?}", door.as_bytes());
-                    self.server.handle(self.now, wall, server::Input::DoorChecked { ticket, ok });
-                }
-                Output::HashDoor { ticket, door } => {
-                    let phc = Some(format!("phc {:?}", door.as_bytes()));
-                    self.server.handle(self.now, wall, server::Input::DoorHashed { ticket, phc });
-                }
-                Output::ReadLog { ticket, room, after } => {
-                    let page = self.store.as_ref().unwrap().page(&room, after).unwrap();
-                    self.server.handle(self.now, wall, server::Input::LogPage { ticket, page });
-                }
-                Output::Admitted { .. } | Output::Log(_) => {}
+                output => self.servers[at].carry_out(self.now, wall, output),
             }
         }
     }
@@ -381,7 +407,7 @@ impl World {
         {
             moved = true;
             self.received.extend(frame.to_bytes());
-            self.feed_server(server::Input::Frame(session, frame));
+            self.feed_server(self.clients[client].at, server::Input::Frame(session, frame));
         }
         moved
     }
@@ -390,13 +416,12 @@ impl World {
         let mut moved = false;
         while let Some(frame) = self.clients[client].from_server.pop_front() {
             moved = true;
+            if self.deaf.contains(&client) {
+                continue;
+            }
             if let ToClient::Welcome(welcome) = frame {
-                let info = LinkInfo {
-                    server: Name::parse("s1").unwrap(),
-                    server_key: server_identity().public(),
-                    tls: "TLS 1.3".into(),
-                    welcome,
-                };
+                let server = &self.servers[self.clients[client].at];
+                let info = LinkInfo { server: server.name(), server_key: server.key(), tls: "TLS 1.3".into(), welcome };
                 self.feed(client, Input::LinkUp(Box::new(info)));
                 continue;
             }
@@ -414,6 +439,7 @@ impl World {
             for client in 0..self.clients.len() {
                 moved |= !self.held.contains(&client) && self.hear_from(client);
             }
+            moved |= self.between_servers();
             for client in 0..self.clients.len() {
                 moved |= self.speak_to(client);
             }
@@ -440,9 +466,12 @@ impl World {
         let end = self.now + time;
         loop {
             let clients = self.clients.iter().filter(|c| c.exit.is_none()).filter_map(|c| c.core.next_timeout());
-            let Some(due) = clients.chain(self.server.next_timeout()).min().filter(|due| *due <= end) else { break };
+            let servers = self.servers.iter().filter(|s| s.alive).filter_map(|s| s.engine.next_timeout());
+            let Some(due) = clients.chain(servers).min().filter(|due| *due <= end) else { break };
             self.now = self.now.max(due);
-            self.feed_server(server::Input::Timeout);
+            for at in (0..self.servers.len()).filter(|at| self.servers[*at].alive).collect::<Vec<_>>() {
+                self.feed_server(at, server::Input::Timeout);
+            }
             (0..self.clients.len()).for_each(|client| self.feed(client, Input::Timeout));
             self.run();
         }

@@ -1,5 +1,9 @@
 //! Well-formed and malformed input for each fuzz target, made by the code itself.
 
+#[path = "seeds/mesh.rs"]
+mod mesh;
+#[path = "seeds/relay.rs"]
+mod relay;
 #[path = "seeds/transfer.rs"]
 mod transfer;
 
@@ -49,11 +53,16 @@ pub fn all() -> Vec<Seed> {
     add("answers", transfer::answers());
     add("manifest", transfer::manifests());
     add("partial", transfer::partials());
+    add("mesh_hello", mesh::hellos());
+    add("mesh_frame", mesh::frames());
+    add("mesh_record", mesh::records());
+    add("mesh_neighbour", mesh::neighbours());
+    add("relay", relay::messages());
     all
 }
 
 fn to_server() -> Vec<(&'static str, Vec<u8>)> {
-    let login = Login { version: VERSION, name: "Bob".into(), instance: Id([1; 16]) };
+    let login = Login { version: VERSION, name: "Bob".into(), instance: Id([1; 16]), cert: None, pass: None };
     let door = Some([7; 32].into());
     let commit = Request::Commit { room: room(), lease: Some(9), message: mls(), published: published(), door };
     let packages = Request::PublishKeyPackages { single: vec![mls(), mls()], last_resort: mls() };
@@ -87,7 +96,8 @@ fn to_client() -> Vec<(&'static str, Vec<u8>)> {
     let server = Identity::from_seed(&[1; 32]);
     let key = (*server.public().as_bytes()).into();
     let hello = Hello { version: VERSION, server: name("s1"), key, signature: [2; 64].into() };
-    let welcome = Welcome { cert: cert().into(), seen_as: "[::1]:9".into(), stun_port: 3478, now_ms: 1 << 40 };
+    let welcome =
+        Welcome { cert: cert().into(), seen_as: "[::1]:9".into(), stun_port: 3478, now_ms: 1 << 40, mesh: None };
     let refusal = Refusal::new(Code::NameTaken, "taken").hint("bob2");
     let chain = [9; 32].into();
     let entered = Reply::Entered { lease: 1, published: published(), seq: 5, chain, proposals: vec![mls()] };
@@ -159,6 +169,7 @@ fn envelopes() -> Vec<(&'static str, Vec<u8>)> {
         window: None,
         kind: FileKind::File,
         partial: true,
+        left_out: 7,
     };
     let offer = FileOffer {
         offer: Id([2; 16]),
@@ -177,7 +188,7 @@ fn envelopes() -> Vec<(&'static str, Vec<u8>)> {
         ("ok-refused", Body::FileRefused { transfer: Id([1; 16]), reason: FileRefusal::Busy }),
         ("ok-ping", Body::Ping { token: 1 }),
         ("ok-offer", Body::FileOffer(offer)),
-        ("ok-offer-refused", Body::OfferRefused { offer: Id([2; 16]) }),
+        ("ok-offer-refused", Body::OfferRefused { offer: Id([2; 16]), full: true }),
         ("ok-offer-withdrawn", Body::OfferWithdrawn { offer: Id([2; 16]) }),
         ("ok-queued", Body::FileQueued { transfer: Id([1; 16]), place: u32::MAX, seconds: Some(u64::MAX) }),
         ("ok-hashing", Body::FileHashing { transfer: Id([1; 16]), bytes: 2, total: 1 }),

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use secchat::client::effects::{FilesCommand, FilesEvent, OfferRefusal, ShareCommand, Wanted};
+use secchat::client::effects::{FilesCommand, FilesEvent, LostReason, OfferRefusal, Offered, ShareCommand, Wanted};
 use secchat::wire::payload::FileKind;
 
 use crate::place::{Place, Plan, bytes, ends, id, wanted};
@@ -64,7 +64,7 @@ async fn an_offered_folder_leaves_links_out_and_names_them() {
     holder.command(prepare(7, folder.clone())).await;
     let FilesEvent::OfferReady { result: Ok(ready), .. } = holder.next().await else { panic!() };
     assert_eq!((ready.name.as_str(), ready.kind, ready.size, ready.entries), ("trip", FileKind::Folder, 1, 1));
-    assert_eq!(ready.skipped, ["link"]);
+    assert_eq!((ready.skipped.paths, ready.skipped.count), (vec!["link".to_owned()], 1));
     for (bad, why) in [("elsewhere", OfferRefusal::Unfit), ("nothing", OfferRefusal::NotFound)] {
         holder.command(prepare(8, holder.dir.path().join(bad))).await;
         let FilesEvent::OfferReady { result, .. } = holder.next().await else { panic!() };
@@ -75,4 +75,53 @@ async fn an_offered_folder_leaves_links_out_and_names_them() {
     let ends = ends(&mut holder, &mut asker).await;
     assert!(matches!(ends.download.last(), Some(FilesEvent::Done { .. })), "{:?}", ends.download);
     assert_eq!(all_files(&asker.downloads().join("trip")), [("a".to_owned(), b"a".to_vec())]);
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_as_much_as_was_offered_is_not_taken() {
+    let mut holder = Place::new(None);
+    let folder = holder.share().join("photos");
+    for n in 0..20 {
+        fs::create_dir_all(folder.join(n.to_string())).unwrap();
+        fs::write(folder.join(n.to_string()).join("a"), "12345").unwrap();
+    }
+    offer_folder(&mut holder, "photos").await;
+    for (n, (size, entries, taken)) in [(0, 20, false), (100, 1, false), (100, 20, true)].into_iter().enumerate() {
+        let mut asker = Place::new(None);
+        let wanted = Wanted { kind: FileKind::Folder, ..wanted("photos") };
+        let offered = Some(Offered { size, entries });
+        let plan = Plan { wanted, offered, ..Plan::new(id(n as u8), "photos") };
+        plan.begin(&mut holder, &mut asker, |_| {}).await;
+        let ends = ends(&mut holder, &mut asker).await;
+        match ends.download.last() {
+            Some(FilesEvent::Done { .. }) if taken => assert_eq!(asker.downloaded(), ["photos"]),
+            Some(FilesEvent::Failed { reason, .. }) if !taken => {
+                assert_eq!(reason, "verification");
+                assert!(asker.downloaded().is_empty(), "{:?}", asker.downloaded());
+            }
+            other => panic!("{size} {entries}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_a_folder_that_changes_on_its_way_is_named_to_both() {
+    let (mut holder, mut asker) = (Place::new(None), Place::new(None));
+    let folder = holder.share().join("photos");
+    fs::create_dir_all(folder.join("day 1")).unwrap();
+    fs::write(folder.join("a.mkv"), bytes(64 << 20)).unwrap();
+    fs::write(folder.join("day 1/z.jpg"), bytes(100_000)).unwrap();
+    offer_folder(&mut holder, "photos").await;
+    let wanted = Wanted { kind: FileKind::Folder, ..wanted("photos") };
+    Plan { wanted, ..Plan::new(id(1), "photos") }.begin(&mut holder, &mut asker, |_| {}).await;
+    fs::write(folder.join("day 1/z.jpg"), bytes(90_000)).unwrap();
+    let ends = ends(&mut holder, &mut asker).await;
+    let Some(FilesEvent::Failed { reason, detail, .. }) = ends.upload.last() else { panic!("{:?}", ends.upload) };
+    assert!(reason == "changed" && detail.contains("\"day 1/z.jpg\""), "{reason}: {detail}");
+    let lost = ends.download.iter().find_map(|event| match event {
+        FilesEvent::SourceLost { reason, detail, .. } => Some((*reason, detail.clone())),
+        _ => None,
+    });
+    let Some((LostReason::Changed, detail)) = lost else { panic!("{:?}", ends.download) };
+    assert!(detail.contains("\"day 1/z.jpg\""), "{detail}");
 }

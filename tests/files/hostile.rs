@@ -30,8 +30,7 @@ async fn a_file_that_is_edited_on_its_way_is_noticed_and_never_mixed() {
     fs::write(holder.share().join("a.bin"), vec![8; 64 << 20]).unwrap();
     let ends = ends(&mut holder, &mut asker).await;
     // Noticed in the middle of an answer, or before the next one, which the asker is told.
-    let noticed = |reason: &str| reason == "disk" || reason == "peer_closed";
-    assert!(matches!(ends.upload.last(), Some(FilesEvent::Failed { reason, .. }) if noticed(reason)));
+    assert!(matches!(ends.upload.last(), Some(FilesEvent::Failed { reason, .. }) if reason == "changed"));
     let [.., FilesEvent::SourceLost { reason, .. }, FilesEvent::Starved { .. }] = ends.download.as_slice() else {
         panic!("{:?}", ends.download)
     };

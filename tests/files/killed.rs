@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use secchat::client::effects::{ChannelStart, FilesCommand, FilesEvent, UploadReady};
+use secchat::client::effects::{ChannelStart, FilesCommand, FilesEvent, Skipped, UploadReady};
 use secchat::client::files::{FilesConfig, start};
 use secchat::wire::id::TransferId;
 use secchat::wire::payload::{Arq, FileKind};
@@ -123,11 +123,12 @@ async fn as_the_asker() {
         connection: unhex(theirs),
         candidates: addrs(listed),
         window: None,
+        skipped: Skipped::default(),
         max_datagram: 65_507,
     };
     let channel = Box::new(channel(transfer, connection, upload.candidates.clone(), &upload, false));
     let (download, file) = (id(9), "film".to_owned());
-    let start = FilesCommand::StartDownload { channel, download, file, into: None };
+    let start = FilesCommand::StartDownload { channel, download, file, into: None, offered: None, room: None };
     files.commands().send(start).await.unwrap();
     while let Some(event) = files.next().await {
         match event {

@@ -101,7 +101,12 @@ async fn shares_are_found_by_name_and_switches_survive_a_restart() {
     let mut holder = Place::new(None);
     fs::write(holder.share().join("hidden from all.iso"), "x").unwrap();
     holder.offer("Дистрибутив 13.iso", b"12345").await;
-    let search = |n: u8| FilesCommand::Search { search: Id([n; 16]), asker: person("ann"), pattern: "*.ISO".into() };
+    let search = |n: u8| FilesCommand::Search {
+        search: Id([n; 16]),
+        asker: person("ann"),
+        room: id(50),
+        pattern: "*.ISO".into(),
+    };
     holder.command(search(1)).await;
     let FilesEvent::Found { search: of, asker, rows, more } = holder.next().await else { panic!() };
     assert_eq!((of, asker, more), (Id([1; 16]), person("ann"), 0));
@@ -124,7 +129,7 @@ async fn what_is_shared_is_hashed_in_the_background() {
     let root = *blake3::hash(&bytes(5 << 20)).as_bytes();
     loop {
         let pattern = "a".to_owned();
-        holder.command(FilesCommand::Search { search: Id([1; 16]), asker: person("ann"), pattern }).await;
+        holder.command(FilesCommand::Search { search: Id([1; 16]), asker: person("ann"), room: id(50), pattern }).await;
         let FilesEvent::Found { rows, .. } = holder.next().await else { panic!() };
         match rows.first().unwrap().root {
             None => {}

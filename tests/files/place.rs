@@ -5,10 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secchat::client::effects::{ChannelStart, Congestion, FilesCommand, FilesEvent, ShareCommand, UploadReady, Wanted};
+use secchat::client::effects::{
+    ChannelStart, Congestion, FilesCommand, FilesEvent, Offered, ShareCommand, UploadReady, Wanted,
+};
 use secchat::client::files::{FilesConfig, FilesHandle, start};
 use secchat::net::udp::Offload;
-use secchat::wire::id::{Id, TransferId};
+use secchat::wire::id::{Id, RoomId, TransferId};
 use secchat::wire::name::{FullName, Name};
 use secchat::wire::payload::{Arq, FileKind, FileRefusal};
 use tempfile::TempDir;
@@ -134,7 +136,7 @@ pub fn download_of(transfer: TransferId) -> TransferId {
 }
 
 pub fn wanted(file: &str) -> Wanted {
-    Wanted { file: file.into(), kind: FileKind::File, root: None, offer: None }
+    Wanted { file: file.into(), kind: FileKind::File, root: None, offer: None, rooms: Vec::new() }
 }
 
 /// A transfer that is to begin.
@@ -147,18 +149,21 @@ pub struct Plan<'p> {
     pub arq: Arq,
     pub window: Option<u32>,
     pub max_datagram: usize,
+    pub offered: Option<Offered>,
+    pub room: Option<RoomId>,
 }
 
 impl<'p> Plan<'p> {
     pub fn new(transfer: TransferId, file: &'p str) -> Self {
         let (arq, max_datagram) = (Arq::Auto, 65_507);
         let download = download_of(transfer);
-        Self { transfer, download, wanted: wanted(file), name: file, arq, window: None, max_datagram }
+        let (wanted, window, offered, room) = (wanted(file), None, None, None);
+        Self { transfer, download, wanted, name: file, arq, window, max_datagram, offered, room }
     }
 
     /// Starts it. `lie` may change what the asker is told.
     pub async fn begin(self, holder: &mut Place, asker: &mut Place, lie: impl FnOnce(&mut UploadReady)) {
-        let Self { transfer, download, wanted, name, arq, window, max_datagram } = self;
+        let Self { transfer, download, wanted, name, arq, window, max_datagram, offered, room } = self;
         asker.command(FilesCommand::PrepareDownload { transfer }).await;
         let (connection, candidates) = loop {
             // Events of other sources may come between.
@@ -197,7 +202,7 @@ impl<'p> Plan<'p> {
         let receiving = channel(connection, upload.connection, keys(2), keys(1), upload.candidates.clone(), told);
         holder.command(FilesCommand::StartUpload(Box::new(sending))).await;
         let (channel, file) = (Box::new(receiving), name.to_owned());
-        asker.command(FilesCommand::StartDownload { channel, download, file, into: None }).await;
+        asker.command(FilesCommand::StartDownload { channel, download, file, into: None, offered, room }).await;
     }
 }
 

@@ -3,8 +3,9 @@
 use std::fs;
 
 use secchat::client::effects::{FilesCommand, FilesEvent, LostReason, ShareCommand, Wanted};
+use secchat::wire::payload::{FileKind, FileRefusal};
 
-use crate::place::{Place, Plan, bytes, id, until_end, wanted};
+use crate::place::{Place, Plan, bytes, download_of, id, person, until_end, wanted};
 
 async fn holders<const N: usize>(name: &str, content: &[u8]) -> [Place; N] {
     let mut holders: [Place; N] = std::array::from_fn(|_| Place::new(None));
@@ -131,12 +132,102 @@ async fn who_fetches_a_file_serves_what_it_has_of_it() {
     middle.command(FilesCommand::Share(ShareCommand::Global(true))).await;
     assert!(matches!(middle.next().await, FilesEvent::Shares { .. }));
     middle.command(FilesCommand::Rates { up: None, down: Some(12 << 20) }).await;
-    Plan::new(id(1), "film").begin(&mut holder, &mut middle, |_| {}).await;
+    let room = Some(id(50));
+    Plan { room, ..Plan::new(id(1), "film") }.begin(&mut holder, &mut middle, |_| {}).await;
     until_bytes(&mut middle, 4 << 20).await;
     middle.kept.clear();
-    let wanted = Wanted { root, ..wanted("film") };
+    let wanted = Wanted { root, rooms: vec![id(51), id(50)], ..wanted("film") };
     Plan { wanted, ..Plan::new(id(2), "film") }.begin(&mut middle, &mut last, |told| assert!(told.partial)).await;
     let events = until_end(&mut last).await;
     assert!(matches!(events.last(), Some(FilesEvent::Done { .. })), "{events:?}");
     assert_eq!(blake3::hash(&fs::read(last.downloads().join("film")).unwrap()), blake3::hash(&content));
+}
+
+/// What a search in this room finds, by name.
+async fn found(place: &mut Place, n: u8, room: u8) -> Vec<String> {
+    let (search, asker, room) = (id(n), person("eve"), id(room));
+    place.command(FilesCommand::Search { search, asker, room, pattern: "*".into() }).await;
+    loop {
+        match place.next().await {
+            FilesEvent::Found { search: of, rows, .. } if of == search => {
+                return rows.into_iter().map(|row| row.name).collect();
+            }
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_offered_is_handed_to_nobody_and_the_rest_only_to_the_room_it_is_fetched_in() {
+    let content = bytes(24 << 20);
+    let root = Some(*blake3::hash(&content).as_bytes());
+    // Without a room it came by an offer.
+    for room in [None, Some(id(50))] {
+        let mut middle = Place::new(None);
+        let [mut holder] = holders("film", &content).await;
+        middle.offer("mine", b"for everyone").await;
+        middle.command(FilesCommand::Share(ShareCommand::Global(true))).await;
+        assert!(matches!(middle.next().await, FilesEvent::Shares { .. }));
+        middle.command(FilesCommand::Rates { up: None, down: Some(8 << 20) }).await;
+        Plan { room, ..Plan::new(id(1), "film") }.begin(&mut holder, &mut middle, |_| {}).await;
+        until_bytes(&mut middle, 2 << 20).await;
+        middle.kept.clear();
+        assert_eq!(found(&mut middle, 60, 51).await, ["mine"], "{room:?}");
+        let here = found(&mut middle, 61, 50).await;
+        assert_eq!(here.contains(&"film".to_owned()), room.is_some(), "{here:?}");
+        let elsewhere = Wanted { root, rooms: vec![id(51)], ..wanted("film") };
+        assert_eq!(middle.prepare_upload(id(2), elsewhere).await.unwrap_err(), FileRefusal::NotShared);
+        let same = Wanted { root, rooms: vec![id(50)], ..wanted("film") };
+        assert_eq!(middle.prepare_upload(id(3), same).await.is_ok(), room.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_limited_rate_is_shared_by_all_downloads() {
+    let content = bytes(8 << 20);
+    let [mut first, mut second] = holders("film", &content).await;
+    let mut asker = Place::new(None);
+    asker.command(FilesCommand::Rates { up: None, down: Some(1 << 20) }).await;
+    Plan { name: "one", ..Plan::new(id(1), "film") }.begin(&mut first, &mut asker, |_| {}).await;
+    until_bytes(&mut asker, 1).await;
+    // Another content, so another place.
+    second.offer("other", &content[1..]).await;
+    Plan { name: "two", ..Plan::new(id(2), "other") }.begin(&mut second, &mut asker, |_| {}).await;
+    let mut come = [0; 2];
+    while come.iter().any(|bytes| *bytes < 1 << 20) {
+        match asker.files.next().await.unwrap() {
+            FilesEvent::Progress { transfer, bytes, .. } => {
+                come[usize::from(transfer == download_of(id(2)))] = bytes;
+            }
+            FilesEvent::Done { .. } => panic!("one had to wait for the other: {come:?}"),
+            _ => {}
+        }
+    }
+    assert!(come[0] < 6 << 20, "{come:?}");
+}
+
+#[tokio::test]
+async fn a_list_of_files_that_does_not_come_is_asked_of_another_holder() {
+    let [mut slow, mut fast] = [Place::new(None), Place::new(None)];
+    for holder in [&mut slow, &mut fast] {
+        let dir = holder.share().join("photos");
+        fs::create_dir(&dir).unwrap();
+        // Long names, so that the list is more than leaves at once at any rate.
+        for n in 0..1_000 {
+            fs::write(dir.join(format!("{n} {}.jpg", "x".repeat(200))), bytes(n % 90)).unwrap();
+        }
+        holder.command(FilesCommand::Share(ShareCommand::Set("photos/".into()))).await;
+        assert!(matches!(holder.next().await, FilesEvent::Shares { .. }));
+    }
+    slow.command(FilesCommand::Rates { up: Some(2_000), down: None }).await;
+    let mut asker = Place::new(None);
+    for (n, holder) in [(1, &mut slow), (2, &mut fast)] {
+        let wanted = Wanted { kind: FileKind::Folder, ..wanted("photos") };
+        let download = id(99);
+        Plan { wanted, download, ..Plan::new(id(n), "photos") }.begin(holder, &mut asker, |_| {}).await;
+    }
+    let events = until_end(&mut asker).await;
+    assert!(matches!(events.last(), Some(FilesEvent::Done { .. })), "{events:?}");
+    assert!(lost(&events).is_empty(), "{events:?}");
+    assert_eq!(fs::read_dir(asker.downloads().join("photos")).unwrap().count(), 1_000);
 }

@@ -15,6 +15,7 @@ use secchat::wire::id::RoomId;
 use secchat::wire::invite::{Host, Invite};
 use secchat::wire::log::{Row, RowKind};
 use secchat::wire::name::Name;
+use secchat::wire::vouch::ServerTrust;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -241,6 +242,8 @@ fn config() -> Config {
         log_bytes: 1 << 20,
         room_ttl: Duration::from_secs(3600),
         lost_grace: Duration::from_secs(600),
+        trust: ServerTrust::default(),
+        vouch: None,
         decoy_phc: "decoy".into(),
     }
 }

@@ -21,27 +21,32 @@ const FLOORS: &[&[&str]] = &[
 /// Rooms that are pure as a whole.
 const PURE_ROOMS: &[&str] = &["limits", "crypto", "wire", "group", "transfer", "channel"];
 
-/// A file of the client or the server is pure unless its path begins like this: what drives sockets, clocks and disks.
+/// A file of the client, the server or the mesh is pure unless its path begins like this: what drives sockets, clocks and disks.
 const DRIVERS: &[&str] = &[
     "src/client/control.rs",
+    "src/client/dialling.rs",
     "src/client/driver.rs",
     "src/client/files/",
     "src/client/keyboard.rs",
     "src/client/screen.rs",
-    "src/server/accept.rs",
+    "src/mesh/link",
+    "src/mesh/run",
     "src/server/actor.rs",
+    "src/server/admin.rs",
     "src/server/connection.rs",
-    "src/server/listen.rs",
+    "src/server/metrics.rs",
+    "src/server/operations.rs",
     "src/server/reload.rs",
     "src/server/run.rs",
     "src/server/session.rs",
 ];
 
-/// Files under `client` and `server` that hold no core and so may do input and output.
+/// Files under `client`, `server` and `mesh` that hold no core and so may do input and output.
 fn is_pure(source: &Source) -> bool {
     let room = source.room().unwrap_or_default();
     PURE_ROOMS.contains(&room)
-        || (["client", "server"].contains(&room) && !DRIVERS.iter().any(|driver| source.path.starts_with(driver)))
+        || (["client", "server", "mesh"].contains(&room)
+            && !DRIVERS.iter().any(|driver| source.path.starts_with(driver)))
 }
 
 /// What a pure room never names: modules of std, and words.

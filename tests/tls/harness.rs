@@ -42,7 +42,7 @@ impl Parrot {
             }
             ToServer::Login(_) => {
                 let seen_as = "127.0.0.1:1".into();
-                let welcome = Welcome { cert: vec![].into(), seen_as, stun_port: 0, now_ms: 0 };
+                let welcome = Welcome { cert: vec![].into(), seen_as, stun_port: 0, now_ms: 0, mesh: None };
                 self.send(session, ToClient::Welcome(welcome));
                 self.0.push_back(Output::Admitted { session });
             }
@@ -53,7 +53,7 @@ impl Parrot {
                 self.send(session, ToClient::Reply { id, body: Reply::Done });
             }
             ToServer::Request { id, .. } => self.send(session, ToClient::Reply { id, body: Reply::Done }),
-            ToServer::Goodbye | ToServer::Alive => {}
+            ToServer::Goodbye | ToServer::Alive | ToServer::At { .. } => {}
         }
     }
 }
@@ -139,6 +139,7 @@ pub fn dial(address: SocketAddr, seed: u8, trust: Trust) -> Dial {
         instance: Id([seed; 16]),
         authority: None,
         trust,
+        homes: Vec::new(),
     }
 }
 

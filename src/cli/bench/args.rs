@@ -1,6 +1,7 @@
 //! The options of `secchat bench`, and the help that teaches them.
 
 use super::case::{Arq, COMMON_DATAGRAM, Case, Congestion, Splits};
+use super::mesh::MeshArgs;
 use crate::cli::{tuning, values};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -17,15 +18,19 @@ pub struct BenchArgs {
 #[derive(Debug, Subcommand)]
 pub enum Bench {
     /// Measure file transfers on this machine, and the most that it could carry
+    #[command(long_about = ABOUT)]
     Transfer(Box<TransferArgs>),
-    /// One end of a measured transfer; it is told on standard input what to do
+    /// Measure how fast messages cross a mesh of servers, and what they survive
+    #[command(long_about = super::mesh::ABOUT)]
+    Mesh(MeshArgs),
+    /// One end of a measured transfer or mesh; it is told on standard input what to do
     #[command(hide = true)]
     End,
 }
 
 /// Options of `secchat bench transfer`.
 #[derive(Debug, Args)]
-#[command(long_about = ABOUT, after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct TransferArgs {
     /// Size of the file: 512M, 4G
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size)]
@@ -46,7 +51,7 @@ pub struct TransferArgs {
     #[arg(long, value_name = "WHAT")]
     pub sweep: Option<Sweep>,
     /// The sweep's values, in order, instead of its own: 1,4,16 or 0,0.5,1 (loss in per cent, rtt in ms)
-    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "sweep")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "sweep", value_parser = point)]
     pub points: Vec<f64>,
     /// Where a sweep goes: NAME.csv and NAME.svg
     #[arg(long, value_name = "NAME", requires = "sweep")]
@@ -115,6 +120,34 @@ impl TransferArgs {
 
 fn inject(text: &str) -> Result<String, String> {
     tuning::inject(text).map(|_| text.to_owned())
+}
+
+fn point(text: &str) -> Result<f64, String> {
+    let point = text.trim().parse().ok().filter(|point: &f64| point.is_finite() && *point >= 0.0);
+    point.ok_or_else(|| "numbers with commas between them, for example 1,4,16".to_owned())
+}
+
+impl Sweep {
+    /// The largest value that makes sense.
+    const fn most(self) -> f64 {
+        match self {
+            Self::Window => 1e6,
+            Self::Loss => 90.0,
+            Self::Rtt => 10_000.0,
+            Self::Flows => 32.0,
+            Self::Uploads => 64.0,
+        }
+    }
+}
+
+impl TransferArgs {
+    /// What is wrong with the points, for people.
+    pub fn wrong_points(&self) -> Option<String> {
+        let sweep = self.sweep?;
+        let bad = self.points.iter().find(|point| **point > sweep.most())?;
+        let example = if sweep == Sweep::Loss { "0,0.5,1" } else { "1,2,4" };
+        Some(format!("--points {bad}: at most {}, for example {example}", sweep.most()))
+    }
 }
 
 fn size(text: &str) -> Result<u64, String> {

@@ -186,6 +186,12 @@ pub enum BenchError {
         /// Why.
         cause: String,
     },
+    /// Trouble needs time.
+    #[error("{seconds} s of messages are too few for trouble")]
+    Short {
+        /// How long they would have come.
+        seconds: u64,
+    },
     /// It went otherwise than it must.
     #[error("{0}")]
     Wrong(String),

@@ -1,8 +1,9 @@
-//! One end of a measured transfer, in a process of its own: told what to do on standard input, tells on standard output.
+//! One end of a measured transfer or one server of a measured mesh, in a process of its own: told what to do on standard input, tells on standard output.
 
 use super::case::{BenchError, Case, Spent};
 use super::ceiling;
 use super::ends::{self, Introduction};
+use super::mesh::node;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{BufRead, Write};
 use std::net::SocketAddr;
@@ -45,6 +46,8 @@ pub enum Role {
         /// The transfer's id.
         transfer: [u8; 16],
     },
+    /// Is a server of a mesh; see [`node::run`].
+    MeshNode(node::Setup),
 }
 
 /// What a process tells, a line each.
@@ -82,6 +85,7 @@ pub fn run() -> Result<(), BenchError> {
         }
         Role::Holder { case, dir, file } => ends::hold(case, &dir, &file),
         Role::Asker { case, dir, transfer } => ends::ask(case, &dir, transfer),
+        Role::MeshNode(setup) => node::run(setup),
     });
     ended.or_else(|error| tell(&Told::Failed(error.to_string())))
 }
@@ -90,8 +94,9 @@ pub fn run() -> Result<(), BenchError> {
 pub fn hear<T: DeserializeOwned>() -> Result<T, BenchError> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).map_err(BenchError::io("reading standard input"))?;
-    serde_json::from_str(&line)
-        .map_err(|error| BenchError::Wrong(format!("this is for `secchat bench transfer`: {error}")))
+    serde_json::from_str(&line).map_err(|error| {
+        BenchError::Wrong(format!("this is for `secchat bench transfer` and `secchat bench mesh`: {error}"))
+    })
 }
 
 /// A line on standard output.

@@ -104,7 +104,15 @@ pub fn ask(case: Case, dir: &Path, transfer: [u8; 16]) -> Result<(), BenchError>
         let Heard::Go = end.hear().await? else { return Err(out_of_turn()) };
         let (began, before) = (Instant::now(), cpu_seconds());
         let (channel, download) = (Box::new(channel), Id(transfer.map(|byte| !byte)));
-        end.command(FilesCommand::StartDownload { channel, download, file: "fetched".into(), into: None }).await?;
+        end.command(FilesCommand::StartDownload {
+            channel,
+            download,
+            file: "fetched".into(),
+            into: None,
+            offered: None,
+            room: None,
+        })
+        .await?;
         let ended = end
             .event(|event| match event {
                 FilesEvent::Done { bytes, .. } => Some(Ok(bytes)),
@@ -163,7 +171,7 @@ impl End {
     /// Opens a shared file, and hashes it.
     async fn prepare(&mut self, transfer: [u8; 16], file: &str) -> Result<Introduction, BenchError> {
         let (id, peer): (TransferId, _) = (Id(transfer), person("asker")?);
-        let wanted = Wanted { file: file.to_owned(), kind: FileKind::File, root: None, offer: None };
+        let wanted = Wanted { file: file.to_owned(), kind: FileKind::File, root: None, offer: None, rooms: Vec::new() };
         self.command(FilesCommand::PrepareUpload { transfer: id, peer, wanted }).await?;
         let ready = self
             .event(|event| match event {

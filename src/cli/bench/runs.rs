@@ -3,6 +3,7 @@
 use super::case::{BenchError, Case, Outcome, Spent};
 use super::child::{Role, Told};
 use super::ends::Heard;
+use super::stop::{End, Ends};
 use crate::cli::drive::Process;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub struct Runs {
     binary: PathBuf,
     dir: tempfile::TempDir,
+    ends: Ends,
 }
 
 impl Runs {
@@ -26,7 +28,8 @@ impl Runs {
         let what = format!("making a directory in {}", within.display());
         let dir = tempfile::Builder::new().prefix("secchat-bench-").tempdir_in(within).map_err(BenchError::io(what))?;
         let binary = std::env::current_exe().map_err(BenchError::io("finding this program"))?;
-        Ok(Self { binary, dir })
+        let ends = Ends::watched(dir.path())?;
+        Ok(Self { binary, dir, ends })
     }
 
     /// The ceiling under these conditions: one sender, one receiver, no reliability.
@@ -79,7 +82,7 @@ impl Runs {
     }
 
     /// A process that serves the file of this case.
-    fn holder(&self, case: &Case, dir: &Path) -> Result<Process, BenchError> {
+    fn holder(&self, case: &Case, dir: &Path) -> Result<End, BenchError> {
         let source = self.source(case.size)?;
         let placed = std::fs::create_dir(dir).and_then(|()| std::fs::hard_link(&source, dir.join(FILE)));
         placed.map_err(BenchError::io(format!("placing a file in {}", dir.display())))?;
@@ -87,7 +90,7 @@ impl Runs {
     }
 
     /// A process that is ready to fetch it; `None` if the holder has no slot.
-    fn introduce(&self, case: &Case, holder: &mut Process, dir: &Path) -> Result<Option<Process>, BenchError> {
+    fn introduce(&self, case: &Case, holder: &mut End, dir: &Path) -> Result<Option<End>, BenchError> {
         std::fs::create_dir(dir).map_err(BenchError::io(format!("making {}", dir.display())))?;
         let mut random = [0; 16 + 2 * KEY_LEN];
         getrandom::fill(&mut random).map_err(|error| BenchError::Wrong(error.to_string()))?;
@@ -119,9 +122,9 @@ impl Runs {
         Ok(path)
     }
 
-    fn end(&self, who: &str, role: &Role) -> Result<Process, BenchError> {
-        let args = ["bench", "end"].map(str::to_owned);
-        let mut process = Process::start(&self.binary, who, &args, &self.dir.path().join("log"))?;
+    fn end(&self, who: &str, role: &Role) -> Result<End, BenchError> {
+        let (args, log) = (["bench", "end"].map(str::to_owned), self.dir.path().join("log"));
+        let mut process = self.ends.start(|| Process::start(&self.binary, who, &args, &log))?;
         say(&mut process, role)?;
         Ok(process)
     }
@@ -134,17 +137,17 @@ pub fn median(mut outcomes: Vec<Outcome>) -> Option<Outcome> {
     outcomes.into_iter().nth(middle)
 }
 
-fn say(process: &mut Process, what: &impl Serialize) -> Result<(), BenchError> {
+fn say(end: &mut End, what: &impl Serialize) -> Result<(), BenchError> {
     let line = serde_json::to_string(what).map_err(|error| BenchError::Wrong(error.to_string()))?;
-    Ok(process.say(&line)?)
+    Ok(end.process.say(&line)?)
 }
 
 /// The next line that is of this kind.
-fn hear<T: DeserializeOwned>(process: &mut Process, wanted: &str) -> Result<T, BenchError> {
-    Ok(process.wait_line(wanted, RUN_DEADLINE, |line| serde_json::from_str(line).ok())?)
+fn hear<T: DeserializeOwned>(end: &mut End, wanted: &str) -> Result<T, BenchError> {
+    Ok(end.process.wait_line(wanted, RUN_DEADLINE, |line| serde_json::from_str(line).ok())?)
 }
 
-fn spent(process: &mut Process) -> Result<(Spent, f64), BenchError> {
+fn spent(process: &mut End) -> Result<(Spent, f64), BenchError> {
     match hear(process, "its result")? {
         Told::Spent { spent, seconds } => Ok((spent, seconds)),
         told => Err(wrong(told)),

@@ -8,7 +8,7 @@ use super::usage::mib;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One point.
 #[derive(Debug, Serialize)]
@@ -23,6 +23,8 @@ struct Point {
 /// Measures, prints, writes the CSV file and the plot.
 pub fn run(args: &TransferArgs) -> Result<(), BenchError> {
     let Some(sweep) = args.sweep else { return Ok(()) };
+    let (csv, svg) = outputs(args, sweep);
+    [&csv, &svg].into_iter().try_for_each(|path| can_be_written(path))?;
     let runs = Runs::new(args.dir.as_deref())?;
     let values = if args.points.is_empty() { sweep.values(args.slots) } else { args.points.clone() };
     if !args.json {
@@ -46,11 +48,22 @@ pub fn run(args: &TransferArgs) -> Result<(), BenchError> {
             points.push(point);
         }
     }
-    let (csv, svg) = outputs(args, sweep);
     std::fs::write(&csv, to_csv(&points)).map_err(BenchError::io(format!("writing {}", csv.display())))?;
     draw(&to_plot(args, sweep, &points), &svg)?;
     if !args.json {
         println!("\n{} and {}", csv.display(), svg.display());
+    }
+    Ok(())
+}
+
+/// Said before an hour of measuring rather than after it.
+fn can_be_written(path: &Path) -> Result<(), BenchError> {
+    let was_there = path.exists();
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    opened.map_err(BenchError::io(format!("writing {}", path.display())))?;
+    if !was_there {
+        // It was made only to see whether it can be.
+        let _ = std::fs::remove_file(path);
     }
     Ok(())
 }
@@ -229,9 +242,19 @@ mod tests {
 
     #[test]
     fn ends_of_values_that_make_no_sense_are_refused() {
-        for bad in ["--points 1", "--size 1", "--datagram 100", "--arq never", "--sweep window --ceiling", "--runs 0"] {
+        for bad in [
+            "--points 1",
+            "--size 1",
+            "--datagram 100",
+            "--arq never",
+            "--sweep window --ceiling",
+            "--runs 0",
+            "--sweep loss --points a",
+        ] {
             let words = std::iter::once("bench").chain(bad.split_whitespace());
             assert!(Line::try_parse_from(words).is_err(), "{bad}");
         }
+        assert!(args("--sweep loss --points 0,101").wrong_points().unwrap().contains("0,0.5,1"));
+        assert_eq!(args("--sweep window --points 1,1024").wrong_points(), None);
     }
 }

@@ -11,6 +11,13 @@ pub fn cpu_seconds() -> f64 {
     seconds + nanos / 1e9
 }
 
+/// Nanoseconds of the machine's monotonic clock: the same for all processes.
+pub fn monotonic() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
+    seconds.unwrap_or_default().saturating_mul(1_000_000_000).saturating_add(nanos.unwrap_or_default())
+}
+
 /// The most memory that it ever had, bytes; 0 where the system does not tell (it is Linux that does).
 pub fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

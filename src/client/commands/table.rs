@@ -21,12 +21,14 @@ pub const TABLE: &[Spec] = &[
     is("operator", "@server TEXT, /operator TEXT", "a message to the server's operator", Needs::Link, |a| {
         (!a.is_empty()).then(|| Command::Operator { text: a.into() })
     }),
-    is("create", "/create ROOM [--private]", "make a room and enter it", Needs::Link, |a| {
+    is("create", "/create ROOM[@SERVER] [--private]", "make a room and enter it", Needs::Link, |a| {
         let (room, flag) = split_word(a);
         let room = room_word(room)?;
         matches!(flag, "" | "--private").then_some(Command::Create { room, private: !flag.is_empty() })
     }),
-    is("join", "/join ROOM|INVITE", "enter a room", Needs::Link, |a| Some(Command::Join { room: room_word(a)? })),
+    is("join", "/join ROOM[@SERVER]|INVITE", "enter a room", Needs::Link, |a| {
+        Some(Command::Join { room: room_word(a)? })
+    }),
     is("leave", "/leave [ROOM]", "leave a room, the current one by default", Needs::Room, |a| match a {
         "" => Some(Command::Leave { room: None }),
         _ => Some(Command::Leave { room: Some(room_word(a)?) }),
@@ -38,16 +40,22 @@ pub const TABLE: &[Spec] = &[
     is("invite", "/invite [--with-secret]", "an invite to the current room", Needs::Room, |a| {
         matches!(a, "" | "--with-secret").then_some(Command::Invite { with_secret: !a.is_empty() })
     }),
-    is("get_rooms", "@server get_rooms, /rooms", "the server's public rooms", Needs::Link, |a| {
+    is("get_rooms", "@server get_rooms, /rooms", "the public rooms of all servers within reach", Needs::Link, |a| {
         alone(a, Command::Rooms)
     }),
     is("get_peers", "@server get_peers, /peers", "who is in the current room", Needs::Room, |a| {
         alone(a, Command::Peers)
     }),
-    is("ping", "@server ping, @NAME ping, /ping [NAME]", "a round trip", Needs::Link, |a| match a {
-        "" | "server" => Some(Command::PingServer),
-        _ => Some(Command::Ping { to: word(a)? }),
-    }),
+    is(
+        "ping",
+        "@server ping, @NAME ping, /ping [NAME]",
+        "a round trip; of all servers within reach",
+        Needs::Link,
+        |a| match a {
+            "" | "server" => Some(Command::PingServer),
+            _ => Some(Command::Ping { to: word(a)? }),
+        },
+    ),
     is("whohas", "@all whohas GLOB, /whohas GLOB", "who shares a file of that name", Needs::Room, |a| {
         Some(Command::WhoHas { pattern: file_name(a)? })
     }),
@@ -99,12 +107,16 @@ pub const TABLE: &[Spec] = &[
     is("transfers", "@me transfers, /transfers", "your running transfers", Needs::Nothing, |a| {
         alone(a, Command::Transfers)
     }),
-    is("cancel", "@me cancel ID, /cancel ID", "give a transfer up", Needs::Nothing, |a| {
-        Some(Command::Cancel { id: word(a)? })
+    is("cancel", "@me cancel ID|FILE, /cancel ID|FILE", "give a transfer or an offer up", Needs::Nothing, |a| {
+        Some(Command::Cancel { id: file_name(a)? })
     }),
-    is("trust", "@me trust NAME, /trust NAME", "accept a changed key", Needs::Nothing, |a| {
-        Some(Command::Trust { name: word(a)? })
-    }),
+    is(
+        "trust",
+        "@me trust NAME, /trust NAME",
+        "accept a changed key (server@SERVER: changed authorities of its mesh)",
+        Needs::Nothing,
+        |a| Some(Command::Trust { name: word(a)? }),
+    ),
     is("ignore", "@me ignore NAME, /ignore NAME", "hear no more of somebody", Needs::Nothing, |a| {
         Some(Command::Ignore { name: word(a)? })
     }),
@@ -119,8 +131,8 @@ pub const TABLE: &[Spec] = &[
     }),
     is(
         "setrate",
-        "@me setrate up|down RATE|off",
-        "most that leaves or comes, like 20mbit or 2MB",
+        "@me setrate up|down RATE|off (20mbit: bits, 2MB: bytes)",
+        "most that leaves or comes in a second",
         Needs::Nothing,
         rate_limit,
     ),

@@ -98,8 +98,27 @@ fn each_row_is_reached_by_its_slash() {
 }
 
 #[test]
+fn quotes_keep_blanks_at_the_ends_of_a_name() {
+    for (line, file, kind) in [
+        (r#"@bob getfile " a b ""#, " a b ", FileKind::File),
+        (r#"@any getfile " dir /""#, " dir ", FileKind::Folder),
+        (r#"@bob|getfile|""a"""#, r#""a""#, FileKind::File),
+    ] {
+        let Ok(Command::GetFile { file: read, kind: of, .. }) = parse(line) else { panic!("{line}") };
+        assert_eq!((read.as_str(), of), (file, kind));
+    }
+}
+
+#[test]
 fn a_script_line_may_be_an_object() {
-    assert_eq!(read_line(r#"{"cmd":"@all hi","tag":"7"}"#), Ok(("@all hi".into(), Some("7".into()))));
-    assert_eq!(read_line("{not json"), Ok(("{not json".into(), None)));
-    assert_eq!(read_line(r#"{"cmd":"@bob secret""#), Err(ParseError::Json), "it is not said to the room");
+    for program in [false, true] {
+        let said = read_line(r#"{"cmd":"@all hi","tag":"7"}"#, program);
+        assert_eq!(said, Ok(("@all hi".into(), Some("7".into()))));
+        let secret = read_line(r#"{"cmd":"@bob secret""#, program);
+        assert_eq!(secret, Err(ParseError::Json), "it is not said to the room");
+    }
+    assert_eq!(read_line("{not json", false), Ok(("{not json".into(), None)));
+    for bad in ["{not json", r#"{"command":"@bob secret"}"#, " {}"] {
+        assert_eq!(read_line(bad, true), Err(ParseError::Json), "{bad}");
+    }
 }

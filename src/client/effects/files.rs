@@ -5,7 +5,7 @@
 //! waits is the core's business; the file side does what it is told.
 
 use crate::crypto::handover::Handover;
-use crate::wire::id::{OfferId, SearchId, TransferId};
+use crate::wire::id::{OfferId, RoomId, SearchId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::{Arq, FileKind, FileRefusal, FileRow};
 use std::net::SocketAddr;
@@ -15,13 +15,15 @@ use zeroize::Zeroizing;
 /// What the core asks of the file side (shares, hashing, downloads, the UDP channels).
 #[derive(Debug)]
 pub enum FilesCommand {
-    /// Look through the shares (and through partial files whose root is known and shared); answered by [`FilesEvent::Found`] after a random
+    /// Look through the shares (and through what is being fetched in that room); answered by [`FilesEvent::Found`] after a random
     /// delay. Never starts hashing. The core fills in the free slots.
     Search {
         /// The search.
         search: SearchId,
         /// Who asks.
         asker: FullName,
+        /// The room in which it is asked.
+        room: RoomId,
         /// A glob over base names.
         pattern: String,
     },
@@ -60,6 +62,10 @@ pub enum FilesCommand {
         file: String,
         /// Where it goes; the downloads directory where it is left out.
         into: Option<PathBuf>,
+        /// What was said of it when it was offered: nothing else will do. Without an offer nothing was said.
+        offered: Option<Offered>,
+        /// Whose members may have it from us while it comes; without a room nobody may.
+        room: Option<RoomId>,
     },
     /// Open and hash a file or folder anywhere on the disk, to offer it; kept ready for uploads that name this offer until it is
     /// cancelled. Answered by [`FilesEvent::OfferReady`], with [`FilesEvent::Hashing`] on the way.
@@ -105,10 +111,21 @@ pub struct Wanted {
     pub file: String,
     /// A file, or a folder with all that is in it.
     pub kind: FileKind,
-    /// Only this content will do. With it a partial file of ours may be served too.
+    /// Only this content will do. With it what we are fetching ourselves may be served too.
     pub root: Option<[u8; 32]>,
     /// From this offer of ours, not from the shares.
     pub offer: Option<OfferId>,
+    /// The rooms in which both of us are.
+    pub rooms: Vec<RoomId>,
+}
+
+/// How much an offer said that it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offered {
+    /// Bytes of the file, or of all files in the folder.
+    pub size: u64,
+    /// Files: 1, or those in the folder.
+    pub entries: u64,
 }
 
 /// The congestion controllers, as `--congestion` names them.
@@ -299,7 +316,7 @@ pub enum FilesEvent {
     Failed {
         /// The download, a source that never ran (prepared only), or the upload.
         transfer: TransferId,
-        /// One of `cancelled`, `timeout`, `no_path`, `verification`, `disk`, `peer_closed`, `protocol`, `key_agreement`.
+        /// One of `cancelled`, `timeout`, `no_path`, `verification`, `disk`, `changed`, `peer_closed`, `protocol`, `key_agreement`.
         reason: String,
         /// For people.
         detail: String,
@@ -344,6 +361,17 @@ pub struct UploadReady {
     pub window: Option<u32>,
     /// Bytes of the largest datagram that we take.
     pub max_datagram: usize,
+    /// What a folder holds beside that.
+    pub skipped: Skipped,
+}
+
+/// What is left out of a folder: links, special and hidden files, what lies too deep, and names that not every system takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// By their paths in it, sorted; the first of them.
+    pub paths: Vec<String>,
+    /// All of them.
+    pub count: u32,
 }
 
 /// Something that is ready to be offered.
@@ -359,8 +387,8 @@ pub struct OfferReady {
     pub size: u64,
     /// Files: 1, or those in the folder.
     pub entries: u64,
-    /// What is left out of a folder: links and special files, by their paths in it; capped.
-    pub skipped: Vec<String>,
+    /// What a folder holds beside that.
+    pub skipped: Skipped,
 }
 
 /// Why nothing is offered.

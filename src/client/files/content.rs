@@ -11,6 +11,7 @@ use super::hashing::{HashError, Tree, Trees, Watch, tree_of};
 use super::part::Part;
 use super::stamp::Stamp;
 use super::walk::{open_beneath, walk};
+use crate::client::effects::Skipped;
 use crate::limits::MANIFEST_FILES;
 use crate::transfer::manifest::{Entry, Manifest};
 use crate::transfer::tree::{Geometry, PAIR, Pair, Root};
@@ -27,6 +28,8 @@ pub(super) struct Content {
     pub(super) total: u64,
     /// Files: 1, or those in the folder.
     pub(super) entries: u64,
+    /// What else is in the folder.
+    pub(super) skipped: Skipped,
     pub(super) body: Body,
 }
 
@@ -60,18 +63,18 @@ impl Content {
     pub(super) fn of_file(file: File, stamp: Stamp, trees: &Trees, watch: Watch<'_>) -> Result<Self, HashError> {
         let Tree { root, outboard } = trees.of(&file, stamp, watch)?;
         let body = Body::File(Opened { file: Arc::new(file), stamp, outboard });
-        Ok(Self { root, size: stamp.size, total: stamp.size, entries: 1, body })
+        Ok(Self { root, size: stamp.size, total: stamp.size, entries: 1, skipped: Skipped::default(), body })
     }
 
-    /// All files of a folder, hashed if they have to be, and what is left out.
+    /// All files of a folder, hashed if they have to be.
     pub(super) fn of_folder(
         dir: Dir,
         trees: &Arc<Trees>,
         watch: &mut dyn FnMut(u64, u64) -> bool,
-    ) -> Result<(Self, Vec<String>), HashError> {
+    ) -> Result<Self, HashError> {
         let found = walk(&dir, MANIFEST_FILES, &|name| Entry::new([name], 0, [0; 32]).is_ok())?;
         if found.too_many {
-            return Err(HashError::Read(io::Error::other("the folder holds too many files")));
+            return Err(HashError::Unfit("it holds too many files".into()));
         }
         if found.files.is_empty() {
             return Err(HashError::Empty);
@@ -87,20 +90,21 @@ impl Content {
                 }
             };
             let entry = Entry::new(path.iter().map(String::as_str), stamp.size, root);
-            entries.push(entry.map_err(|error| HashError::Read(io::Error::other(error)))?);
+            entries.push(entry.map_err(|error| HashError::Unfit(error.to_string()))?);
             files.push((path, stamp, Geometry::new(stamp.size)?));
         }
-        let manifest = Manifest::new(entries).map_err(|error| HashError::Read(io::Error::other(error)))?.encode();
+        let manifest = Manifest::new(entries).map_err(|error| HashError::Unfit(error.to_string()))?.encode();
         let Tree { root, outboard } = tree_of(&manifest)?;
         let (size, entries) = (manifest.len() as u64, files.len() as u64);
         let body =
             Body::Folder(Folder { dir, manifest: Arc::new(manifest), outboard, files, trees: Arc::clone(trees) });
-        Ok((Self { root, size, total, entries, body }, found.skipped))
+        Ok(Self { root, size, total, entries, skipped: found.skipped, body })
     }
 
     /// What we have so far of a file that we are fetching ourselves.
     pub(super) fn of_part(part: Arc<Part>) -> Self {
-        Self { root: part.root, size: part.size, total: part.size, entries: 1, body: Body::Part(part) }
+        let (root, size, skipped) = (part.root, part.size, Skipped::default());
+        Self { root, size, total: size, entries: 1, skipped, body: Body::Part(part) }
     }
 
     pub(super) fn is_part(&self) -> bool {
@@ -126,6 +130,22 @@ impl Content {
             Body::File(opened) => opened.is_unchanged(),
             Body::Folder(folder) if item > 0 => folder.is_unchanged(item),
             Body::Folder(_) | Body::Part(_) => true,
+        }
+    }
+
+    /// Why an item cannot be sent: the stable word, and for people.
+    pub(super) fn failure(&self, item: u32) -> (&'static str, String) {
+        let what = match &self.body {
+            Body::Folder(folder) => {
+                folder.entry(item).map(|(path, ..)| format!("\"{}\" in the folder", path.join("/")))
+            }
+            Body::File(_) | Body::Part(_) => None,
+        };
+        let what = what.unwrap_or_else(|| "the file".into());
+        if self.is_unchanged(item) {
+            ("disk", format!("{what} cannot be read"))
+        } else {
+            ("changed", format!("{what} was changed, or is gone"))
         }
     }
 

@@ -47,7 +47,7 @@ enum Target {
 impl Desk<'_> {
     /// `None` when the near end is gone without a finish.
     pub(super) fn work(&self, downloads: &Downloads) -> Result<Option<PathBuf>, DownloadError> {
-        let place = downloads.workplace(&self.expected.root, self.expected.tag)?;
+        let place = downloads.anew()?.workplace(&self.expected.root, self.expected.tag)?;
         let mut sources = Sources::new();
         let Some(mut store) = self.open(place, &mut sources)? else { return Ok(None) };
         let mut last = 0;
@@ -58,7 +58,7 @@ impl Desk<'_> {
             }
             !self.stopped.load(Ordering::Relaxed)
         })?;
-        let part = store.part();
+        let part = self.expected.room.and_then(|room| store.part(room));
         let (space, have) = (Box::new(store.space().clone()), store.have().clone());
         (self.tell)(Report::Opened { space, have, part: part.clone() });
         self.write(Target::Store(Box::new(store), part), &mut sources)
@@ -76,12 +76,26 @@ impl Desk<'_> {
             None => self.fetch_manifest(sources)?,
         };
         match fetched {
-            Some((manifest, bytes)) => Store::folder(place, name, &manifest, &bytes, *root).map(Some),
+            Some((manifest, _)) if !self.is_as_offered(&manifest) => {
+                if self.kept_manifest(&place).is_none() {
+                    place.remove()?;
+                }
+                Err(DownloadError::Folder("it is not as much as was offered".into()))
+            }
+            Some((manifest, bytes)) => Store::folder(place, name, manifest, bytes, *root).map(Some),
             None => {
                 place.remove()?;
                 Ok(None)
             }
         }
+    }
+
+    /// Whether a folder holds what its offer said.
+    fn is_as_offered(&self, manifest: &Manifest) -> bool {
+        self.expected.offered.is_none_or(|offered| {
+            let size = manifest.entries().iter().map(|entry| entry.size).fold(0, u64::saturating_add);
+            size == offered.size && manifest.entries().len() as u64 == offered.entries
+        })
     }
 
     /// The manifest that is left from before.
@@ -250,7 +264,9 @@ struct Taking<'t> {
 
 impl VerifiedSink for Taking<'_> {
     fn pair(&mut self, item: u32, slot: u64, pair: &Pair) {
-        if let (Target::Store(store, _), None) = (&mut *self.target, &self.failed) {
+        if let (Target::Store(store, _), None) = (&mut *self.target, &self.failed)
+            && store.space().base(item).is_some()
+        {
             self.failed = store.write_pair(item, slot, pair).err().map(DownloadError::from);
         }
     }
@@ -261,6 +277,8 @@ impl VerifiedSink for Taking<'_> {
         }
         match &mut *self.target {
             Target::Manifest(collected) => collected.entry(self.source).or_default().extend_from_slice(bytes),
+            // A manifest that another source brought first.
+            Target::Store(store, _) if store.space().base(item).is_none() => {}
             Target::Store(store, part) => match store.write(item, groups, bytes) {
                 Ok(groups) => {
                     if let Some(part) = part {
@@ -274,11 +292,12 @@ impl VerifiedSink for Taking<'_> {
     }
 
     fn refused(&mut self, item: u32, groups: Range<u64>, why: Refusal) {
-        let base = match &*self.target {
-            Target::Store(store, _) => store.space().base(item).unwrap_or(0),
-            Target::Manifest(_) => 0,
+        let (base, path) = match &*self.target {
+            Target::Store(store, _) => (store.space().base(item), store.path(item).map(str::to_owned)),
+            Target::Manifest(_) => (Some(0), None),
         };
-        (self.tell)(Report::Refused(self.source, base + groups.start..base + groups.end, why));
+        let Some(base) = base else { return };
+        (self.tell)(Report::Refused(self.source, base + groups.start..base + groups.end, why, path));
     }
 
     fn has(&mut self, groups: RangeSet) {

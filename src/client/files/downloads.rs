@@ -29,6 +29,14 @@ pub(super) enum DownloadError {
     /// The disk.
     #[error("the downloads directory: {0}")]
     Disk(#[from] io::Error),
+    /// The disk, at this directory.
+    #[error("{path}: {source}")]
+    At {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// There is not enough room.
     #[error("the downloads directory has not enough room: {needed} bytes are needed and {free} are free")]
     Full {
@@ -51,6 +59,19 @@ impl Downloads {
         std::fs::create_dir_all(path)?;
         let dir = Dir::open_ambient_dir(path, ambient_authority())?;
         Ok(Self { dir: Arc::new(dir), path: path.to_owned() })
+    }
+
+    /// The error with the name of this directory in it.
+    pub(super) fn named(&self, error: DownloadError) -> DownloadError {
+        match error {
+            DownloadError::Disk(source) => DownloadError::At { path: self.path.clone(), source },
+            error => error,
+        }
+    }
+
+    /// The same directory, made again where somebody has removed it.
+    pub(super) fn anew(&self) -> io::Result<Self> {
+        if self.path.exists() { Ok(self.clone()) } else { Self::open(&self.path) }
     }
 
     /// The place where what has this root is put together: the one that is left from before, unless somebody works there
@@ -293,6 +314,20 @@ mod tests {
         symlink(root.path().join("victim"), hidden.join("data")).unwrap();
         assert!(downloads(&root).workplace(&ROOT, [7; 8]).unwrap().file("data").is_err());
         assert_eq!(fs::read(root.path().join("victim")).unwrap(), b"victim");
+    }
+
+    #[test]
+    fn a_directory_that_was_removed_is_made_again() {
+        let root = trap(&[]);
+        let downloads = downloads(&root);
+        fs::remove_dir_all(root.path().join("downloads")).unwrap();
+        assert!(downloads.workplace(&ROOT, [1; 8]).is_err());
+        assert!(fetch(&downloads.anew().unwrap(), "a", b"a").unwrap().is_file());
+        fs::remove_dir_all(root.path().join("downloads")).unwrap();
+        fs::write(root.path().join("downloads"), "in the way").unwrap();
+        let error = downloads.workplace(&ROOT, [1; 8]).unwrap_err();
+        let told = downloads.named(error.into()).to_string();
+        assert!(told.starts_with(root.path().to_str().unwrap()), "{told}");
     }
 
     #[test]

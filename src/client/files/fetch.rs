@@ -49,8 +49,8 @@ pub(super) struct Fetch {
 enum Stage {
     /// The writing thread opens what is left from before.
     Opening,
-    /// Of a folder: the manifest comes, from the source with this number.
-    Manifest(Option<SourceId>),
+    /// Of a folder: the manifest comes, from the sources with these numbers, the last of whom was asked then.
+    Manifest(Vec<SourceId>, Duration),
     Running(Box<Running>),
     /// Everything is there and on its way to its name, or given up.
     Ending,
@@ -145,6 +145,9 @@ impl Fetch {
             Stage::Running(running) => {
                 [bucket.opens_at(now, 1), running.plan.poll_timeout()].into_iter().flatten().min()
             }
+            Stage::Manifest(asked, at) if asked.len() < MANIFEST_SOURCES => {
+                self.live_supplies().any(|supply| !asked.contains(&supply.number)).then_some(*at + MANIFEST_STALL)
+            }
             _ => None,
         };
         self.supplies.iter().filter_map(|supply| supply.deadline(now)).chain(plan).chain(told).min()
@@ -210,7 +213,7 @@ impl Fetch {
         }
         match report {
             Report::Ended => {}
-            Report::NeedsManifest => self.stage = Stage::Manifest(None),
+            Report::NeedsManifest => self.stage = Stage::Manifest(Vec::new(), now),
             Report::Checking(bytes, total) => {
                 if bytes == total || now.saturating_sub(self.checked) >= CHECK_INTERVAL {
                     self.checked = now;
@@ -221,8 +224,10 @@ impl Fetch {
                 let bytes = have.iter().map(|range| space.bytes(&range)).sum();
                 let space = Arc::new(*space);
                 self.size = space.size();
-                // A manifest that was asked for has come.
-                self.supplies.iter_mut().for_each(|supply| supply.brought(u64::MAX));
+                if matches!(&self.stage, Stage::Manifest(asked, _) if asked.len() <= 1) {
+                    // What was asked for has come; of several who were asked, the others still send it.
+                    self.supplies.iter_mut().for_each(|supply| supply.brought(u64::MAX));
+                }
                 let plan = Planner::new(Arc::clone(&space), have);
                 let mut running = Running { space, plan, waiting: VecDeque::new(), bytes, part };
                 self.supplies.iter().filter(|supply| supply.is_live()).for_each(|supply| running.add(now, supply));
@@ -230,14 +235,15 @@ impl Fetch {
                 self.look_for_the_end(now);
             }
             Report::Got(transfer, groups) => self.got(now, transfer, &groups),
-            Report::Refused(transfer, groups, why) => {
+            Report::Refused(transfer, groups, why, path) => {
                 let number = self.number_of(transfer);
                 match (&mut self.stage, why, number) {
                     (Stage::Running(running), Refusal::NotHere, Some(number)) => {
                         running.plan.refused(now, number, &groups);
                     }
                     (_, _, Some(_)) => {
-                        self.end(now, transfer, LostReason::Changed, "its file is no longer what it was");
+                        let what = path.map_or("its file".to_owned(), |path| format!("\"{path}\" in its folder"));
+                        self.end(now, transfer, LostReason::Changed, &format!("{what} is no longer what it was"));
                     }
                     _ => {}
                 }
@@ -306,7 +312,7 @@ impl Fetch {
                 running.plan.remove_source(now, number);
                 running.waiting.retain(|(of, _)| *of != number);
             }
-            Stage::Manifest(from) if *from == Some(number) => *from = None,
+            Stage::Manifest(asked, _) => asked.retain(|of| *of != number),
             _ => {}
         }
         let waits = !self.over && !matches!(self.stage, Stage::Ending);
@@ -320,18 +326,22 @@ impl Fetch {
     fn pump(&mut self, now: Duration, bucket: &mut Bucket) {
         match &mut self.stage {
             Stage::Running(running) => running.pump(now, bucket, &mut self.supplies, &self.writer),
-            Stage::Manifest(from @ None) => {
-                let first = self.supplies.iter_mut().find(|supply| supply.is_live());
+            Stage::Manifest(asked, at)
+                if asked.is_empty() || asked.len() < MANIFEST_SOURCES && now >= *at + MANIFEST_STALL =>
+            {
+                let other = |supply: &&mut Supply| supply.is_live() && !asked.contains(&supply.number);
+                let first = self.supplies.iter_mut().find(other);
                 let geometry = Geometry::new(self.expected.size).ok();
                 if let (Some(supply), Some(geometry)) = (first, geometry) {
                     let (count, root) = (geometry.groups(), self.expected.root);
                     let wanted = Wanted { item: 0, geometry, root, groups: 0..count };
                     supply.ask(&Ask::Want { item: 0, first: 0, count }, vec![wanted], &self.writer);
                     supply.send_asks(now);
-                    *from = Some(supply.number);
+                    asked.push(supply.number);
+                    *at = now;
                 }
             }
-            Stage::Opening | Stage::Manifest(Some(_)) | Stage::Ending => {}
+            Stage::Opening | Stage::Manifest(..) | Stage::Ending => {}
         }
     }
 
@@ -439,5 +449,8 @@ impl Running {
     }
 }
 
+/// How long a source has for a folder's manifest before another is asked for it too, and how many are at once.
+const MANIFEST_STALL: Duration = Duration::from_secs(2);
+const MANIFEST_SOURCES: usize = 3;
 /// How often the core is told of a check.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);

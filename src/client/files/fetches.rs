@@ -51,6 +51,8 @@ pub(super) type Parts = Arc<Mutex<HashMap<Root, Arc<Part>>>>;
 #[derive(Debug)]
 pub(super) struct Fetches {
     fetches: Vec<Fetch>,
+    // Whose turn it is to ask first, while the rate is limited.
+    turn: usize,
     bucket: Bucket,
     terms: Terms,
     parts: Parts,
@@ -67,7 +69,7 @@ impl Fetches {
         terms: Terms,
         bucket: Bucket,
     ) -> Self {
-        Self { fetches: Vec::new(), bucket, terms, parts, events, address }
+        Self { fetches: Vec::new(), turn: 0, bucket, terms, parts, events, address }
     }
 
     fn start(
@@ -153,8 +155,15 @@ impl Lane for Fetches {
 
     fn on_time(&mut self, now: Duration) {
         let events = &self.events;
-        for fetch in &mut self.fetches {
+        let (count, first) = (self.fetches.len(), self.turn);
+        for at in (0..count).map(|n| first.wrapping_add(n) % count) {
+            let Some(fetch) = self.fetches.get_mut(at) else { continue };
+            let room = self.bucket.room(now);
             fetch.on_time(now, &mut self.bucket, &mut |event| drop(events.send(Internal::Event(event))));
+            if self.bucket.room(now) < room {
+                // Whoever took of the rate is last the next time.
+                self.turn = at + 1;
+            }
         }
         let before = self.fetches.len();
         self.fetches.retain(|fetch| !fetch.is_gone());

@@ -38,6 +38,9 @@ pub(super) enum HashError {
     /// Nobody wants it any more.
     #[error("given up")]
     Cancelled,
+    /// A folder that cannot travel as it is: too much, or names that are one name elsewhere.
+    #[error("the folder cannot be sent: {0}")]
+    Unfit(String),
     /// A folder without a file in it.
     #[error("there is no file in it")]
     Empty,

@@ -72,17 +72,18 @@ fn open(path: &Path, trees: &Arc<Trees>, watch: &mut Watching<'_>) -> Result<(Ar
     // Of `.` and the like, too.
     let whole = std::fs::canonicalize(path).map_err(|error| unreadable(&error))?;
     let name = whole.file_name().and_then(|name| name.to_str()).ok_or(OfferRefusal::Unfit)?.to_owned();
-    let (content, skipped) = if found.is_dir() {
+    let content = if found.is_dir() {
         let dir = Dir::open_ambient_dir(path, ambient_authority()).map_err(|error| unreadable(&error))?;
         Content::of_folder(dir, trees, &mut |bytes, total| watch.read(bytes, total)).map_err(refusal)?
     } else if found.is_file() {
         let (file, stamp) = open_file(path).map_err(|error| unreadable(&error))?.ok_or(OfferRefusal::Unfit)?;
         let content = Content::of_file(file, stamp, trees, &mut |bytes| watch.read(bytes, stamp.size));
-        (content.map_err(refusal)?, Vec::new())
+        content.map_err(refusal)?
     } else {
         return Err(OfferRefusal::Unfit);
     };
     let (kind, root, size, entries) = (content.kind(), content.root, content.total, content.entries);
+    let skipped = content.skipped.clone();
     Ok((Arc::new(content), OfferReady { name, kind, root, size, entries, skipped }))
 }
 
@@ -99,6 +100,8 @@ fn open_file(path: &Path) -> io::Result<Option<(File, Stamp)>> {
 fn refusal(error: HashError) -> OfferRefusal {
     match error {
         HashError::Empty => OfferRefusal::Unfit,
+        HashError::Read(error) => OfferRefusal::Unreadable(error.to_string()),
+        HashError::Unfit(why) => OfferRefusal::Unreadable(why),
         error => OfferRefusal::Unreadable(error.to_string()),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::transfer::partial::Partial;
 use crate::transfer::ranges::RangeSet;
 use crate::transfer::tree::Root;
+use crate::wire::id::RoomId;
 
 /// An unfinished file on disk: written by its download, read by uploads.
 #[derive(Debug)]
@@ -18,14 +19,16 @@ pub(super) struct Part {
     pub(super) data: Arc<File>,
     /// Parents by place, as far as they are known.
     pub(super) tree: Arc<File>,
+    /// Whose members may have it from us.
+    pub(super) room: RoomId,
     // Groups that were checked and written, and whose parents were.
     have: Mutex<RangeSet>,
 }
 
 impl Part {
-    pub(super) fn new(known: &Partial, data: Arc<File>, tree: Arc<File>) -> Self {
+    pub(super) fn new(known: &Partial, room: RoomId, data: Arc<File>, tree: Arc<File>) -> Self {
         let (name, root, size) = (known.name().to_owned(), *known.root(), known.size());
-        Self { name, root, size, data, tree, have: Mutex::new(known.verified().clone()) }
+        Self { name, root, size, data, tree, room, have: Mutex::new(known.verified().clone()) }
     }
 
     /// The groups that are here.

@@ -16,11 +16,11 @@ use super::part::Part;
 use super::shares::SharedFolder;
 use super::uploads::UploadLetter;
 use super::writer::Expected;
-use crate::client::effects::{ChannelStart, FilesCommand, FilesEvent, ShareCommand, UploadReady, Wanted};
+use crate::client::effects::{ChannelStart, FilesCommand, FilesEvent, Offered, ShareCommand, UploadReady, Wanted};
 use crate::transfer::name::SafeName;
 use crate::transfer::search::{Pattern, SharedFile};
 use crate::wire::datagram::CloseCode;
-use crate::wire::id::{SearchId, TransferId};
+use crate::wire::id::{RoomId, SearchId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::{FileKind, FileRefusal};
 
@@ -41,16 +41,26 @@ enum Kind {
     Download([u8; 8]),
 }
 
+/// A download that is to begin, or to have one source more.
+struct Start<'s> {
+    download: TransferId,
+    file: &'s str,
+    into: Option<&'s Path>,
+    offered: Option<Offered>,
+    room: Option<RoomId>,
+}
+
 impl Engine {
     pub(super) fn on_command(&mut self, command: FilesCommand) {
         match command {
-            FilesCommand::Search { search, asker, pattern } => self.search(search, asker, &pattern),
+            FilesCommand::Search { search, asker, room, pattern } => self.search(search, asker, room, &pattern),
             FilesCommand::Measure { transfer, wanted } => self.measure(transfer, wanted),
             FilesCommand::PrepareUpload { transfer, wanted, .. } => self.prepare_upload(transfer, wanted),
             FilesCommand::PrepareDownload { transfer } => self.prepare_download(transfer),
             FilesCommand::StartUpload(start) => self.start_upload(start),
-            FilesCommand::StartDownload { channel, download, file, into } => {
-                self.start_download(channel, download, &file, into.as_deref());
+            FilesCommand::StartDownload { channel, download, file, into, offered, room } => {
+                let fetch = Start { download, file: &file, into: into.as_deref(), offered, room };
+                self.start_download(channel, fetch);
             }
             FilesCommand::PrepareOffer { offer, path } => self.prepare_offer(offer, path),
             FilesCommand::Drop { transfer, reason } => {
@@ -68,7 +78,7 @@ impl Engine {
     }
 
     /// The delay is random so that a room's holders do not all answer at once.
-    fn search(&mut self, search: SearchId, asker: FullName, pattern: &str) {
+    fn search(&mut self, search: SearchId, asker: FullName, room: RoomId, pattern: &str) {
         let (Ok(pattern), Ok(permit)) = (Pattern::parse(pattern), Arc::clone(&self.searches).try_acquire_owned())
         else {
             return;
@@ -76,7 +86,7 @@ impl Engine {
         let delay =
             random::<2>().map_or(Duration::ZERO, |bytes| SEARCH_DELAY * u16::from_be_bytes(bytes).into() / 65_536);
         let (folder, results) = (Arc::clone(&self.folder), self.results.clone());
-        let parts = self.coming();
+        let parts = self.coming(room);
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             let found = tokio::task::spawn_blocking(move || folder.search(&pattern, parts)).await;
@@ -89,14 +99,14 @@ impl Engine {
         });
     }
 
-    /// What is being fetched, as a search shows it.
-    fn coming(&self) -> Vec<SharedFile> {
+    /// What is being fetched in a room, as a search there shows it.
+    fn coming(&self, room: RoomId) -> Vec<SharedFile> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = |part: &Arc<Part>| {
             let (name, size, root) = (part.name.clone(), part.size, Some(part.root));
             SharedFile { name, size, root, kind: FileKind::File, partial: true }
         };
-        parts.values().map(shown).collect()
+        parts.values().filter(|part| part.room == room).map(shown).collect()
     }
 
     fn share(&mut self, command: ShareCommand) {
@@ -169,6 +179,7 @@ impl Engine {
                 candidates: self.up.candidates(self.loopback),
                 window: self.settings.window,
                 max_datagram: self.settings.max_datagram,
+                skipped: content.skipped.clone(),
             };
             self.prepared.insert(transfer, Prepared { kind: Kind::Upload(connection, content), until });
             Ok(ready)
@@ -197,7 +208,8 @@ impl Engine {
         }
     }
 
-    fn start_download(&mut self, channel: Box<ChannelStart>, download: TransferId, file: &str, into: Option<&Path>) {
+    fn start_download(&mut self, channel: Box<ChannelStart>, fetch: Start<'_>) {
+        let Start { download, file, into, offered, room } = fetch;
         match self.prepared.remove(&channel.transfer) {
             Some(Prepared { kind: Kind::Download(connection), .. }) if connection == channel.our_connection => {}
             _ => return self.fail(channel.transfer, "timeout", "the answer came too late"),
@@ -205,12 +217,13 @@ impl Engine {
         let (Ok(name), Some(tag)) = (SafeName::new(file), random()) else {
             return self.fail(download, "disk", "no file can have this name");
         };
-        let downloads = match into.map(Downloads::open) {
+        let downloads = match into.map(|path| Downloads::open(path).map_err(|error| (path, error))) {
             None => self.downloads.clone(),
             Some(Ok(downloads)) => downloads,
-            Some(Err(error)) => return self.fail(download, "disk", &error.to_string()),
+            Some(Err((path, error))) => return self.fail(download, "disk", &format!("{}: {error}", path.display())),
         };
-        let expected = Expected { name, kind: channel.kind, size: channel.size, root: channel.root, tag };
+        let (kind, size, root) = (channel.kind, channel.size, channel.root);
+        let expected = Expected { name, kind, size, root, offered, room, tag };
         self.down.address.send(FetchLetter::Start { channel, download, expected, downloads });
     }
 
@@ -249,7 +262,7 @@ fn open(
         }
         FileKind::Folder => {
             let dir = folder.open_shared_folder(&wanted.file)?;
-            Content::of_folder(dir, trees, &mut |bytes, total| watch.read(bytes, total)).map(|(content, _)| content)
+            Content::of_folder(dir, trees, &mut |bytes, total| watch.read(bytes, total))
         }
     };
     let content = content.map_err(|error| match error {
@@ -259,13 +272,16 @@ fn open(
     if wanted.root.is_some_and(|root| root != content.root) { Err(FileRefusal::Changed) } else { Ok(content) }
 }
 
-/// What we have ourselves so far of what is asked for by its root: given where everything is shared that is not held back.
+/// What we have ourselves so far of what is asked for by its root: given where everything is shared that is not held back, to
+/// who is in the room in which we fetch it.
 fn part_of(folder: &SharedFolder, parts: &Parts, wanted: &Wanted) -> Option<Content> {
     if !folder.shares_all() {
         return None;
     }
     let parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
-    parts.get(&wanted.root?).filter(|_| wanted.kind == FileKind::File).cloned().map(Content::of_part)
+    let part =
+        parts.get(&wanted.root?).filter(|part| wanted.kind == FileKind::File && wanted.rooms.contains(&part.room));
+    part.cloned().map(Content::of_part)
 }
 
 /// Tells the core how far a hash is, ten times a second, and notices when nobody wants it any more.

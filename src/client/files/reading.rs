@@ -66,6 +66,10 @@ impl StreamSource for UploadSource<'_> {
     fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), SourceError> {
         self.fill(pieces).and_then(|()| self.open.check()).map_err(|_| SourceError::Failed)
     }
+
+    fn failure(&self) -> String {
+        self.content.failure(self.open.changed.unwrap_or(0)).1
+    }
 }
 
 impl UploadSource<'_> {

@@ -12,7 +12,7 @@ use cap_std::fs::Dir;
 use thiserror::Error;
 
 use super::content::Content;
-use super::hashing::Trees;
+use super::hashing::{HashError, Trees};
 use super::stamp::Stamp;
 use super::walk::{open_dir, open_file, walk};
 use crate::client::effects::ShareCommand;
@@ -31,8 +31,8 @@ pub(super) struct SharedFolder {
     data: PathBuf,
     switches: Mutex<Switches>,
     trees: Arc<Trees>,
-    // Of shared folders, as they were found last: bytes of all files, and the root.
-    folders: Mutex<HashMap<String, (u64, Root)>>,
+    // Shared folders, as they were found last.
+    folders: Mutex<HashMap<String, Found>>,
 }
 
 /// Why there is no shared folder.
@@ -61,6 +61,15 @@ pub enum ShareError {
 pub(super) struct OpenShare {
     pub(super) file: File,
     pub(super) stamp: Stamp,
+}
+
+/// What a folder was found to be.
+#[derive(Debug, Clone, Copy)]
+enum Found {
+    // Bytes of all files, and the root.
+    Fit(u64, Root),
+    // As it is it can never be sent.
+    Unfit,
 }
 
 /// What stands directly in the shared folder.
@@ -95,12 +104,14 @@ impl SharedFolder {
     /// nothing.
     pub(super) fn search(&self, pattern: &Pattern, parts: Vec<SharedFile>) -> (Vec<FileRow>, u64) {
         let folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let shared = self.shared().into_iter().map(|Entry { name, kind, stamp }| {
-            let (size, root) = match kind {
-                FileKind::File => (stamp.size, self.trees.root(stamp)),
-                FileKind::Folder => folders.get(&name).map_or((0, None), |(size, root)| (*size, Some(*root))),
+        let shared = self.shared().into_iter().filter_map(|Entry { name, kind, stamp }| {
+            let (size, root) = match (kind, folders.get(&name)) {
+                (FileKind::File, _) => (stamp.size, self.trees.root(stamp)),
+                (FileKind::Folder, Some(Found::Fit(size, root))) => (*size, Some(*root)),
+                (FileKind::Folder, Some(Found::Unfit)) => return None,
+                (FileKind::Folder, None) => (0, None),
             };
-            SharedFile { name, size, root, kind, partial: false }
+            Some(SharedFile { name, size, root, kind, partial: false })
         });
         // The core knows how many slots are free.
         find(pattern, shared.chain(parts.into_iter().filter(|_| self.shares_all())), 0)
@@ -185,10 +196,12 @@ impl SharedFolder {
                 }
                 FileKind::Folder => {
                     let opened = self.open_shared_folder(&name).ok();
-                    let content = opened.and_then(|dir| Content::of_folder(dir, &self.trees, &mut |_, _| go_on()).ok());
-                    if let Some((content, _)) = content {
-                        folders.insert(name, (content.total, content.root));
-                    }
+                    let content = opened.map(|dir| Content::of_folder(dir, &self.trees, &mut |_, _| go_on()));
+                    match content {
+                        Some(Ok(content)) => folders.insert(name, Found::Fit(content.total, content.root)),
+                        Some(Err(HashError::Empty | HashError::Unfit(_))) => folders.insert(name, Found::Unfit),
+                        Some(Err(_)) | None => None,
+                    };
                 }
             }
         }
@@ -362,5 +375,25 @@ mod tests {
         let trees = Arc::new(Trees::new(place.data.path()));
         let opened = SharedFolder::open(Some(place.share.path()), place.data.path(), trees);
         assert!(matches!(opened, Err(ShareError::Switches { .. })));
+    }
+
+    #[test]
+    fn folders_that_can_never_be_sent_are_not_found() {
+        let place = Place::new(&[]);
+        let share = place.share.path();
+        for folder in ["good", "empty", "links", "cases"] {
+            fs::create_dir(share.join(folder)).unwrap();
+        }
+        for file in ["good/a", "cases/a", "cases/A"] {
+            fs::write(share.join(file), file).unwrap();
+        }
+        symlink("/etc/passwd", share.join("links/passwd")).unwrap();
+        let folder = place.open();
+        folder.command(&ShareCommand::Global(true));
+        folder.hash_shared(&AtomicBool::new(false));
+        assert_eq!(found(&folder, "*"), [("good".to_owned(), true)]);
+        fs::write(share.join("empty/a"), "a").unwrap();
+        folder.hash_shared(&AtomicBool::new(false));
+        assert_eq!(found(&folder, "*"), [("empty".to_owned(), true), ("good".to_owned(), true)]);
     }
 }

@@ -13,7 +13,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -29,6 +29,7 @@ use crate::transfer::partial::Partial;
 use crate::transfer::ranges::RangeSet;
 use crate::transfer::space::{Space, Span};
 use crate::transfer::tree::{GROUP, PAIR, Pair, PairSource, RUN_GROUPS, Root, check};
+use crate::wire::id::RoomId;
 
 /// The unfinished download. What is in it stays when this is dropped.
 #[derive(Debug)]
@@ -57,6 +58,8 @@ impl Store {
     pub(super) fn file(place: Workplace, name: &SafeName, space: Space, root: Root) -> Result<Self, DownloadError> {
         let data = place.file("data")?.into_std();
         data.set_len(space.size())?;
+        let allocated = data.metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(512));
+        let place = with_room(place, space.size(), |_| allocated, root, &space)?;
         Self::new(place, name, space, root, Files::One(Arc::new(data)))
     }
 
@@ -64,12 +67,18 @@ impl Store {
     pub(super) fn folder(
         place: Workplace,
         name: &SafeName,
-        manifest: &Manifest,
-        bytes: &[u8],
+        manifest: Manifest,
+        bytes: Vec<u8>,
         root: Root,
     ) -> Result<Self, DownloadError> {
         let space = manifest.space().map_err(io::Error::other)?;
-        write_beside(&place, "manifest", &[bytes])?;
+        // Each takes a block, or as good as one, whatever is in it; those that stand there from before have theirs.
+        let made = if place.dir.exists("files") { 0 } else { manifest.entries().len() + manifest.folders() };
+        let needed = space.size().saturating_add(BLOCK.saturating_mul(made as u64));
+        let place = with_room(place, needed, |claimed| claimed.count().saturating_mul(GROUP), root, &space)?;
+        write_beside(&place, "manifest", &[&bytes])?;
+        // Both are large for a large folder.
+        drop(bytes);
         let dir = make_folder(&place.dir, "files")?;
         let mut made = "";
         for entry in manifest.entries() {
@@ -79,7 +88,7 @@ impl Store {
             }
             made = folder;
         }
-        let paths = manifest.entries().iter().map(|entry| entry.path().to_owned()).collect();
+        let paths = manifest.into_paths();
         Self::new(place, name, space, root, Files::Folder { dir, paths, open: Vec::new() })
     }
 
@@ -94,15 +103,7 @@ impl Store {
             next += span.geometry.outboard_size() / PAIR as u64;
         }
         let have = Partial::new(name.as_str(), root, space.size(), space.groups());
-        let store = Self { place, root, space, files, tree, pairs, first_item, have, unsaved: 0 };
-        let (needed, free) = (store.space.size(), store.place.free()?);
-        if needed.saturating_sub(store.allocated()) > free {
-            if store.claimed().is_none_or(|claimed| claimed.is_empty()) {
-                store.remove()?;
-            }
-            return Err(DownloadError::Full { needed, free });
-        }
-        Ok(store)
+        Ok(Self { place, root, space, files, tree, pairs, first_item, have, unsaved: 0 })
     }
 
     /// The numbering of its groups.
@@ -115,17 +116,23 @@ impl Store {
         self.have.verified()
     }
 
-    /// What others may have of it, if it is a single file.
-    pub(super) fn part(&self) -> Option<Arc<Part>> {
+    /// The path of an item in the folder, if it is one.
+    pub(super) fn path(&self, item: u32) -> Option<&str> {
+        let Files::Folder { paths, .. } = &self.files else { return None };
+        path_of(paths, item).ok()
+    }
+
+    /// What the members of a room may have of it, if it is a single file.
+    pub(super) fn part(&self, room: RoomId) -> Option<Arc<Part>> {
         let Files::One(data) = &self.files else { return None };
         let (data, tree) = (Arc::clone(data), Arc::clone(&self.tree));
-        Some(Arc::new(Part::new(&self.have, data, tree)))
+        Some(Arc::new(Part::new(&self.have, room, data, tree)))
     }
 
     /// Takes over what was left from before, as far as it is what it should be. `watch` is told bytes that were read
     /// and bytes in all, and says whether to go on.
     pub(super) fn resume(&mut self, watch: &mut dyn FnMut(u64, u64) -> bool) -> io::Result<()> {
-        let Some(claimed) = self.claimed() else { return Ok(()) };
+        let Some(claimed) = claimed(&self.place, &self.root, &self.space) else { return Ok(()) };
         let total = claimed.iter().map(|range| self.space.bytes(&range)).sum();
         let (mut read, mut buffer) = (0, Vec::new());
         for range in claimed.iter() {
@@ -221,15 +228,6 @@ impl Store {
         self.place.remove()
     }
 
-    /// What the state says is there.
-    fn claimed(&self) -> Option<RangeSet> {
-        let mut bytes = Vec::new();
-        self.place.dir.open("state").ok()?.take(PARTIAL_MAX as u64 + 1).read_to_end(&mut bytes).ok()?;
-        let partial = Partial::decode(&bytes).ok()?;
-        let ours = partial.is_of(&self.root, self.space.size(), self.space.groups());
-        ours.then(|| partial.verified().clone())
-    }
-
     fn first_pair(&self, item: u32) -> Option<u64> {
         let at = usize::try_from(item.checked_sub(self.first_item)?).ok()?;
         self.pairs.get(at).copied()
@@ -265,17 +263,34 @@ impl Store {
         let found = open.iter().find(|(known, _)| *known == item);
         found.map(|(_, file)| file).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
+}
 
-    /// Bytes that are on disk from before.
-    fn allocated(&self) -> u64 {
-        match &self.files {
-            Files::One(data) => data.metadata().map_or(0, |metadata| {
-                use std::os::unix::fs::MetadataExt;
-                metadata.blocks().saturating_mul(512)
-            }),
-            Files::Folder { .. } => self.claimed().map_or(0, |have| have.count().saturating_mul(GROUP)),
-        }
+/// What the state says is there.
+fn claimed(place: &Workplace, root: &Root, space: &Space) -> Option<RangeSet> {
+    let mut bytes = Vec::new();
+    place.dir.open("state").ok()?.take(PARTIAL_MAX as u64 + 1).read_to_end(&mut bytes).ok()?;
+    let partial = Partial::decode(&bytes).ok()?;
+    partial.is_of(root, space.size(), space.groups()).then(|| partial.verified().clone())
+}
+
+/// Sees that what is needed fits, beside what is there from before: `allocated` bytes, given what the state claims. If it
+/// does not and nothing is claimed, nothing stays.
+fn with_room(
+    place: Workplace,
+    needed: u64,
+    allocated: impl FnOnce(&RangeSet) -> u64,
+    root: Root,
+    space: &Space,
+) -> Result<Workplace, DownloadError> {
+    let claimed = claimed(&place, &root, space).unwrap_or_default();
+    let free = place.free()?;
+    if needed.saturating_sub(allocated(&claimed)) <= free {
+        return Ok(place);
     }
+    if claimed.is_empty() {
+        place.remove()?;
+    }
+    Err(DownloadError::Full { needed, free })
 }
 
 /// The parents of one item.
@@ -333,6 +348,8 @@ fn write_beside(place: &Workplace, name: &str, parts: &[&[u8]]) -> io::Result<()
     place.dir.rename(&beside, &place.dir, name)
 }
 
+/// What a file or a folder takes on common file systems beside its bytes.
+const BLOCK: u64 = 4096;
 /// Large files of a folder that are open at once.
 const OPEN_MAX: usize = 16;
 
@@ -340,6 +357,7 @@ const OPEN_MAX: usize = 16;
 mod tests {
     use super::*;
     use crate::client::files::downloads::Downloads;
+    use crate::transfer::manifest::Entry;
     use crate::transfer::tree::{Geometry, PairSink, TreeHasher};
     use std::convert::Infallible;
     use std::fs;
@@ -391,6 +409,21 @@ mod tests {
     fn damage(path: &std::path::Path, at: u64) {
         let file = fs::OpenOptions::new().write(true).open(path).unwrap();
         file.write_all_at(b"evil", at).unwrap();
+    }
+
+    #[test]
+    fn a_folder_of_nothing_but_names_needs_room_too_and_without_it_nothing_is_made() {
+        let dir = TempDir::new().unwrap();
+        let (root, name) = ([3; 32], SafeName::new("trip").unwrap());
+        let place = || Downloads::open(dir.path()).unwrap().workplace(&root, [1; 8]).unwrap();
+        let entry = |path: &str, size| Entry::new(path.split('/'), size, [7; 32]).unwrap();
+        let manifest = Manifest::new(vec![entry("a/b/c/x", 0), entry("a/b/y", 0), entry("z", 1 << 49)]).unwrap();
+        let refused = Store::folder(place(), &name, manifest, Vec::new(), root);
+        let Err(DownloadError::Full { needed, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!(needed, (1 << 49) + 6 * BLOCK);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let small = Manifest::new(vec![entry("a/b/c/x", 0)]).unwrap();
+        assert!(Store::folder(place(), &name, small, Vec::new(), root).is_ok());
     }
 
     #[test]

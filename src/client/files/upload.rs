@@ -1,5 +1,6 @@
 //! One upload: asks in, a file's bytes out.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub(super) struct Upload {
     answers: Answers,
     content: Arc<Content>,
     open: OpenItems,
+    // An item that was found to be another when it was asked for.
+    changed: Cell<Option<u32>>,
     // What was told of a part, and when.
     told: Option<(RangeSet, Duration)>,
     violation: Option<Violation>,
@@ -55,6 +58,7 @@ impl Upload {
             answers: Answers::new(total, LEAD),
             content,
             open: OpenItems::default(),
+            changed: Cell::default(),
             told: None,
             violation: None,
             started: now,
@@ -145,7 +149,8 @@ impl Upload {
     /// Lays out more of our stream.
     fn advance(&mut self, now: Duration) {
         self.answers.forget(self.tunnel.acked());
-        let shelf = Shelf { content: &self.content, part: self.told.as_ref().map(|(have, _)| have) };
+        let part = self.told.as_ref().map(|(have, _)| have);
+        let shelf = Shelf { content: &self.content, part, changed: &self.changed };
         let laid = match self.violation.take() {
             Some(violation) => Err(violation),
             None => self.answers.advance(&shelf),
@@ -199,13 +204,14 @@ impl Upload {
             }
             News::Finished => self.done(now),
             News::Closed(CloseCode::DONE, _) => self.done(now),
+            News::Closed(CloseCode::FILE, _) if self.changed.get().is_some() => {
+                let (reason, detail) = self.content.failure(self.changed.get().unwrap_or(0));
+                self.failed(reason, detail)
+            }
             News::Closed(code, reason) => self.failed(reason_of_close(code), shown(&reason)),
             News::Failed(Failure::Source) => {
-                let detail = match self.open.changed {
-                    Some(0) => "the file was changed while it was sent, or cannot be read".into(),
-                    _ => "a file of the folder was changed while it was sent, or cannot be read".into(),
-                };
-                self.failed("disk", detail)
+                let (reason, detail) = self.content.failure(self.open.changed.unwrap_or(0));
+                self.failed(reason, detail)
             }
             News::Failed(failure) => self.failed(reason_of_failure(failure), failure.to_string()),
             News::KeyAgreement => self.failed("key_agreement", "the hand-over of keys failed".into()),
@@ -247,6 +253,7 @@ impl StreamSink for Asks<'_> {
 struct Shelf<'a> {
     content: &'a Content,
     part: Option<&'a RangeSet>,
+    changed: &'a Cell<Option<u32>>,
 }
 
 impl Catalog for Shelf<'_> {
@@ -255,7 +262,10 @@ impl Catalog for Shelf<'_> {
         let here = match self.part {
             Some(ranges) => Here::Part { ranges, base: 0 },
             None if self.content.is_unchanged(item) => Here::Whole,
-            None => Here::Changed,
+            None => {
+                self.changed.set(Some(item));
+                Here::Changed
+            }
         };
         Some(Item { geometry, here })
     }

@@ -6,15 +6,16 @@ use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt};
 use rustix::fs::{Mode, OFlags};
 
 use super::stamp::Stamp;
+use crate::client::effects::Skipped;
 
 /// What a folder holds.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
     /// Regular files with the names from the folder down to each, sorted.
     pub(super) files: Vec<(Vec<String>, Stamp)>,
-    /// What is left out, by its path: links, special files, names that cannot travel, and what lies too deep. At most
-    /// [`SKIPPED_MAX`].
-    pub(super) skipped: Vec<String>,
+    /// What is left out: links, special files, names that cannot travel, and what lies too deep. At most [`SKIPPED_MAX`]
+    /// paths.
+    pub(super) skipped: Skipped,
     /// There are more files than may be sent together.
     pub(super) too_many: bool,
 }
@@ -24,7 +25,7 @@ pub(super) fn walk(dir: &Dir, files_max: usize, fits: &dyn Fn(&str) -> bool) -> 
     let mut found = Walk::default();
     look_into(dir, &mut Vec::new(), &mut found, files_max, fits)?;
     found.files.sort_by(|a, b| a.0.cmp(&b.0));
-    found.skipped.sort();
+    found.skipped.paths.sort();
     Ok(found)
 }
 
@@ -51,8 +52,11 @@ fn look_into(
                 return Ok(());
             }
             found.files.push((path.clone(), Stamp::of(&metadata)));
-        } else if found.skipped.len() < SKIPPED_MAX {
-            found.skipped.push(path.join("/"));
+        } else {
+            found.skipped.count = found.skipped.count.saturating_add(1);
+            if found.skipped.paths.len() < SKIPPED_MAX {
+                found.skipped.paths.push(path.join("/"));
+            }
         }
         path.pop();
     }
@@ -120,7 +124,7 @@ mod tests {
         let found = walk(&dir, 10, &|name| !name.starts_with('.')).unwrap();
         let files: Vec<String> = found.files.iter().map(|(path, _)| path.join("/")).collect();
         assert_eq!(files, ["b", "summer/a"]);
-        assert_eq!(found.skipped, [".hidden", "link", "pipe", "summer/up"]);
+        assert_eq!(found.skipped.paths, [".hidden", "link", "pipe", "summer/up"]);
         assert!(walk(&dir, 1, &|_| true).unwrap().too_many);
         let names = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
         assert!(open_beneath(&dir, &names("summer/a")).is_ok());

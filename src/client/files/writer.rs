@@ -12,12 +12,13 @@ use std::thread::JoinHandle;
 use super::desk::Desk;
 use super::downloads::{DownloadError, Downloads};
 use super::part::Part;
+use crate::client::effects::Offered;
 use crate::transfer::exchange::{Lie, Refusal, Wanted};
 use crate::transfer::name::SafeName;
 use crate::transfer::ranges::RangeSet;
 use crate::transfer::space::Space;
 use crate::transfer::tree::Root;
-use crate::wire::id::TransferId;
+use crate::wire::id::{RoomId, TransferId};
 use crate::wire::payload::FileKind;
 
 /// The near end. When it is dropped the thread has ended; what is not whole stays for another time.
@@ -42,6 +43,10 @@ pub(super) struct Expected {
     /// Bytes of the file, or of the manifest.
     pub(super) size: u64,
     pub(super) root: Root,
+    /// What was said of it when it was offered.
+    pub(super) offered: Option<Offered>,
+    /// Whose members may have it from us while it comes.
+    pub(super) room: Option<RoomId>,
     /// Random.
     pub(super) tag: [u8; 8],
 }
@@ -78,8 +83,8 @@ pub(super) enum Report {
     },
     /// These groups came from this source, were checked and written.
     Got(TransferId, Range<u64>),
-    /// An ask came to nothing.
-    Refused(TransferId, Range<u64>, Refusal),
+    /// An ask came to nothing; of a folder, the path of what was asked for.
+    Refused(TransferId, Range<u64>, Refusal, Option<String>),
     /// The source has these groups.
     Has(TransferId, RangeSet),
     /// The source sent what cannot be.
@@ -108,7 +113,7 @@ impl Writer {
             match desk.work(&downloads) {
                 Ok(Some(path)) => tell(Report::Done(path)),
                 Ok(None) => tell(Report::Ended),
-                Err(error) => tell(Report::Failed(error)),
+                Err(error) => tell(Report::Failed(downloads.named(error))),
             }
         })?;
         Ok(Self { work: Some(work), thread: Some(thread), waiting, spare, stop })

@@ -28,7 +28,7 @@ fn reserved_and_bad_names_and_other_versions_are_refused() {
         assert_eq!(world.login_as(session, bad, 1).unwrap_err().code, Code::BadName, "{bad:?}");
     }
     let session = world.connect(&user(1));
-    let login = Login { version: VERSION + 1, name: "bob".into(), instance: Id([1; 16]) };
+    let login = Login { version: VERSION + 1, name: "bob".into(), instance: Id([1; 16]), cert: None, pass: None };
     world.feed(Input::Frame(session, ToServer::Login(login)));
     assert!(matches!(world.take(session), ToClient::Refused(Refusal { code: Code::Version, .. })));
 }

@@ -2,28 +2,41 @@
 
 mod directs;
 mod doors;
+mod hall;
 mod joins;
 mod leaving;
+mod linked;
 mod login;
+mod mesh;
 mod model;
 mod restart;
 mod rooms;
+mod strangers;
 mod world;
 
+use super::engine::Engine;
+use super::meshed::Meshed;
+use super::relay::{Relay, RelayConfig};
 use super::*;
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::group::{CertRefused, Grant, Member, Received, Room, Target};
+use crate::mesh::run::MeshEvent;
 use crate::store::{ServerStore, Write};
 use crate::wire::cert::NameCert;
+use crate::wire::frame::Away;
 use crate::wire::frame::{Code, Login, Published, Push, Refusal, Reply, Request, ToClient, ToServer, VERSION, Welcome};
 use crate::wire::id::{Id, RoomId};
 use crate::wire::log::{Row, RowKind};
 use crate::wire::name::{FullName, Name};
 use crate::wire::policy::{Policy, RoomKind};
+use crate::wire::relay::Head;
+use crate::wire::vouch::{NodeId, Pass, ServerCert, ServerTrust};
+use hall::Hall;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
-use world::World;
+use world::{Targets, World};
 
 const DEN: RoomId = Id([7; 16]);
 const START_MS: u64 = 1_700_000_000_000;
@@ -38,6 +51,11 @@ fn user(seed: u8) -> Identity {
 
 fn secret() -> Identity {
     Identity::from_seed(&[200; 32])
+}
+
+/// Vouches for the servers of a mesh.
+fn authority() -> Identity {
+    Identity::from_seed(&[250; 32])
 }
 
 fn name(text: &str) -> Name {
@@ -56,12 +74,16 @@ fn config() -> Config {
         log_bytes: 1 << 20,
         room_ttl: Duration::from_secs(3600),
         lost_grace: Duration::from_secs(600),
+        trust: ServerTrust::default(),
+        vouch: None,
         decoy_phc: "decoy".into(),
     }
 }
 
 fn trusting(cert: &NameCert) -> Result<(), CertRefused> {
-    Ok(cert.check(&server().public(), START_MS)?)
+    let listed = vec![(name("s1"), server().public().fingerprint())];
+    let trust = ServerTrust { authorities: vec![authority().public()], listed };
+    Ok(trust.check_name(cert, START_MS)?)
 }
 
 /// A client with at most one room.

@@ -1,8 +1,11 @@
 use super::*;
 
+/// Servers, and a head for each.
+pub(super) type Targets = Vec<(NodeId, Vec<u8>)>;
+
 /// The server with its driver: Argon2 is a plain comparison that waits until the test lets it run.
-pub(super) struct World {
-    pub(super) core: Core,
+pub(super) struct World<E = Core> {
+    pub(super) core: E,
     pub(super) store: ServerStore,
     pub(super) now: Duration,
     pub(super) inbox: BTreeMap<SessionId, VecDeque<ToClient>>,
@@ -16,6 +19,8 @@ pub(super) struct World {
     pub(super) hold_hashes: bool,
     pub(super) sessions: SessionId,
     pub(super) requests: u64,
+    /// What went to other servers.
+    pub(super) mesh: VecDeque<(Targets, Arc<[u8]>)>,
 }
 
 impl World {
@@ -25,6 +30,17 @@ impl World {
 
     pub(super) fn with(config: Config, store: ServerStore) -> Self {
         let core = Core::new(config, server(), store.load().unwrap(), Duration::ZERO, START_MS).unwrap();
+        Self::around(core, store)
+    }
+
+    /// The process is killed and starts again from its store.
+    pub(super) fn restart(self) -> Self {
+        Self { sessions: self.sessions, requests: self.requests, ..Self::with(config(), self.store) }
+    }
+}
+
+impl<E: Engine> World<E> {
+    pub(super) fn around(core: E, store: ServerStore) -> Self {
         Self {
             core,
             store,
@@ -38,12 +54,8 @@ impl World {
             hold_hashes: false,
             sessions: 0,
             requests: 0,
+            mesh: VecDeque::new(),
         }
-    }
-
-    /// The process is killed and starts again from its store.
-    pub(super) fn restart(self) -> Self {
-        Self { sessions: self.sessions, requests: self.requests, ..Self::with(config(), self.store) }
     }
 
     pub(super) fn wall(&self) -> u64 {
@@ -70,7 +82,7 @@ impl World {
     pub(super) fn perform(&mut self, output: Output) {
         match output {
             Output::Store(writes) => self.store.apply(&writes).unwrap(),
-            Output::Send { session, frame } => {
+            Output::Send { session, frame } | Output::SendFrom { session, frame, .. } => {
                 let frame = ToClient::from_bytes(&frame, 1 << 20).unwrap();
                 self.inbox.entry(session).or_default().push_back(frame);
             }
@@ -89,6 +101,8 @@ impl World {
                 let wall = self.wall();
                 self.core.handle(self.now, wall, Input::LogPage { ticket, page });
             }
+            Output::Relay { .. } => {}
+            Output::Mesh { targets, body } => self.mesh.push_back((targets, body)),
             Output::Log(event) => self.log.push(event),
         }
     }
@@ -106,7 +120,7 @@ impl World {
     pub(super) fn connect_from(&mut self, identity: &Identity, addr: &str) -> SessionId {
         self.sessions += 1;
         let addr: SocketAddr = addr.parse().unwrap();
-        self.feed(Input::Connected { session: self.sessions, key: identity.public(), addr });
+        self.feed(Input::Connected { session: self.sessions, key: identity.public(), addr, via: None });
         self.sessions
     }
 
@@ -115,7 +129,7 @@ impl World {
     }
 
     pub(super) fn login_as(&mut self, session: SessionId, name: &str, instance: u8) -> Result<Welcome, Refusal> {
-        let login = Login { version: VERSION, name: name.into(), instance: Id([instance; 16]) };
+        let login = Login { version: VERSION, name: name.into(), instance: Id([instance; 16]), cert: None, pass: None };
         self.feed(Input::Frame(session, ToServer::Login(login)));
         match self.take(session) {
             ToClient::Welcome(welcome) => Ok(welcome),
@@ -132,50 +146,8 @@ impl World {
         Client { session, me: Member { identity, cert }, room: None, seen: 0, texts: Vec::new() }
     }
 
-    pub(super) fn take(&mut self, session: SessionId) -> ToClient {
-        self.inbox.get_mut(&session).and_then(VecDeque::pop_front).expect("a frame")
-    }
-
     pub(super) fn nothing_for(&self, session: SessionId) -> bool {
         self.inbox.get(&session).is_none_or(VecDeque::is_empty)
-    }
-
-    /// Asks without waiting for the answer; the request's number.
-    pub(super) fn ask(&mut self, session: SessionId, body: Request) -> u64 {
-        self.requests += 1;
-        let id = self.requests;
-        self.feed(Input::Frame(session, ToServer::Request { id, body }));
-        id
-    }
-
-    /// Takes the answer to a request out of the inbox, leaving everything else there.
-    pub(super) fn answer(&mut self, session: SessionId, id: u64) -> Option<Reply> {
-        let inbox = self.inbox.get_mut(&session)?;
-        let place = inbox.iter().position(|f| matches!(f, ToClient::Reply { id: i, .. } if *i == id))?;
-        match inbox.remove(place)? {
-            ToClient::Reply { body, .. } => Some(body),
-            _ => None,
-        }
-    }
-
-    pub(super) fn request(&mut self, session: SessionId, body: Request) -> Reply {
-        let id = self.ask(session, body);
-        self.answer(session, id).expect("an answer")
-    }
-
-    pub(super) fn refused(&mut self, session: SessionId, body: Request) -> Code {
-        match self.request(session, body) {
-            Reply::Refused(refusal) => refusal.code,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    pub(super) fn pushes(&mut self, session: SessionId) -> Vec<Push> {
-        let inbox = self.inbox.entry(session).or_default();
-        let (pushes, rest): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(inbox).into_iter().partition(|f| matches!(f, ToClient::Push(_)));
-        *inbox = rest;
-        pushes.into_iter().filter_map(|f| if let ToClient::Push(push) = f { Some(push) } else { None }).collect()
     }
 
     pub(super) fn disconnect(&mut self, client: &Client) {
@@ -188,115 +160,19 @@ impl World {
         let label = client.me.cert.subject.name.to_string();
         self.login_as(client.session, &label, instance).unwrap();
     }
+}
 
-    pub(super) fn create(&mut self, owner: &mut Client, kind: RoomKind) {
-        let reply = self.try_create(owner, DEN, "den", kind);
-        assert!(matches!(reply, Reply::Sequenced { seq: 0, .. }), "{reply:?}");
+impl<E: Engine> Hall for World<E> {
+    fn hear(&mut self, session: SessionId, frame: ToServer) {
+        self.feed(Input::Frame(session, frame));
     }
 
-    pub(super) fn try_create(&mut self, owner: &mut Client, id: RoomId, label: &str, kind: RoomKind) -> Reply {
-        let join = (kind == RoomKind::Private).then(secret);
-        let me = owner.me.identity.public();
-        let policy = Policy::new(kind, label.into(), me, join.as_ref().map(Identity::public));
-        let (room, grant) = Room::create(&owner.me, server().public(), id.0, policy, join).unwrap();
-        owner.room = Some(room);
-        owner.seen = 0;
-        let door = (kind == RoomKind::Private).then(|| door(1));
-        self.request(owner.session, Request::CreateRoom { room: id, door, published: published(0, &grant) })
+    fn inbox(&mut self, session: SessionId) -> &mut VecDeque<ToClient> {
+        self.inbox.entry(session).or_default()
     }
 
-    /// A member's way in, from the door to the commit.
-    pub(super) fn join(&mut self, client: &mut Client, kind: RoomKind) {
-        let door = (kind == RoomKind::Private).then(|| door(1));
-        let reply = self.request(client.session, Request::Enter { room: DEN, door });
-        let reply = self.finish_join(client, kind, reply);
-        assert!(matches!(reply, Reply::Sequenced { .. }), "{reply:?}");
-    }
-
-    pub(super) fn finish_join(&mut self, client: &mut Client, kind: RoomKind, entered: Reply) -> Reply {
-        let (lease, commit, room) = client.prepare_join(kind, entered);
-        let reply = self.request(client.session, with_lease(commit, lease));
-        if let Reply::Sequenced { seq, .. } = reply {
-            client.room = Some(room);
-            client.seen = seq;
-        }
-        reply
-    }
-
-    pub(super) fn say(&mut self, client: &mut Client, text: &str) -> Reply {
-        let message = client.room.as_mut().unwrap().seal(text.as_bytes()).unwrap();
-        self.post(client, message)
-    }
-
-    pub(super) fn post(&mut self, client: &mut Client, message: Vec<u8>) -> Reply {
-        let reply = self.request(client.session, Request::Post { room: DEN, message: message.into() });
-        if let Reply::Sequenced { seq, .. } = reply {
-            client.seen = client.seen.max(seq);
-        }
-        reply
-    }
-
-    /// The client takes in all rows that were pushed to it.
-    pub(super) fn catch(&mut self, client: &mut Client) -> Vec<Push> {
-        let mut rest = Vec::new();
-        for push in self.pushes(client.session) {
-            match push {
-                Push::Row { room: DEN, row } => client.receive(&row),
-                other => rest.push(other),
-            }
-        }
-        rest
-    }
-
-    /// Everything that the client has missed, page by page.
-    pub(super) fn catch_up(&mut self, client: &mut Client) {
-        self.try_catch_up(client).unwrap();
-    }
-
-    pub(super) fn try_catch_up(&mut self, client: &mut Client) -> Result<(), Code> {
-        loop {
-            match self.request(client.session, Request::Log { room: DEN, after: client.seen }) {
-                Reply::Log { rows, live } => {
-                    rows.iter().for_each(|row| client.receive(row));
-                    if live {
-                        return Ok(());
-                    }
-                }
-                Reply::Refused(refusal) => return Err(refusal.code),
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    /// The client commits what stands.
-    pub(super) fn commit_pending(&mut self, client: &mut Client) -> Reply {
-        let out = client.room.as_mut().unwrap().commit_pending().unwrap();
-        let reply = self.request(client.session, commit(out));
-        match reply {
-            Reply::Sequenced { seq, .. } => {
-                self.receive_below(client, seq);
-                client.room.as_mut().unwrap().own_commit_accepted().unwrap();
-                client.seen = seq;
-            }
-            _ => client.room.as_mut().unwrap().own_commit_lost().unwrap(),
-        }
-        reply
-    }
-
-    /// Rows that were pushed before the answer to an own commit come before it.
-    pub(super) fn receive_below(&mut self, client: &mut Client, seq: u64) {
-        let pushes = self.pushes(client.session);
-        let inbox = self.inbox.entry(client.session).or_default();
-        for push in pushes {
-            match push {
-                Push::Row { room: DEN, row } if row.seq < seq => client.receive(&row),
-                other => inbox.push_back(ToClient::Push(other)),
-            }
-        }
-    }
-
-    pub(super) fn leave(&mut self, client: &mut Client) -> Reply {
-        let message = client.room.as_mut().unwrap().leave().unwrap();
-        self.request(client.session, Request::Leave { room: DEN, message: message.into() })
+    fn number(&mut self) -> u64 {
+        self.requests += 1;
+        self.requests
     }
 }

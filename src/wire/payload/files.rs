@@ -162,6 +162,10 @@ pub struct FileAnswer {
     #[n(15)]
     #[cbor(default)]
     pub partial: bool,
+    /// What else is in the folder and cannot be sent.
+    #[n(16)]
+    #[cbor(default)]
+    pub left_out: u32,
 }
 
 /// What is asked for or offered.

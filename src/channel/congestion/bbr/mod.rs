@@ -104,7 +104,9 @@ impl Bbr {
         let queued = self.path.round_was_queued();
         let lossy = self.losses.end_round() || ack.ce;
         self.bounds.lossy_rounds = if lossy { self.bounds.lossy_rounds + 1 } else { 0 };
-        self.bounds.queued_rounds = if queued { self.bounds.queued_rounds + 1 } else { 0 };
+        // A queue that we gave way to and that vanishes needs no more of it.
+        let vanishes = self.bounds.gave_way && self.path.queue_vanishes();
+        self.bounds.queued_rounds = if queued && !vanishes { self.bounds.queued_rounds + 1 } else { 0 };
         if self.bounds.gave_way {
             self.bounds.full_rounds += u32::from(queued);
             self.bounds.empty_rounds += u32::from(!queued);
@@ -130,7 +132,9 @@ impl Bbr {
     fn give_way(&mut self) {
         let rate = self.rate();
         let least = percent(self.path.max_rate(), GIVE_WAY_LEAST);
-        let less = percent(self.path.round.seen.rate, GIVE_WAY);
+        // What was delivered to the slow phase's packets is not what the path can.
+        let slow = self.phases.rounds(&self.path) < 2;
+        let less = percent(if slow { rate } else { self.path.round.seen.rate }, GIVE_WAY);
         self.bounds.gave_way = true;
         self.bounds.queued_rounds = 0;
         self.bounds.short_rate = Some(less.max(least).min(rate));

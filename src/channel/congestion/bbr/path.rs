@@ -37,6 +37,8 @@ pub(super) struct Round {
     // What the running round gathers.
     gathers: Seen,
     began_at: u64,
+    // The shortest round trip of the round before.
+    min_rtt_before: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -148,6 +150,15 @@ impl Path {
         self.round.seen.min_rtt.is_some_and(|rtt| self.is_longer(rtt, 20))
     }
 
+    /// Whether the queue of the round that ended will be gone within three more if it goes on shrinking as it did.
+    pub(super) fn queue_vanishes(&self) -> bool {
+        let (Some(min), Some(before), Some(now)) = (self.min_rtt, self.round.min_rtt_before, self.round.seen.min_rtt)
+        else {
+            return false;
+        };
+        before.saturating_sub(now) * 3 >= now.saturating_sub(min)
+    }
+
     /// Whether a single round trip of `rtt` shows a queue beyond what jitter explains.
     pub(super) fn is_queued(&self, rtt: Duration) -> bool {
         self.is_longer(rtt, 8)
@@ -169,6 +180,7 @@ impl Round {
         self.ends_at = delivered;
         self.gathers.delivered = delivered.saturating_sub(self.began_at);
         self.began_at = delivered;
+        self.min_rtt_before = self.seen.min_rtt;
         self.seen = std::mem::take(&mut self.gathers);
     }
 }

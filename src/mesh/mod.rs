@@ -1,0 +1,61 @@
+//! What one server tells the others: who is there, which way leads where, and messages that arrive once and in order.
+//!
+//! ```text
+//! node         what a driver holds: links up and down, frames, messages, time; then drained of outputs   <- pure
+//!   inward     a data frame from a neighbour: delivered, passed on, dropped
+//!   outward    frames put together
+//!   remote     other nodes as they come, stay away, and go
+//! topology     records kept, passed on, aged
+//!   judge      which records are taken
+//!   own        when ours is told again
+//! record       a server's signed word on itself and its links
+//! routes       the shortest way to each node
+//! delivery     the two streams with one other node, and their epochs
+//!   outgoing   kept until acknowledged, repeated when lost
+//!   incoming   delivered in order and once
+//! packet       the frames between neighbours; bytes reads and writes them
+//! event        what a node is given and what it tells
+//! ```
+//!
+//! A record says which servers its server is linked to; it is signed, its key and name are vouched for, and a link counts
+//! when both ends tell it. So a server can lie about itself only. Data frames are not signed: the links prove who speaks,
+//! and servers of the mesh are vouched for, but one that lies on the way could make up or change messages of others that
+//! pass through it. What clients say to each other is sealed end to end and names are proved by certificates, so such a
+//! server can disturb and not read nor pretend to be a person. A frame of an unknown server, of ourselves, or of another
+//! process than its record says is refused.
+//!
+//! Whoever passes a frame on keeps nothing of it and drops it when the link is full; the ends repeat it. Nothing waits for
+//! room on another link, so no circle of servers can wait for itself.
+
+mod bytes;
+mod delivery;
+mod event;
+mod incoming;
+pub mod link;
+mod node;
+mod outgoing;
+pub mod packet;
+pub mod record;
+mod routes;
+pub mod run;
+mod topology;
+
+use std::time::Duration;
+
+pub use event::{
+    Class, DownReason, LinkId, MeshCounts, MeshLog, NodeConfig, NodeInfo, Output, PeerProof, Refused, Violation,
+};
+pub use node::Node;
+
+pub use crate::wire::vouch::NodeId;
+
+/// Nodes in one mesh.
+pub const NODES_MAX: usize = 256;
+/// Links of one node.
+pub const NEIGHBOURS_MAX: usize = 32;
+/// Addresses for clients that one node tells.
+pub const ENDPOINTS_MAX: usize = 4;
+/// Links on the longest path.
+pub const HOPS_MAX: u8 = 16;
+/// Streams with a node are void when no path has led there for this long.
+pub const UNREACHABLE_AFTER: Duration = Duration::from_secs(2);

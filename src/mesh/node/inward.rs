@@ -1,0 +1,110 @@
+//! Data frames from a neighbour: what is for us is delivered, the rest goes on or is dropped.
+
+use std::time::Duration;
+
+use super::super::delivery::Epochs;
+use super::super::event::{Class, DownReason, LinkId, MeshLog, Output};
+use super::super::incoming::Arrival;
+use super::super::packet::{Data, HOPS_AT, Target};
+use super::{Node, NodeId};
+
+impl Node {
+    pub(super) fn data(&mut self, now: Duration, link: LinkId, data: &Data<'_>, bytes: &[u8]) {
+        self.settle();
+        let known = self.topology.said(data.origin).map(|record| record.said().instance);
+        if known != Some(data.instance) {
+            self.counts.refused += 1;
+            if known.is_none() {
+                self.log(MeshLog::ForgedOrigin(data.origin));
+            }
+            return;
+        }
+        let me = self.topology.id();
+        self.forward(link, data, bytes, me);
+        let ours = data.targets.iter().zip(0u8..).find(|(target, _)| target.id == me);
+        if let Some((target, place)) = ours {
+            self.arrive(now, data, target, place);
+        }
+    }
+
+    /// Passes it on towards its other targets.
+    fn forward(&mut self, from: LinkId, data: &Data<'_>, bytes: &[u8], me: NodeId) {
+        let ways: Vec<Option<LinkId>> = data.targets.iter().map(|target| self.way(from, data, target, me)).collect();
+        let mut links: Vec<LinkId> = ways.iter().copied().flatten().collect();
+        links.sort_unstable();
+        links.dedup();
+        let others = data.targets.iter().filter(|target| target.id != me).count();
+        self.counts.dropped += u64::from(ways.iter().flatten().count() < others);
+        for link in &links {
+            let whole = ways.iter().all(|way| *way == Some(*link));
+            self.scratch.clear();
+            if whole {
+                self.scratch.extend_from_slice(bytes);
+                if let Some(hops) = self.scratch.get_mut(HOPS_AT) {
+                    *hops = data.hops.saturating_sub(1);
+                }
+            } else {
+                let wanted: Vec<bool> = ways.iter().map(|way| *way == Some(*link)).collect();
+                data.write_part(&mut self.scratch, &wanted);
+            }
+            let class = if data.is_ack() { Class::Control } else { Class::Bulk };
+            let frame = self.scratch.as_slice().into();
+            self.outputs.push_back(Output::Transmit { link: *link, frame, class });
+            self.counts.forwarded += 1;
+        }
+    }
+
+    /// Where it goes on; nowhere if the way leads back: the neighbour that sent it knows better soon.
+    fn way(&self, from: LinkId, data: &Data<'_>, target: &Target, me: NodeId) -> Option<LinkId> {
+        if target.id == me || data.hops == 0 {
+            return None;
+        }
+        let link = self.topology.route(target.id)?.link;
+        (link != from).then_some(link)
+    }
+
+    fn arrive(&mut self, now: Duration, data: &Data<'_>, target: &Target, place: u8) {
+        let (from, room) = (data.origin, self.topology.config().queue_bytes);
+        let ours = target.instance == self.topology.config().instance;
+        let Some(remote) = self.remotes.get_mut(&from).filter(|remote| remote.up && ours) else {
+            self.counts.refused += 1;
+            return;
+        };
+        let epochs = remote.streams.judge(now, target);
+        if matches!(epochs, Epochs::Anew | Epochs::AnewAndVoid) {
+            self.void(from, DownReason::Reset);
+        }
+        let Some(remote) = self.remotes.get_mut(&from).filter(|remote| remote.up) else { return };
+        if matches!(epochs, Epochs::Void | Epochs::AnewAndVoid) {
+            self.counts.refused += u64::from(!data.is_ack());
+            remote.mark(from, &mut self.dirty);
+            return;
+        }
+        if !remote.streams.outgoing.acknowledge(now, &target.ack) {
+            self.counts.refused += 1;
+            return;
+        }
+        let incoming = &mut remote.streams.incoming;
+        let hears = !self.deaf;
+        for message in data.messages().filter(|_| hears) {
+            for to in message.targets().filter(|to| to.target == place) {
+                // The sum was checked when the frame was read.
+                let number = target.base.saturating_add(to.number);
+                match incoming.take(now, number, to.head, message.body, room) {
+                    Arrival::Again => self.counts.duplicates += 1,
+                    Arrival::Early => {}
+                    Arrival::Next => {
+                        let (head, body) = (to.head.to_vec(), message.body.into());
+                        self.outputs.push_back(Output::Delivered { from, head, body });
+                        self.counts.delivered += 1;
+                        while let Some((head, body)) = incoming.follow() {
+                            self.outputs.push_back(Output::Delivered { from, head, body });
+                            self.counts.delivered += 1;
+                        }
+                    }
+                }
+            }
+        }
+        remote.mark(from, &mut self.dirty);
+    }
+}

@@ -1,0 +1,27 @@
+//! A TCP connection to a host by name or address.
+
+use crate::limits::CONNECT_DEADLINE;
+use crate::wire::endpoint::Endpoint;
+use std::io;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+/// Tries the addresses of the host in turn, each until [`CONNECT_DEADLINE`]. Small writes leave at once.
+pub async fn tcp(endpoint: &Endpoint) -> io::Result<TcpStream> {
+    let addresses = timeout(CONNECT_DEADLINE, lookup_host((endpoint.host_text(), endpoint.port))).await??;
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for address in addresses.take(ADDRESSES_TRIED) {
+        match timeout(CONNECT_DEADLINE, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
+}
+
+/// A name may have many addresses; so many of them are tried.
+const ADDRESSES_TRIED: usize = 8;
