@@ -120,7 +120,9 @@ impl Core {
         if self.searches.asked.len() > ASKED {
             self.searches.asked.pop_front();
         }
-        self.tell_files(FilesCommand::Search { search, asker: asker.clone(), room, pattern });
+        let members = self.conversations.get(&room).map_or(0, |c| c.room.members().count());
+        let within = u32::try_from(members).map_or(ANSWER_WITHIN, |n| (ANSWER_APART * n).min(ANSWER_WITHIN));
+        self.tell_files(FilesCommand::Search { search, asker: asker.clone(), room, pattern, within });
     }
 
     /// What our file side has found for somebody.
@@ -228,6 +230,10 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 /// How long holders have to answer.
 const ANSWERS: Duration = Duration::from_secs(2);
+/// Answers of a room's members are spread so that one comes in about such a time ...
+const ANSWER_APART: Duration = Duration::from_millis(10);
+/// ... but all within this one.
+const ANSWER_WITHIN: Duration = Duration::from_millis(400);
 /// How long the question itself may wait to be sent.
 const SEND_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest pattern, bytes.

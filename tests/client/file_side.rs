@@ -11,7 +11,7 @@ impl World {
     pub fn files(&mut self, client: usize, command: FilesCommand) {
         let c = &mut self.clients[client];
         let event = match command {
-            FilesCommand::Search { search, asker, room, pattern } => {
+            FilesCommand::Search { search, asker, room, pattern, .. } => {
                 c.searched.push(room);
                 let rows: Vec<_> =
                     c.files.iter().map(row).filter(|row| pattern == "*" || row.name == pattern).collect();

@@ -1,6 +1,7 @@
 //! Files arrive whole, under their name, whatever they hold.
 
 use std::fs;
+use std::time::Duration;
 
 use secchat::client::effects::{FilesCommand, FilesEvent, ShareCommand};
 use secchat::client::files::start;
@@ -106,6 +107,7 @@ async fn shares_are_found_by_name_and_switches_survive_a_restart() {
         asker: person("ann"),
         room: id(50),
         pattern: "*.ISO".into(),
+        within: Duration::ZERO,
     };
     holder.command(search(1)).await;
     let FilesEvent::Found { search: of, asker, rows, more } = holder.next().await else { panic!() };
@@ -129,7 +131,15 @@ async fn what_is_shared_is_hashed_in_the_background() {
     let root = *blake3::hash(&bytes(5 << 20)).as_bytes();
     loop {
         let pattern = "a".to_owned();
-        holder.command(FilesCommand::Search { search: Id([1; 16]), asker: person("ann"), room: id(50), pattern }).await;
+        holder
+            .command(FilesCommand::Search {
+                search: Id([1; 16]),
+                asker: person("ann"),
+                room: id(50),
+                pattern,
+                within: Duration::ZERO,
+            })
+            .await;
         let FilesEvent::Found { rows, .. } = holder.next().await else { panic!() };
         match rows.first().unwrap().root {
             None => {}

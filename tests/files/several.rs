@@ -1,6 +1,7 @@
 //! One file from several holders: who lies is named, who leaves is replaced, who has a part gives that.
 
 use std::fs;
+use std::time::Duration;
 
 use secchat::client::effects::{FilesCommand, FilesEvent, LostReason, ShareCommand, Wanted};
 use secchat::wire::payload::{FileKind, FileRefusal};
@@ -146,7 +147,7 @@ async fn who_fetches_a_file_serves_what_it_has_of_it() {
 /// What a search in this room finds, by name.
 async fn found(place: &mut Place, n: u8, room: u8) -> Vec<String> {
     let (search, asker, room) = (id(n), person("eve"), id(room));
-    place.command(FilesCommand::Search { search, asker, room, pattern: "*".into() }).await;
+    place.command(FilesCommand::Search { search, asker, room, pattern: "*".into(), within: Duration::ZERO }).await;
     loop {
         match place.next().await {
             FilesEvent::Found { search: of, rows, .. } if of == search => {

@@ -10,6 +10,7 @@ use crate::wire::name::FullName;
 use crate::wire::payload::{Arq, FileKind, FileRefusal, FileRow};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// What the core asks of the file side (shares, hashing, downloads, the UDP channels).
@@ -26,6 +27,8 @@ pub enum FilesCommand {
         room: RoomId,
         /// A glob over base names.
         pattern: String,
+        /// The delay is at most this.
+        within: Duration,
     },
     /// Tell whether something may be sent, and its size; hashes nothing. Answered by [`FilesEvent::Measured`].
     Measure {

@@ -53,7 +53,9 @@ struct Start<'s> {
 impl Engine {
     pub(super) fn on_command(&mut self, command: FilesCommand) {
         match command {
-            FilesCommand::Search { search, asker, room, pattern } => self.search(search, asker, room, &pattern),
+            FilesCommand::Search { search, asker, room, pattern, within } => {
+                self.search(search, asker, room, &pattern, within);
+            }
             FilesCommand::Measure { transfer, wanted } => self.measure(transfer, wanted),
             FilesCommand::PrepareUpload { transfer, wanted, .. } => self.prepare_upload(transfer, wanted),
             FilesCommand::PrepareDownload { transfer } => self.prepare_download(transfer),
@@ -78,13 +80,12 @@ impl Engine {
     }
 
     /// The delay is random so that a room's holders do not all answer at once.
-    fn search(&mut self, search: SearchId, asker: FullName, room: RoomId, pattern: &str) {
+    fn search(&mut self, search: SearchId, asker: FullName, room: RoomId, pattern: &str, within: Duration) {
         let (Ok(pattern), Ok(permit)) = (Pattern::parse(pattern), Arc::clone(&self.searches).try_acquire_owned())
         else {
             return;
         };
-        let delay =
-            random::<2>().map_or(Duration::ZERO, |bytes| SEARCH_DELAY * u16::from_be_bytes(bytes).into() / 65_536);
+        let delay = random::<2>().map_or(Duration::ZERO, |bytes| within * u16::from_be_bytes(bytes).into() / 65_536);
         let (folder, results) = (Arc::clone(&self.folder), self.results.clone());
         let parts = self.coming(room);
         tokio::spawn(async move {
@@ -317,8 +318,6 @@ fn random<const N: usize>() -> Option<[u8; N]> {
 }
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
-/// Answers to a search come within this time.
-const SEARCH_DELAY: Duration = Duration::from_millis(400);
 /// Opening and hashing a file that is asked for; some 100 GB on a slow disk.
 const HASH_DEADLINE: Duration = Duration::from_secs(1_800);
 /// From an upload that is ready to the start of its channel.
