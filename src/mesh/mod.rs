@@ -19,8 +19,8 @@
 //!
 //! A record says which servers its server is linked to; it is signed, its key and name are vouched for, and a link counts
 //! when both ends tell it. So a server can lie about itself only. Data frames are not signed: the links prove who speaks,
-//! and servers of the mesh are vouched for, but one that lies on the way could make up or change messages of others that
-//! pass through it. What clients say to each other is sealed end to end and names are proved by certificates, so such a
+//! and servers of the mesh are vouched for, but one of them, wherever it is, could make up messages of others, and change
+//! those that pass through it. What clients say to each other is sealed end to end and names are proved by certificates, so such a
 //! server can disturb and not read nor pretend to be a person. A frame of an unknown server, of ourselves, or of another
 //! process than its record says is refused.
 //!

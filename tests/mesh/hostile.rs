@@ -6,7 +6,7 @@ use std::time::Duration;
 use secchat::crypto::identity::Identity;
 use secchat::mesh::packet::{Frame, write_digest, write_records};
 use secchat::mesh::record::{Record, Statement, number_at};
-use secchat::mesh::{LinkId, MeshLog, NODES_MAX, Refused, Violation};
+use secchat::mesh::{DownReason, LinkId, MeshLog, NODES_MAX, Refused, Violation};
 use secchat::wire::name::Name;
 use secchat::wire::vouch::{Doubt, NodeId, ServerCert};
 
@@ -303,6 +303,37 @@ fn forged_origins_processes_and_acknowledgements_are_refused() {
     assert_eq!(sim.node(1).frame(now, link, &good), Ok(()));
     assert_eq!(sim.node(1).counts().duplicates, 1);
     assert_untouched(&mut sim);
+}
+
+/// Somebody in the mesh speaks in another's name: the two that it comes between find together again by themselves.
+#[test]
+fn streams_that_a_forger_has_put_out_of_step_begin_anew() {
+    let (mut sim, link) = chain();
+    sim.tap = Some(Vec::new());
+    sim.send(2, &[1], 100);
+    sim.run(ms(500));
+    let mut frames = sim.tap.take().unwrap().into_iter().map(|(_, frame)| frame);
+    let good =
+        frames.rfind(|frame| matches!(Frame::read(frame), Ok(Frame::Data(data)) if data.origin == sim.id(2))).unwrap();
+    let mut lie = good.to_vec();
+    lie[BELOW..BELOW + 8].copy_from_slice(&[9; 8]);
+    let lie: Arc<[u8]> = lie.into();
+    let now = sim.now;
+    for _ in 0..20 {
+        assert_eq!(sim.node(1).frame(now, link, &lie), Ok(()));
+    }
+    sim.drain(1);
+    let two = sim.id(2);
+    assert!(sim.servers[1].downs.iter().any(|(_, id, why)| *id == two && *why == DownReason::Reset));
+    sim.until(ms(3000), "they speak again", |sim| {
+        sim.servers[1].up.contains_key(&two) && sim.servers[2].up.contains_key(&sim.id(1))
+    });
+    sim.run(ms(500));
+    sim.send(1, &[2], 10);
+    sim.send(2, &[1], 10);
+    sim.run(ms(500));
+    sim.assert_delivered(1, 2);
+    sim.assert_delivered(2, 1);
 }
 
 #[test]

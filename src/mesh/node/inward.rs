@@ -64,7 +64,8 @@ impl Node {
     }
 
     fn arrive(&mut self, now: Duration, data: &Data<'_>, target: &Target, place: u8) {
-        let (from, room) = (data.origin, self.topology.config().queue_bytes);
+        let from = data.origin;
+        let room = (EARLY_BYTES_ALL / self.remotes.len().max(1)).min(EARLY_BYTES);
         let ours = target.instance == self.topology.config().instance;
         let Some(remote) = self.remotes.get_mut(&from).filter(|remote| remote.up && ours) else {
             self.counts.refused += 1;
@@ -82,8 +83,16 @@ impl Node {
         }
         if !remote.streams.outgoing.acknowledge(now, &target.ack) {
             self.counts.refused += 1;
+            remote.contradictions += 1;
+            if remote.contradictions >= CONTRADICTIONS {
+                // It was told what we never said, and keeps to that: the two would never agree again, so both begin anew.
+                remote.contradictions = 0;
+                remote.streams.reset(now);
+                self.void(from, DownReason::Reset);
+            }
             return;
         }
+        remote.contradictions = 0;
         let incoming = &mut remote.streams.incoming;
         let hears = !self.deaf;
         for message in data.messages().filter(|_| hears) {
@@ -108,3 +117,10 @@ impl Node {
         remote.mark(from, &mut self.dirty);
     }
 }
+
+/// Bytes of one node's messages that may wait for those before them: twice what it has under way at most ...
+const EARLY_BYTES: usize = 8 << 20;
+/// ... and of all nodes together; what finds no place comes again.
+const EARLY_BYTES_ALL: usize = 128 << 20;
+/// Acknowledgements of what was never sent, in a row: fewer may be forged, and the streams stand.
+const CONTRADICTIONS: u32 = 8;
