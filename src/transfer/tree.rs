@@ -80,27 +80,6 @@ impl Geometry {
         };
         Layout { tree: self.tree, iter: ResponseIter::new(self.tree, chunks) }
     }
-
-    /// Bytes of the encoding of `groups`, which are in the file.
-    pub fn encoded_len(&self, groups: &Range<u64>) -> u64 {
-        let bytes = self.bytes(groups);
-        (bytes.end - bytes.start) + self.parents_over(0..self.groups(), groups) * PAIR as u64
-    }
-
-    /// Parents above and between `wanted` in the subtree over the groups `node`.
-    fn parents_over(&self, node: Range<u64>, wanted: &Range<u64>) -> u64 {
-        let count = node.end - node.start;
-        let inside = wanted.start.max(node.start)..wanted.end.min(node.end);
-        if inside.is_empty() || count <= 1 {
-            return 0;
-        }
-        if inside == node {
-            return count - 1;
-        }
-        // The left subtree is the largest power of two below the count.
-        let mid = node.start + (1 << (count - 1).ilog2());
-        1 + self.parents_over(node.start..mid, wanted) + self.parents_over(mid..node.end, wanted)
-    }
 }
 
 /// The encoding of a range of groups, in the order in which it travels: parents before their children.

@@ -163,7 +163,8 @@ impl Planner {
     }
 
     /// What is missing and no holder has: empty as long as the download can end.
-    pub fn unobtainable(&self) -> RangeSet {
+    #[cfg(test)]
+    pub(crate) fn unobtainable(&self) -> RangeSet {
         let mut missing = self.verified.gaps(0..self.space.groups());
         for source in self.sources.values() {
             match &source.has {

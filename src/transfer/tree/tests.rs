@@ -37,6 +37,30 @@ const G: u64 = GROUP;
 const SIZES: [u64; 15] =
     [0, 1, 1024, 1025, G - 1, G, G + 1, 2 * G, 2 * G + 7, 3 * G, 5 * G - 1, 16 * G, 17 * G, 33 * G + 5, 64 * G - 100];
 
+/// Sizes by counting parents, apart from the walk that lays an encoding out.
+impl Geometry {
+    /// Bytes of the encoding of `groups`, which are in the file.
+    fn encoded_len(&self, groups: &Range<u64>) -> u64 {
+        let bytes = self.bytes(groups);
+        (bytes.end - bytes.start) + self.parents_over(0..self.groups(), groups) * PAIR as u64
+    }
+
+    /// Parents above and between `wanted` in the subtree over the groups `node`.
+    fn parents_over(&self, node: Range<u64>, wanted: &Range<u64>) -> u64 {
+        let count = node.end - node.start;
+        let inside = wanted.start.max(node.start)..wanted.end.min(node.end);
+        if inside.is_empty() || count <= 1 {
+            return 0;
+        }
+        if inside == node {
+            return count - 1;
+        }
+        // The left subtree is the largest power of two below the count.
+        let mid = node.start + (1 << (count - 1).ilog2());
+        1 + self.parents_over(node.start..mid, wanted) + self.parents_over(mid..node.end, wanted)
+    }
+}
+
 #[test]
 fn the_root_is_the_plain_hash_and_the_outboard_the_librarys() {
     for size in SIZES {
