@@ -109,7 +109,9 @@ impl Core {
     pub(super) fn frame(&mut self, frame: ToClient) {
         let Some(access) = self.link.as_ref().map(|link| link.server.clone()) else { return };
         let now = self.now;
-        self.attachments.entry(access.clone()).or_default().heard = now;
+        let attachment = self.attachments.entry(access.clone()).or_default();
+        attachment.heard = now;
+        attachment.requests.trust();
         match frame {
             ToClient::From { server, .. } | ToClient::Away { server, .. } if server == access => {}
             ToClient::From { server, frame } => {
@@ -117,6 +119,7 @@ impl Core {
                     return;
                 };
                 attachment.heard = now;
+                attachment.requests.trust();
                 match ToClient::from_bytes(&frame, FRAME_MAX) {
                     Ok(frame) => self.heard(&server, frame),
                     Err(_) => self.hang_up(&server),
@@ -326,7 +329,23 @@ impl Core {
                 Some(attachment.due().min(attachment.leaves_at().unwrap_or(Duration::MAX)).min(doubt))
             }
         });
-        due.min()
+        due.chain(self.questions().map(|(_, at, _)| at)).min()
+    }
+
+    /// Who is to be asked whether it is still there, when, and within what time it must say something: the link's server, which
+    /// may hear us and have nothing to say, sooner, for in a mesh there is another one to go to; and those that are reached through
+    /// it, which send no keep-alives.
+    fn questions(&self) -> impl Iterator<Item = (&Name, Duration, Duration)> {
+        let waiting = |a: &Attachment| a.state == State::LoggingIn || a.requests.next_deadline().is_some();
+        let patience = if self.attachments.values().any(waiting) { PATIENCE_WAITING } else { PATIENCE };
+        let meshed = self.link.as_ref().is_some_and(|link| link.meshed);
+        let open =
+            self.attachments.iter().filter(move |(_, a)| meshed && a.state == State::Up && !a.requests.is_doubted());
+        open.map(move |(server, a)| {
+            let (patience, within) =
+                if self.is_access(server) { (patience, ALIVE_DEADLINE) } else { (KEEPALIVE, REQUEST_DEADLINE) };
+            (server, a.heard + patience, within)
+        })
     }
 
     /// Gives why the link itself is to be dropped, if it is.
@@ -338,6 +357,10 @@ impl Core {
             self.attachments.iter().filter(|(_, a)| late(a)).map(|(name, _)| name.clone()).collect();
         if silent.contains(&access) {
             return Some("the server does not answer".to_owned());
+        }
+        let questions = self.questions().filter(|(_, at, _)| now >= *at);
+        for (server, within) in questions.map(|(server, _, within)| (server.clone(), within)).collect::<Vec<_>>() {
+            self.request_for(&server, Request::Ping, Purpose::Alive, within);
         }
         silent.iter().for_each(|server| self.hang_up(server));
         let doubted = |a: &Attachment| a.doubted_at().is_some_and(|at| now >= at);
@@ -375,6 +398,11 @@ impl Attachment {
     }
 }
 
+/// A server that has said nothing for so long is asked whether it is still there: sooner while something is waited for ...
+const PATIENCE_WAITING: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// ... and must say something by then; a slow line carries the largest commit meanwhile.
+const ALIVE_DEADLINE: Duration = Duration::from_secs(6);
 const DOUBT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(5);

@@ -11,6 +11,8 @@ use std::time::Duration;
 pub(super) enum Purpose {
     /// Nothing waits for it.
     Forget,
+    /// Whether the server is still there; whatever it says answers that.
+    Alive,
     /// A question to all servers.
     Survey {
         number: u64,
@@ -58,6 +60,16 @@ impl Requests {
 
     pub fn next_deadline(&self) -> Option<Duration> {
         self.open.values().map(|(_, deadline)| *deadline).min()
+    }
+
+    /// It was asked whether it is still there.
+    pub fn is_doubted(&self) -> bool {
+        self.open.values().any(|(p, _)| matches!(p, Purpose::Alive))
+    }
+
+    /// It is.
+    pub fn trust(&mut self) {
+        self.open.retain(|_, (p, _)| !matches!(p, Purpose::Alive));
     }
 
     /// Catch-ups under way.

@@ -55,7 +55,7 @@ impl Core {
 
     pub(super) fn reply(&mut self, server: &Name, purpose: Purpose, reply: Reply) {
         match purpose {
-            Purpose::Forget => {}
+            Purpose::Forget | Purpose::Alive => {}
             Purpose::Survey { number, sent } => self.surveyed(server, number, sent, reply),
             Purpose::Operator(ticket) => self.operator_has_it(ticket, reply),
             Purpose::RenewName => self.name_renewed(&reply),

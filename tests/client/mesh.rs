@@ -416,3 +416,34 @@ fn a_server_that_does_not_answer_a_login_is_away_before_the_mesh_has_noticed() {
     assert_eq!(heard(&world, 2), ["alice@s1: still there"]);
     calm(&world);
 }
+
+/// How often a client has given up its link.
+fn given_up(world: &World, client: usize) -> usize {
+    world.clients[client].pick(|event| matches!(event, Event::Reconnecting { .. }).then_some(())).len()
+}
+
+#[test]
+fn a_frozen_server_is_given_up_within_seconds_and_no_room_elsewhere_is_called_away() {
+    for (line, within) in [(Some("is anybody there"), 10), (None, 17)] {
+        let mut world = den();
+        world.pass(Duration::from_secs(60));
+        world.deaf.insert(1);
+        if let Some(line) = line {
+            world.type_line(1, line);
+        }
+        world.pass(Duration::from_secs(within));
+        assert_eq!(given_up(&world, 1), 1, "{line:?}");
+        assert!(away(&world, 1).is_empty(), "{line:?}");
+    }
+}
+
+#[test]
+fn a_living_server_is_kept_however_quiet_it_is_and_whoever_else_is_silent() {
+    let mut world = den();
+    world.pass(Duration::from_secs(300));
+    assert!((0..3).all(|client| away(&world, client).is_empty()), "a quiet room is not away");
+    world.stalled = true;
+    world.type_line(2, "to a server that does not answer");
+    world.pass(Duration::from_secs(300));
+    assert_eq!((given_up(&world, 1), given_up(&world, 2)), (0, 0));
+}
