@@ -232,3 +232,17 @@ pub const MESH_BACKOFF_MAX: Duration = Duration::from_secs(10);
 pub const MESH_QUEUE_BYTES: usize = 64 << 20;
 /// With so much of it the server lets wait what can.
 pub const MESH_FULL_BYTES: usize = 16 << 20;
+/// A question of an operator, bytes of JSON: a restriction with its lists.
+pub const ADMIN_ASK_MAX: usize = 32 * 1024;
+/// Rows in one part of a list that an operator asks for: with long names some 200 KB.
+pub const ADMIN_PAGE: usize = 250;
+/// Questions of operators that wait for something beside the core.
+pub const ADMIN_WAITING: usize = 64;
+/// Acts that are kept; the oldest go.
+pub const ACTS_MAX: u64 = 1 << 20;
+/// Reasons that moderators give, bytes.
+pub const REASON_MAX: usize = 512;
+/// Why a file is refused, in words for people, bytes.
+pub const REFUSAL_DETAIL_MAX: usize = 512;
+/// Entries of each list in the register: bans, mutes, roles, rules.
+pub const REGISTER_MAX: usize = 10_000;

@@ -197,7 +197,7 @@ impl Client {
         let instance = Id([1; 16]);
         let pass = Pass::sign(&self.me.identity, &pass_for, instance, u64::MAX).to_bytes();
         let cert = Some(self.me.cert.to_bytes().into());
-        let login = Login { version: VERSION, name: "x".into(), instance, cert, pass: Some(pass.into()) };
+        let login = Login { version: VERSION, name: "x".into(), instance, cert, pass: Some(pass.into()), token: None };
         self.say(ToServer::Login(login));
         self.wait("a welcome", |frame| match frame {
             ToClient::Welcome(welcome) => Some(Ok(welcome.clone())),

@@ -183,8 +183,14 @@ async fn logged_in(address: SocketAddr, seed: u8) -> (FrameReader<impl AsyncRead
     let mut reader = FrameReader::new(read, FRAME_MAX);
     let mut said = async || ToClient::from_bytes(&reader.next().await.unwrap().unwrap(), FRAME_MAX).unwrap();
     assert!(matches!(timeout(WAIT, said()).await.expect("in time"), ToClient::Hello(_)));
-    let login =
-        Login { version: VERSION, name: format!("user{seed}"), instance: Id([seed; 16]), cert: None, pass: None };
+    let login = Login {
+        version: VERSION,
+        name: format!("user{seed}"),
+        instance: Id([seed; 16]),
+        cert: None,
+        pass: None,
+        token: None,
+    };
     let mut bytes = Vec::new();
     push_frame(&mut bytes, &ToServer::Login(login).to_bytes());
     write.write_all(&bytes).await.unwrap();

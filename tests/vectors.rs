@@ -38,7 +38,8 @@ fn signatures_and_certificates() {
 
 #[test]
 fn frames() {
-    let login = Login { version: VERSION, name: "Bob".into(), instance: Id([1; 16]), cert: None, pass: None };
+    let login =
+        Login { version: VERSION, name: "Bob".into(), instance: Id([1; 16]), cert: None, pass: None, token: None };
     published("login", &ToServer::Login(login).to_bytes());
     let enter = Request::Enter { room: Id([3; 16]), door: Some([7; 32].into()) };
     published("enter", &ToServer::Request { id: 300, body: enter }.to_bytes());

@@ -75,6 +75,7 @@ fn login(me: &Identity, name: &str, through: &Identity, cert: Option<NameCert>) 
         instance,
         cert: cert.map(|cert| cert.to_bytes().into()),
         pass: Some(pass.into()),
+        token: None,
     })
 }
 

@@ -3,7 +3,7 @@
 use super::exit::ExitCode;
 use super::places;
 use super::report::Report;
-use crate::server::admin::{Answer, Ask, LinkView, MeshView, NodeView};
+use crate::wire::admin::{Answer, Ask, LinkView, MeshView, NodeView};
 use crate::wire::text::shown;
 use clap::{Args, Subcommand};
 use std::fmt::Write as _;
@@ -46,11 +46,14 @@ pub fn run(args: AdminArgs) -> Result<ExitCode, Report> {
     let AdminCommand::Mesh { json, dot } = args.command;
     let view = match ask(&dir, &Ask::Mesh)? {
         Answer::Mesh(view) => view,
-        Answer::Failed { why } => {
-            return Err(
-                Report::new(ExitCode::Failed, why).hint("a server links with others by --mesh-listen or --link")
-            );
+        Answer::Failed { why, hint, .. } => {
+            let report = Report::new(ExitCode::Failed, why);
+            return Err(match hint {
+                Some(hint) => report.hint(hint),
+                None => report,
+            });
         }
+        _ => return Err(Report::new(ExitCode::Failed, "the server gave another answer than was asked for")),
     };
     let text = match (json, dot) {
         (true, _) => serde_json::to_string(&view).map_err(|e| Report::new(ExitCode::Failed, e))? + "\n",
@@ -63,7 +66,7 @@ pub fn run(args: AdminArgs) -> Result<ExitCode, Report> {
 
 #[cfg(unix)]
 fn ask(dir: &Path, ask: &Ask) -> Result<Answer, Report> {
-    use crate::server::admin::{ANSWER_DEADLINE, ANSWER_MAX, socket_in};
+    use crate::server::desk::{ANSWER_DEADLINE, ANSWER_MAX, socket_in};
     use std::io::Read;
     use std::os::unix::net::UnixStream;
     let path = socket_in(dir);

@@ -308,6 +308,7 @@ impl Core {
             instance,
             cert: Some(home.me.cert.to_bytes().into()),
             pass: Some(pass.to_bytes().into()),
+            token: None,
         };
         self.send(server, ToServer::Login(login));
     }

@@ -45,7 +45,7 @@ impl Core {
             (Body::Holds { search, rows, more }, false) => self.holds(&sender.name, &search, rows, more),
             (Body::FileRequest(request), false) => self.file_request(id, sender, request),
             (Body::FileAnswer(answer), false) => self.file_answer(id, sender, &answer),
-            (Body::FileRefused { transfer, reason }, false) => self.file_refused(sender, &transfer, reason),
+            (Body::FileRefused { transfer, reason, .. }, false) => self.file_refused(sender, &transfer, reason),
             (Body::FileQueued { transfer, place, seconds }, false) => self.queued(sender, &transfer, place, seconds),
             (Body::FileHashing { transfer, bytes, total }, false) => {
                 self.holder_hashes(sender, &transfer, bytes, total)

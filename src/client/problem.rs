@@ -57,7 +57,11 @@ impl From<Refusal> for Problem {
             | Code::NotMember
             | Code::NoCertificate
             | Code::BadCertificate
-            | Code::BadPass => REFUSED,
+            | Code::BadPass
+            | Code::Muted
+            | Code::Locked
+            | Code::Closed
+            | Code::NotListed => REFUSED,
             Code::NotFound | Code::NotHere => NOT_FOUND,
             Code::Version | Code::Draining => NO_LINK,
             _ => FAILED,
@@ -74,6 +78,7 @@ impl From<FileRefusal> for Problem {
             FileRefusal::Changed => "the file is no longer the one that was found",
             FileRefusal::BadRequest => "the peer did not take the request",
             FileRefusal::Unreadable => "the peer could not read the file",
+            FileRefusal::Restricted => "a rule is against it",
         };
         Self::new(reason.as_str(), PEER_REFUSED, message)
     }

@@ -99,7 +99,8 @@ impl Core {
             Push::CommitNow { room, epoch } if self.lives_at(&room, server) => self.commit_now(room, epoch),
             Push::DirectClosed { .. } | Push::CommitNow { .. } => {}
             Push::Notice { text } => self.server_says(server, text),
-            Push::Bye { reason } => self.bye(server, &reason),
+            Push::Bye { reason, detail } => self.bye(server, &reason, detail),
+            Push::Sharing(_) | Push::Wish { .. } | Push::RoomClosed { .. } => {}
             Push::KeyPackagesLow => self.publish_key_packages(server),
             Push::Servers(list) => self.servers_listed(server, list),
             Push::KeepAlive => self.send(server, ToServer::Alive),
@@ -112,10 +113,15 @@ impl Core {
     }
 
     /// The end of the session says it once more. Only the servers that we depend on can send us away for good.
-    fn bye(&mut self, server: &Name, reason: &str) {
+    fn bye(&mut self, server: &Name, reason: &str, detail: Option<String>) {
+        if let Some(detail) = detail.filter(|_| matches!(reason, "kicked" | "banned")) {
+            self.server_says(server, format!("{reason}: {detail}"));
+        }
         match reason {
-            "replaced" | "kicked" if self.is_access(server) || self.is_home(server) => self.exit(reason, REFUSED),
-            "replaced" | "kicked" => self.closed_by(server),
+            "replaced" | "kicked" | "banned" if self.is_access(server) || self.is_home(server) => {
+                self.exit(reason, REFUSED)
+            }
+            "replaced" | "kicked" | "banned" => self.closed_by(server),
             "draining" => self.server_says(server, "the server is stopping".into()),
             _ => {}
         }

@@ -199,7 +199,7 @@ impl Core {
 
     fn refuse_file(&mut self, peer: &FullName, transfer: TransferId, reason: FileRefusal) {
         // If it cannot be told, the asker's deadline tells.
-        let _ = self.send_direct(peer, Body::FileRefused { transfer, reason }, None);
+        let _ = self.send_direct(peer, Body::FileRefused { transfer, reason, detail: None }, None);
     }
 
     /// Who does not hear over a channel that it is over, hears it so.

@@ -322,7 +322,8 @@ async fn log_in(dial: &Dial, met: Met) -> Result<(Established, FrameSender, Link
     let (sender, writing) = frame_queue(writer, SESSION_QUEUE_BYTES, WRITE_DEADLINE);
     let writing = tokio::spawn(writing);
     let cert = dial.cert_for(&presented).map(|cert| cert.to_bytes().into());
-    let login = Login { version: VERSION, name: dial.name.clone(), instance: dial.instance, cert, pass: None };
+    let login =
+        Login { version: VERSION, name: dial.name.clone(), instance: dial.instance, cert, pass: None, token: None };
     sender.send(ToServer::Login(login).to_bytes().into()).map_err(|e| LinkError::Broken(e.to_string()))?;
     let answer = next_before_login(&mut reader).await;
     let mut receiver = LinkReceiver { reader, writing };

@@ -4,14 +4,15 @@
 
 use super::engine::Engine;
 use super::metrics::Metrics;
-use super::{Door, Input, Output, SessionId};
+use super::{Door, Input, Output, SessionId, Task};
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::{DoorHasher, DoorKey};
-use crate::limits::{CORE_QUEUE_BYTES, FRAMES_PER_SESSION, HASHES_RUNNING, SESSION_QUEUE_BYTES};
+use crate::limits::{ADMIN_ASK_MAX, CORE_QUEUE_BYTES, FRAMES_PER_SESSION, HASHES_RUNNING, SESSION_QUEUE_BYTES};
 use crate::mesh::run::{MeshEvent, MeshEvents, MeshHandle};
 pub use crate::net::clock::wall_ms;
 use crate::net::queue::FrameSender;
 use crate::store::{ServerStore, StoreError};
+use crate::wire::admin::{Answer, Ask, Failure};
 use crate::wire::frame::ToServer;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -68,24 +69,39 @@ impl CoreHandle {
         welcome: oneshot::Sender<()>,
     ) -> Result<(), CoreGone> {
         let peer = Peer { sender, welcome: Some(welcome) };
-        self.put(Report { input: Input::Connected { session, key, addr, via: None }, peer: Some((session, peer)) }, 0)
-            .await
+        self.put(
+            Report {
+                input: Input::Connected { session, key, addr, via: None },
+                peer: Some((session, peer)),
+                asker: None,
+            },
+            0,
+        )
+        .await
     }
 
     /// A frame of `bytes` encoded bytes.
     pub async fn frame(&self, session: SessionId, frame: ToServer, bytes: usize) -> Result<(), CoreGone> {
         let turn = self.turns.clone().acquire_owned().await.map_err(|_| CoreGone)?;
-        self.put_with(Report { input: Input::Frame(session, frame), peer: None }, bytes, Some(turn)).await
+        self.put_with(Report { input: Input::Frame(session, frame), peer: None, asker: None }, bytes, Some(turn)).await
     }
 
     /// The session is over.
     pub async fn disconnect(&self, session: SessionId) -> Result<(), CoreGone> {
-        self.put(Report { input: Input::Disconnected(session), peer: None }, 0).await
+        self.put(Report { input: Input::Disconnected(session), peer: None, asker: None }, 0).await
+    }
+
+    /// A question of who runs the server. Waits for the answer as long as the core takes for it.
+    pub async fn ask(&self, ask: Ask) -> Result<Answer, CoreGone> {
+        let (answer, answered) = oneshot::channel();
+        let input = Input::Asked { ticket: 0, ask: Box::new(ask) };
+        self.put(Report { input, peer: None, asker: Some(answer) }, ADMIN_ASK_MAX).await?;
+        answered.await.map_err(|_| CoreGone)
     }
 
     /// Members are to be told that the server stops.
     pub async fn drain(&self) -> Result<(), CoreGone> {
-        self.put(Report { input: Input::Drain, peer: None }, 0).await
+        self.put(Report { input: Input::Drain, peer: None, asker: None }, 0).await
     }
 
     async fn put(&self, report: Report, bytes: usize) -> Result<(), CoreGone> {
@@ -106,6 +122,7 @@ pub fn actor<E: Engine>(
     store: ServerStore,
     metrics: Arc<Metrics>,
     mesh: Option<MeshPort>,
+    jobs: mpsc::Sender<Job>,
 ) -> (CoreHandle, impl Future<Output = Result<(), StoreError>> + Send) {
     let (queue, inbox) = mpsc::unbounded_channel();
     let handle = CoreHandle::new(queue);
@@ -121,6 +138,10 @@ pub fn actor<E: Engine>(
         started: Instant::now(),
         draining: false,
         mesh,
+        jobs,
+        answered,
+        asked: 0,
+        askers: HashMap::new(),
     };
     (handle, actor.run(inbox, answers, events))
 }
@@ -134,6 +155,28 @@ struct Actor<E> {
     started: Instant,
     draining: bool,
     mesh: Option<MeshHandle>,
+    /// What neither the core nor this task can do.
+    jobs: mpsc::Sender<Job>,
+    /// Where what was done beside the core is told.
+    answered: mpsc::UnboundedSender<Input>,
+    asked: u64,
+    askers: HashMap<u64, oneshot::Sender<Answer>>,
+}
+
+/// Something that the server around the core is to do.
+#[derive(Debug)]
+pub struct Job {
+    /// What.
+    pub task: Task,
+    ticket: u64,
+    answered: mpsc::UnboundedSender<Input>,
+}
+
+impl Job {
+    /// What came of it. A core that is gone does not want to know.
+    pub fn done(self, answer: Answer) {
+        let _ = self.answered.send(Input::Operated { ticket: self.ticket, answer: Box::new(answer) });
+    }
 }
 
 #[derive(Debug)]
@@ -155,6 +198,8 @@ struct Report {
     input: Input,
     /// Goes with [`Input::Connected`].
     peer: Option<(SessionId, Peer)>,
+    /// Goes with [`Input::Asked`].
+    asker: Option<oneshot::Sender<Answer>>,
 }
 
 impl<E: Engine> Actor<E> {
@@ -202,8 +247,15 @@ impl<E: Engine> Actor<E> {
         }
     }
 
-    fn take(&mut self, report: Report) {
+    fn take(&mut self, mut report: Report) {
         self.sessions.extend(report.peer);
+        if let Some(asker) = report.asker {
+            self.asked += 1;
+            self.askers.insert(self.asked, asker);
+            if let Input::Asked { ticket, .. } = &mut report.input {
+                *ticket = self.asked;
+            }
+        }
         match report.input {
             Input::Disconnected(session) => _ = self.sessions.remove(&session),
             Input::Drain => self.draining = true,
@@ -244,11 +296,31 @@ impl<E: Engine> Actor<E> {
                 }
                 // The engine of a server in a mesh takes these itself.
                 Output::Relay { .. } => {}
+                Output::ReadActs { ticket, before, limit } => {
+                    let acts = self.disk.with(move |store| store.acts(before, limit)).await?;
+                    self.feed(Input::Acts { ticket, acts });
+                }
+                Output::Answer { ticket, answer } => {
+                    if let Some(asker) = self.askers.remove(&ticket) {
+                        // Whoever asked may have stopped waiting.
+                        let _ = asker.send(*answer);
+                    }
+                }
+                Output::Operate { ticket, task } => self.operate(ticket, task),
                 Output::Log(event) => tracing::info!("{event}"),
             }
         }
         self.metrics.set(self.engine.gauges());
         Ok(())
+    }
+
+    fn operate(&mut self, ticket: u64, task: Task) {
+        let job = Job { task, ticket, answered: self.answered.clone() };
+        if let Err(mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job)) =
+            self.jobs.try_send(job)
+        {
+            job.done(Answer::failed(Failure::Failed, "the server is busy with other questions or stops"));
+        }
     }
 
     fn send(&mut self, session: SessionId, frame: Arc<[u8]>) {

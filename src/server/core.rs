@@ -5,6 +5,7 @@ use super::doors::Doors;
 use super::io::{Config, Input, Output, SessionId};
 use super::logs::Read;
 use super::metrics::Gauges;
+use super::moderation::{Moderation, Officer};
 use super::names::Names;
 use super::outbox::Outbox;
 use super::room::Room;
@@ -58,6 +59,7 @@ pub struct Core {
     pub(super) room_lists: Allowance,
     /// Leases that nobody used, by the source of who had them.
     pub(super) wasted_leases: Attempts<[u8; 16]>,
+    pub(super) moderation: Moderation,
     pub(super) timers: Timers,
     pub(super) rounds: u64,
     pub(super) out: Outbox,
@@ -86,12 +88,18 @@ impl Default for Bounds {
 
 /// Why a server does not start from what its store holds.
 #[derive(Debug, thiserror::Error)]
-#[error("room {room} cannot be taken up: {source}")]
-pub struct LoadError {
-    /// Which room.
-    pub room: RoomId,
-    /// Why not.
-    pub source: DirectoryError,
+pub enum LoadError {
+    /// A room makes no sense.
+    #[error("room {room} cannot be taken up: {source}")]
+    Room {
+        /// Which room.
+        room: RoomId,
+        /// Why not.
+        source: DirectoryError,
+    },
+    /// An entry of the register makes no sense. Not starting is better than forgetting a ban.
+    #[error("an entry of the {0} list cannot be read; a newer secchat may have written it")]
+    Register(&'static str),
 }
 
 /// A handler's answer: now, later (or given already, at its place among the rows), or a refusal.
@@ -136,6 +144,7 @@ impl Core {
             packages_taken: Allowance::new(PACKAGES_TAKEN, BY_ADDRESS * PACKAGES_TAKEN, DOOR_WINDOW),
             room_lists: Allowance::new(ROOM_LISTS, BY_ADDRESS * ROOM_LISTS, DOOR_WINDOW),
             wasted_leases: Attempts::new(u32::MAX, DOOR_WINDOW),
+            moderation: Moderation::load(&loaded.register)?,
             timers: Timers::default(),
             rounds: 0,
             out: Outbox::default(),
@@ -166,6 +175,9 @@ impl Core {
             Input::Mesh(_) | Input::TooSlow { .. } => {}
             Input::Timeout => self.timeout(),
             Input::Drain => self.drain(),
+            Input::Asked { ticket, ask } => self.asked(Officer::owner(ticket), *ask),
+            Input::Operated { ticket, answer } => self.operated(ticket, *answer),
+            Input::Acts { ticket, acts } => self.acts_read(ticket, acts),
         }
     }
 
@@ -238,6 +250,7 @@ impl Core {
             Request::Rooms => self.list_rooms(asker),
             Request::Operator { text } => self.operator(asker, text),
             Request::RenewName => self.renew_name(asker),
+            Request::Admin { ask } => self.asked_by(asker, id, &ask),
         }
     }
 

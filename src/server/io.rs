@@ -2,7 +2,8 @@
 
 use crate::crypto::identity::PublicKey;
 use crate::mesh::run::MeshEvent;
-use crate::store::{LogPage, Write};
+use crate::store::{Act, LogPage, Write};
+use crate::wire::admin::{Answer, Ask};
 use crate::wire::frame::{Code, ToServer};
 use crate::wire::id::RoomId;
 use crate::wire::name::{FullName, Name};
@@ -111,6 +112,44 @@ pub enum Input {
     },
     /// The server stops: everybody is told.
     Drain,
+    /// Who runs the server asks, at its admin socket.
+    Asked {
+        /// Goes back with the answer.
+        ticket: u64,
+        /// What.
+        ask: Box<Ask>,
+    },
+    /// To [`Output::Operate`].
+    Operated {
+        /// Its ticket.
+        ticket: u64,
+        /// What came of it.
+        answer: Box<Answer>,
+    },
+    /// To [`Output::ReadActs`].
+    Acts {
+        /// Its ticket.
+        ticket: u64,
+        /// The newest first.
+        acts: Vec<(u64, Act)>,
+    },
+}
+
+/// What the core cannot do itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// Tell of the mesh.
+    Mesh,
+    /// Look whether all is well.
+    Health,
+    /// What was counted.
+    Stats,
+    /// Read certificate and configuration again.
+    Reload,
+    /// Copy the database into this file.
+    Backup(String),
+    /// End.
+    Stop,
 }
 
 /// What the core wants done, in this order.
@@ -189,6 +228,29 @@ pub enum Output {
         /// The rows after this number.
         after: u64,
     },
+    /// Read acts with [`crate::store::ServerStore::acts`].
+    ReadActs {
+        /// Goes back with the answer.
+        ticket: u64,
+        /// Those before this number.
+        before: u64,
+        /// At most so many.
+        limit: u32,
+    },
+    /// An answer to [`Input::Asked`]; what it says is durable.
+    Answer {
+        /// Its ticket.
+        ticket: u64,
+        /// What came of it.
+        answer: Box<Answer>,
+    },
+    /// Do what the core cannot.
+    Operate {
+        /// Goes back with the answer.
+        ticket: u64,
+        /// What.
+        task: Task,
+    },
     /// A line for the operator's log.
     Log(LogEvent),
 }
@@ -243,6 +305,17 @@ pub enum LogEvent {
         /// What.
         text: Untrusted,
     },
+    /// Somebody who may has done something; what stands in the audit log too.
+    Acted {
+        /// A name, or `owner` for the admin socket.
+        who: String,
+        /// What, in a word.
+        act: &'static str,
+        /// To whom or what.
+        whom: Option<String>,
+        /// `done`, or the word of the failure.
+        outcome: String,
+    },
     /// The server's own fault.
     Fault {
         /// What went wrong.
@@ -262,6 +335,11 @@ impl fmt::Display for LogEvent {
             Self::RoomCreated { label, private: false } => write!(f, "public room {label} created"),
             Self::RoomExpired { label } => write!(f, "room {label} was unused and is gone"),
             Self::Operator { from, text } => write!(f, "{from} to the operator: {text}"),
+            Self::Acted { who, act, whom, outcome } => {
+                write!(f, "{} {act}", Untrusted::new(who))?;
+                whom.iter().try_for_each(|whom| write!(f, " {}", Untrusted::new(whom)))?;
+                write!(f, ": {outcome}")
+            }
             Self::Fault { what } => write!(f, "internal fault: {}", Untrusted::new(what)),
         }
     }

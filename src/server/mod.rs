@@ -6,13 +6,13 @@
 //! Around it stands the IO: [`run`] (a whole server), [`connection`] (one client), [`actor`] (the driver of the core).
 
 pub mod actor;
-pub mod admin;
 mod admission;
 mod attempts;
 mod committer;
 pub mod connection;
 mod core;
 mod creating;
+pub mod desk;
 mod directs;
 mod doors;
 pub mod engine;
@@ -20,8 +20,10 @@ mod io;
 mod joins;
 mod leaving;
 mod logs;
+mod mesh_view;
 pub mod meshed;
 pub mod metrics;
+mod moderation;
 mod names;
 pub mod operations;
 mod outbox;
@@ -39,5 +41,5 @@ mod timers;
 mod upkeep;
 
 pub use self::core::{Core, LoadError};
-pub use self::io::{Config, Door, Input, LogEvent, Output, SessionId};
+pub use self::io::{Config, Door, Input, LogEvent, Output, SessionId, Task};
 pub use crate::net::{accept, listen};

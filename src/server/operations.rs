@@ -1,6 +1,7 @@
 //! What an operator sees of a running server: metrics and the admin socket.
 
-use super::admin::{self, Desk};
+use super::actor::CoreHandle;
+use super::desk::{self, Desk};
 use super::metrics::{self, Metrics};
 use super::run::StartError;
 use crate::mesh::run::MeshHandle;
@@ -29,7 +30,7 @@ impl Operations {
         Ok(Self {
             metrics: metrics.map(bind).transpose()?,
             #[cfg(unix)]
-            admin: admin::bind(data)
+            admin: desk::bind(data)
                 .inspect_err(|error| tracing::warn!(%error, "there is no admin socket; `secchat admin` will not work"))
                 .ok(),
             mesh,
@@ -42,13 +43,13 @@ impl Operations {
     }
 
     /// Serves both until the tasks are dropped.
-    pub(super) fn start(self, counted: Arc<Metrics>, tasks: &mut JoinSet<()>) {
+    pub(super) fn start(self, counted: Arc<Metrics>, core: CoreHandle, tasks: &mut JoinSet<()>) {
         if let Some(listener) = self.metrics {
             tasks.spawn(metrics::serve(listener, counted, self.mesh.clone()));
         }
         #[cfg(unix)]
         if let Some(listener) = self.admin {
-            tasks.spawn(admin::serve(listener, Desk { mesh: self.mesh }));
+            tasks.spawn(desk::serve(listener, Desk { core }));
         }
     }
 }

@@ -52,7 +52,8 @@ const fn needs(request: &Request) -> Needs {
         | Request::Enter { .. }
         | Request::Rooms
         | Request::Operator { .. }
-        | Request::RenewName => Needs::Login,
+        | Request::RenewName
+        | Request::Admin { .. } => Needs::Login,
         Request::Leave { room, .. }
         | Request::Post { room, .. }
         | Request::Log { room, .. }

@@ -110,7 +110,7 @@ impl Room {
             false => Ok(()),
         };
         let directory = Directory::open(*server, stored.id.0, &grant, &certs)
-            .map_err(|source| LoadError { room: stored.id, source })?;
+            .map_err(|source| LoadError::Room { room: stored.id, source })?;
         let wanted = directory.standing().map(|m| m.key).zip(reasons).collect();
         let lost = directory.members().map(|m| (m.key, now)).collect();
         let mut room = Self::new(stored.id, stored.label, directory, stored.door);

@@ -1,17 +1,20 @@
 //! A whole server: listen, accept, serve, stop.
 
-use super::SessionId;
 use super::accept::{Caps, Gate};
-use super::actor::{CoreHandle, MeshPort, actor};
+use super::actor::{CoreHandle, Job, MeshPort, actor};
 use super::connection::{self, SessionEnd, Shared};
 use super::engine::Engine;
 use super::listen;
 use super::metrics::Metrics;
 use super::operations::Operations;
 use super::reload::{Certificate, CertificateFiles, ReloadError};
+use super::{SessionId, Task};
 use crate::crypto::identity::Identity;
+use crate::limits::ADMIN_WAITING;
+use crate::mesh::run::MeshHandle;
 use crate::net::stun;
 use crate::store::{ServerStore, StoreError};
+use crate::wire::admin::{Answer, Failure};
 use crate::wire::name::Name;
 use std::io;
 use std::net::SocketAddr;
@@ -130,7 +133,9 @@ impl Server {
         mut control: mpsc::Receiver<Control>,
     ) -> Result<(), StoreError> {
         let metrics = Arc::<Metrics>::default();
-        let (core, deciding) = actor(engine, store, metrics.clone(), self.mesh);
+        let (jobs, mut asked) = mpsc::channel(ADMIN_WAITING);
+        let mesh = self.mesh.as_ref().map(|port| port.handle.clone());
+        let (core, deciding) = actor(engine, store, metrics.clone(), self.mesh, jobs);
         let mut deciding = tokio::spawn(deciding);
         let shared = Arc::new(Shared::new(self.identity, self.name, core.clone()));
         let mut tasks = JoinSet::new();
@@ -142,7 +147,7 @@ impl Server {
             tasks.spawn(accept(listener, accepted.clone()));
         }
         drop(accepted);
-        self.operations.start(metrics.clone(), &mut tasks);
+        self.operations.start(metrics.clone(), core.clone(), &mut tasks);
         let mut sessions = Sessions {
             next: 0,
             shared,
@@ -156,8 +161,22 @@ impl Server {
                 Some((tcp, address)) = arrivals.recv() => sessions.start(tcp, address),
                 Some(_) = sessions.running.join_next() => {}
                 command = control.recv() => match command {
-                    Some(Control::Reload) => sessions.reload(),
+                    Some(Control::Reload) => _ = sessions.reload(),
                     Some(Control::Stop) | None => break,
+                },
+                Some(job) = asked.recv() => match job.task {
+                    Task::Mesh => _ = sessions.running.spawn(tell_mesh(mesh.clone(), job)),
+                    Task::Reload => {
+                        let answer = sessions.reload();
+                        job.done(answer);
+                    }
+                    Task::Stop => {
+                        job.done(Answer::done("the server stops"));
+                        break;
+                    }
+                    Task::Health | Task::Stats | Task::Backup(_) => {
+                        job.done(Answer::failed(Failure::Failed, "not understood"));
+                    }
                 },
                 ended = &mut deciding => return decided(ended),
             }
@@ -229,14 +248,33 @@ impl Sessions {
         });
     }
 
-    fn reload(&self) {
+    fn reload(&self) -> Answer {
         match self.certificate.reload() {
-            Ok(()) => tracing::info!("certificate reloaded"),
+            Ok(()) => {
+                tracing::info!("certificate reloaded");
+                Answer::done("certificate reloaded")
+            }
             Err(error) => {
-                tracing::error!(%error, "the certificate could not be reloaded; the earlier one stays in use")
+                tracing::error!(%error, "the certificate could not be reloaded; the earlier one stays in use");
+                Answer::failed(Failure::Failed, format!("the earlier certificate stays in use: {error}"))
             }
         }
     }
+}
+
+async fn tell_mesh(mesh: Option<MeshHandle>, job: Job) {
+    let answer = match mesh {
+        None => Answer::failed_with(
+            Failure::Failed,
+            "this server is in no mesh",
+            "a server links with others by --mesh-listen or --link",
+        ),
+        Some(mesh) => match mesh.report().await {
+            Ok(report) => Answer::Mesh(Box::new((&report).into())),
+            Err(gone) => Answer::failed(Failure::Failed, gone.to_string()),
+        },
+    };
+    job.done(answer);
 }
 
 fn decided(ended: Result<Result<(), StoreError>, JoinError>) -> Result<(), StoreError> {
@@ -349,7 +387,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_core_that_stands_still_with_a_full_queue_does_not_keep_the_server_from_stopping() {
         let (let_go, release) = channel();
-        let (core, deciding) = actor(Stuck(release), ServerStore::in_memory().unwrap(), Arc::default(), None);
+        let (core, deciding) =
+            actor(Stuck(release), ServerStore::in_memory().unwrap(), Arc::default(), None, mpsc::channel(1).0);
         let deciding = tokio::spawn(deciding);
         // The queue is full with it until it is done with, so that not even the word to stop finds a place.
         core.frame(1, ToServer::Alive, CORE_QUEUE_BYTES - 1).await.unwrap();

@@ -105,7 +105,7 @@ impl Core {
             }
         };
         if let Some(old) = self.online.get(&key).copied() {
-            self.out.push(old, Push::Bye { reason: "replaced".into() });
+            self.out.push(old, Push::Bye { reason: "replaced".into(), detail: None });
             self.close(old, "replaced");
         }
         self.online.insert(key, id);
@@ -163,7 +163,7 @@ impl Core {
             return;
         }
         if session.missed >= MISSES {
-            self.out.push(id, Push::Bye { reason: "idle".into() });
+            self.out.push(id, Push::Bye { reason: "idle".into(), detail: None });
             return self.close(id, "idle");
         }
         session.missed += 1;
@@ -176,7 +176,7 @@ impl Core {
         self.draining = true;
         let all: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in all {
-            self.out.push(id, Push::Bye { reason: "draining".into() });
+            self.out.push(id, Push::Bye { reason: "draining".into(), detail: None });
             self.close(id, "draining");
         }
     }

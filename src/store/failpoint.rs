@@ -20,6 +20,10 @@ pub const POINTS: &[&str] = &[
     "remove.after",
     "trim.before",
     "trim.after",
+    "register.before",
+    "register.after",
+    "act.before",
+    "act.after",
     "commit.before",
     "commit.after",
 ];

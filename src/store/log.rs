@@ -164,6 +164,7 @@ const fn reason_number(reason: RemoveReason) -> i64 {
         RemoveReason::Lost => 0,
         RemoveReason::Kicked => 1,
         RemoveReason::Banned => 2,
+        RemoveReason::Released => 3,
     }
 }
 
@@ -172,6 +173,7 @@ const fn reason_of(number: i64) -> Result<RemoveReason, StoreError> {
         0 => Ok(RemoveReason::Lost),
         1 => Ok(RemoveReason::Kicked),
         2 => Ok(RemoveReason::Banned),
+        3 => Ok(RemoveReason::Released),
         _ => Err(StoreError::Damaged("an unknown reason")),
     }
 }

@@ -69,4 +69,16 @@ const STEPS: &[&str] = &[
     ) WITHOUT ROWID;
     INSERT INTO log_sizes (room, bytes) SELECT room, SUM(LENGTH(bytes)) FROM log GROUP BY room;
 ",
+    "
+    CREATE TABLE register (
+        list  TEXT NOT NULL,
+        key   BLOB NOT NULL,
+        value BLOB NOT NULL,
+        PRIMARY KEY (list, key)
+    ) WITHOUT ROWID;
+    CREATE TABLE acts (
+        id  INTEGER PRIMARY KEY AUTOINCREMENT,
+        act BLOB NOT NULL
+    );
+",
 ];

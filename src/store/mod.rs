@@ -14,12 +14,14 @@ mod migrate;
 mod model;
 mod names;
 pub mod private;
+mod register;
 mod rooms;
 #[cfg(test)]
 mod tests;
 
 pub use failpoint::POINTS as FAILPOINTS;
 pub use model::{Digest, Loaded, LoadedRoom, LogPage, RoomState, ServerSecret, StandingRow, Write, digest};
+pub use register::{Act, Entry, List};
 
 use rusqlite::Connection;
 use std::fs;
@@ -116,6 +118,7 @@ impl ServerStore {
             names: names::load(db)?,
             instances: names::load_instances(db)?,
             rooms: rooms::load(db)?,
+            register: register::load(db)?,
         })
     }
 
@@ -137,6 +140,11 @@ impl ServerStore {
     pub fn page(&self, room: &crate::wire::id::RoomId, after: u64) -> Result<LogPage, StoreError> {
         log::page(&self.connection, room, after)
     }
+
+    /// What moderators did, newest first: those before a number, at most `limit`.
+    pub fn acts(&self, before: u64, limit: u32) -> Result<Vec<(u64, Act)>, StoreError> {
+        register::acts(&self.connection, before, limit)
+    }
 }
 
 fn apply_one(db: &Connection, write: &Write) -> Result<(), StoreError> {
@@ -153,6 +161,10 @@ fn apply_one(db: &Connection, write: &Write) -> Result<(), StoreError> {
         Write::Trim { room, before_ms, max_bytes } => {
             failpoint::around("trim", || log::trim(db, room, *before_ms, *max_bytes))
         }
+        Write::Keep(entry) => failpoint::around("register", || register::keep(db, entry)),
+        Write::Strike { list, key } => failpoint::around("register", || register::strike(db, *list, key)),
+        Write::Note(act) => failpoint::around("act", || register::note(db, act)),
+        Write::FreeName { name } => failpoint::around("name", || names::remove(db, name)),
         Write::Bound { max_bytes } => failpoint::around("trim", || log::bound(db, *max_bytes)),
     }
 }

@@ -66,6 +66,22 @@ pub enum Write {
         /// Bytes of messages that may stay.
         max_bytes: u64,
     },
+    /// An entry of the register, new or in the place of the one with its key.
+    Keep(super::Entry),
+    /// An entry of the register is gone.
+    Strike {
+        /// Which list.
+        list: super::List,
+        /// Its key there.
+        key: Vec<u8>,
+    },
+    /// A moderator's act.
+    Note(super::Act),
+    /// A name belongs to nobody any more.
+    FreeName {
+        /// Which.
+        name: Name,
+    },
     /// The largest logs give up their oldest rows until all together fit.
     Bound {
         /// Bytes of messages that may stay in all.
@@ -84,6 +100,8 @@ pub struct Loaded {
     pub instances: Vec<(PublicKey, InstanceId)>,
     /// Rooms and direct conversations.
     pub rooms: Vec<LoadedRoom>,
+    /// What moderators keep.
+    pub register: Vec<super::Entry>,
 }
 
 /// A room as it is kept.

@@ -26,6 +26,11 @@ pub(super) fn insert(db: &Connection, name: &Name, key: &PublicKey, since_ms: u6
     Ok(())
 }
 
+pub(super) fn remove(db: &Connection, name: &Name) -> Result<(), StoreError> {
+    db.prepare("DELETE FROM names WHERE name = ?1")?.execute([name.as_str()])?;
+    Ok(())
+}
+
 pub(super) fn set_instance(db: &Connection, key: &PublicKey, instance: &InstanceId) -> Result<(), StoreError> {
     let sql = "INSERT INTO instances (key, instance) VALUES (?1, ?2)
                ON CONFLICT (key) DO UPDATE SET instance = excluded.instance";

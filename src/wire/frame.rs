@@ -103,6 +103,9 @@ pub struct Login {
     /// An encoded [`super::vouch::Pass`] for the server that the client is connected to; a login through it needs one.
     #[n(4)]
     pub pass: Option<ByteVec>,
+    /// A token for a new name, where the server wants one.
+    #[n(5)]
+    pub token: Option<ByteArray<16>>,
 }
 
 /// A request after login.
@@ -244,6 +247,13 @@ pub enum Request {
     /// A fresh name certificate. [`Reply::Name`].
     #[n(14)]
     RenewName,
+    /// Of an operator or a moderator. [`Reply::Admin`], whatever came of it.
+    #[n(15)]
+    Admin {
+        /// An [`super::admin::Ask`] as JSON, at most [`crate::limits::ADMIN_ASK_MAX`] bytes.
+        #[n(0)]
+        ask: String,
+    },
 }
 
 /// Server to client.
@@ -432,6 +442,9 @@ pub enum Reply {
     /// To [`Request::RenewName`]: [`super::cert::NameCert`], encoded.
     #[n(8)]
     Name(#[n(0)] ByteVec),
+    /// To [`Request::Admin`]: a [`super::admin::Answer`] as JSON.
+    #[n(9)]
+    Admin(#[n(0)] String),
 }
 
 /// A public room in a list.
@@ -498,12 +511,15 @@ pub enum Push {
         #[n(0)]
         text: String,
     },
-    /// The link ends, and why: `draining`, `replaced`, `idle`; `kicked` is understood, and not sent yet.
+    /// The link ends, and why: `draining`, `replaced`, `idle`, `kicked`, `banned`.
     #[n(5)]
     Bye {
         /// One word.
         #[n(0)]
         reason: String,
+        /// For people: what a moderator gave as the cause.
+        #[n(1)]
+        detail: Option<String>,
     },
     /// The stock of single-use key packages is running out; a new one is wished.
     #[n(6)]
@@ -514,6 +530,29 @@ pub enum Push {
     /// The other servers of the mesh, all of them; sent after a login and whenever one comes, goes or moves.
     #[n(8)]
     Servers(#[n(0)] Vec<ServerInfo>),
+    /// What this server does not want shared: a [`super::sharing`] document, encoded; after a login and whenever it changes.
+    #[n(9)]
+    Sharing(#[n(0)] ByteVec),
+    /// An operator asks the owner of a room for what only the owner can do.
+    #[n(10)]
+    Wish {
+        /// Which room.
+        #[n(0)]
+        room: RoomId,
+        /// What.
+        #[n(1)]
+        wish: super::admin::Wish,
+    },
+    /// A room is gone, by a moderator's act.
+    #[n(11)]
+    RoomClosed {
+        /// Which room.
+        #[n(0)]
+        room: RoomId,
+        /// For people.
+        #[n(1)]
+        reason: Option<String>,
+    },
 }
 
 impl ToServer {

@@ -53,6 +53,9 @@ pub enum RemoveReason {
     /// Banned.
     #[n(2)]
     Banned,
+    /// The name was freed, for its key is lost.
+    #[n(3)]
+    Released,
 }
 
 impl RemoveReason {
@@ -62,6 +65,7 @@ impl RemoveReason {
             Self::Lost => "lost",
             Self::Kicked => "kicked",
             Self::Banned => "banned",
+            Self::Released => "released",
         }
     }
 }

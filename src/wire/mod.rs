@@ -2,6 +2,7 @@
 //!
 //! Structures are CBOR (`minicbor`, explicit indices, so fields can be added); [`encode`] and [`decode`] are the only way in and out.
 
+pub mod admin;
 pub mod cert;
 pub mod datagram;
 pub mod endpoint;
@@ -18,6 +19,7 @@ pub mod pin;
 pub mod policy;
 pub mod refusal;
 pub mod relay;
+pub mod sharing;
 pub mod text;
 pub mod vouch;
 

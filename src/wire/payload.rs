@@ -76,6 +76,9 @@ pub enum Body {
         /// Why.
         #[n(1)]
         reason: FileRefusal,
+        /// Which rule, for people; at most [`crate::limits::REFUSAL_DETAIL_MAX`] bytes.
+        #[n(2)]
+        detail: Option<String>,
     },
     /// Directly: a round trip, to be answered with [`Body::Pong`].
     #[n(6)]

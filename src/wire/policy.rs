@@ -6,9 +6,16 @@ use crate::crypto::identity::PublicKey;
 /// The MLS extension type of the policy (private-use range of RFC 9420 §17.3).
 pub const POLICY_EXTENSION: u16 = 0xF5EC;
 /// Largest encoded policy, bytes.
-pub const POLICY_MAX: usize = 8192;
+pub const POLICY_MAX: usize = 12 * 1024;
 /// Moderators of one room.
 pub const MODERATORS_MAX: usize = 64;
+
+/// Keys that one room bans, and that it mutes.
+pub const ROOM_BANS_MAX: usize = 64;
+/// Longest topic, bytes.
+pub const TOPIC_MAX: usize = 256;
+/// Rules on sharing in one room.
+pub const ROOM_RULES_MAX: usize = 8;
 
 /// What kind of conversation a group is; decides which commits are allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -43,13 +50,29 @@ pub struct Policy {
     moderators: Vec<minicbor::bytes::ByteArray<32>>,
     #[n(5)]
     join_key: Option<minicbor::bytes::ByteArray<32>>,
+    /// What the room is about, as its owner says.
+    #[n(6)]
+    #[cbor(default)]
+    pub topic: String,
+    #[n(7)]
+    #[cbor(default)]
+    banned: Vec<minicbor::bytes::ByteArray<32>>,
+    #[n(8)]
+    #[cbor(default)]
+    muted: Vec<minicbor::bytes::ByteArray<32>>,
+    /// What may not be shared here.
+    #[n(9)]
+    #[cbor(default)]
+    pub rules: Vec<super::sharing::Rule>,
 }
 
 impl Policy {
     /// The first policy of a room. A private room has a join key, the others have none.
     pub fn new(kind: RoomKind, label: String, owner: PublicKey, join_key: Option<PublicKey>) -> Self {
         let join_key = join_key.map(|k| (*k.as_bytes()).into());
-        Self { version: 1, kind, label, owner: *owner.as_bytes(), moderators: Vec::new(), join_key }
+        let (owner, moderators) = (*owner.as_bytes(), Vec::new());
+        let (topic, banned, muted, rules) = (String::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { version: 1, kind, label, owner, moderators, join_key, topic, banned, muted, rules }
     }
 
     /// The creator's key.
@@ -60,6 +83,16 @@ impl Policy {
     /// Keys that may propose and commit a Remove beside the owner.
     pub fn moderators(&self) -> impl Iterator<Item = PublicKey> + '_ {
         self.moderators.iter().map(|k| PublicKey::from_bytes(**k))
+    }
+
+    /// Keys that may not join.
+    pub fn banned(&self) -> impl Iterator<Item = PublicKey> + '_ {
+        self.banned.iter().map(|k| PublicKey::from_bytes(**k))
+    }
+
+    /// Keys whose messages are not taken.
+    pub fn muted(&self) -> impl Iterator<Item = PublicKey> + '_ {
+        self.muted.iter().map(|k| PublicKey::from_bytes(**k))
     }
 
     /// The public half of the join key; `None` unless the room is private.
@@ -78,6 +111,18 @@ impl Policy {
         Self { version: self.version + 1, moderators, ..self.clone() }
     }
 
+    /// The same policy with these banned and the next version.
+    pub fn with_banned(&self, banned: impl IntoIterator<Item = PublicKey>) -> Self {
+        let banned = banned.into_iter().map(|k| (*k.as_bytes()).into()).collect();
+        Self { version: self.version + 1, banned, ..self.clone() }
+    }
+
+    /// The same policy with these muted and the next version.
+    pub fn with_muted(&self, muted: impl IntoIterator<Item = PublicKey>) -> Self {
+        let muted = muted.into_iter().map(|k| (*k.as_bytes()).into()).collect();
+        Self { version: self.version + 1, muted, ..self.clone() }
+    }
+
     /// The encoded form, the extension's data.
     pub fn to_bytes(&self) -> Vec<u8> {
         encode(self)
@@ -87,6 +132,10 @@ impl Policy {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
         let policy: Self = decode(bytes, POLICY_MAX)?;
         let well_formed = policy.moderators.len() <= MODERATORS_MAX
+            && policy.banned.len() <= ROOM_BANS_MAX
+            && policy.muted.len() <= ROOM_BANS_MAX
+            && policy.topic.len() <= TOPIC_MAX
+            && policy.rules.len() <= ROOM_RULES_MAX
             && policy.label.len() <= crate::limits::NAME_MAX
             && (policy.kind == RoomKind::Private) == policy.join_key.is_some();
         if well_formed { Ok(policy) } else { Err(DecodeError::Malformed) }

@@ -92,6 +92,18 @@ pub enum Code {
     /// A login through another server without a pass for that one, or with one that does not hold.
     #[n(19)]
     BadPass,
+    /// A moderator has taken the word from the asker.
+    #[n(20)]
+    Muted,
+    /// Nobody joins this room now.
+    #[n(21)]
+    Locked,
+    /// New names are not given now, or only for a token.
+    #[n(22)]
+    Closed,
+    /// Only those on the server's list get in.
+    #[n(23)]
+    NotListed,
 }
 
 impl Code {
@@ -118,6 +130,10 @@ impl Code {
             Self::NoCertificate => "no_certificate",
             Self::BadCertificate => "bad_certificate",
             Self::BadPass => "bad_pass",
+            Self::Muted => "muted",
+            Self::Locked => "locked",
+            Self::Closed => "registration_closed",
+            Self::NotListed => "not_listed",
         }
     }
 }

@@ -59,7 +59,7 @@ async fn a_stop_tells_members_and_is_quick() {
     let _idle = tokio::net::TcpStream::connect(("127.0.0.1", server.invite.port)).await.unwrap();
     let stopped = tokio::task::spawn_blocking(move || server.stop());
     let frame = timeout(DEADLINE, receiver.next()).await.unwrap().unwrap();
-    assert_eq!(frame, Some(ToClient::Push(Push::Bye { reason: "draining".into() })));
+    assert_eq!(frame, Some(ToClient::Push(Push::Bye { reason: "draining".into(), detail: None })));
     let (code, took) = stopped.await.unwrap();
     assert_eq!(code, Some(0));
     assert!(took < Duration::from_secs(5), "{took:?}");
@@ -72,7 +72,7 @@ async fn a_second_login_with_the_same_key_replaces_the_first() {
     let (_, _sender, mut first) = connect(&server.dial(2, "bob")).await.unwrap();
     let _second = connect(&server.dial(2, "bob")).await.unwrap();
     let frame = timeout(DEADLINE, first.next()).await.unwrap().unwrap();
-    assert_eq!(frame, Some(ToClient::Push(Push::Bye { reason: "replaced".into() })));
+    assert_eq!(frame, Some(ToClient::Push(Push::Bye { reason: "replaced".into(), detail: None })));
     assert_eq!(timeout(DEADLINE, first.next()).await.unwrap().unwrap(), None);
 }
 

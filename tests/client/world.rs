@@ -250,7 +250,14 @@ impl World {
         let (name, key_there) = (self.servers[c.at].name(), self.servers[c.at].key());
         let home = c.home.as_ref().filter(|card| *card.server() != name && card.leads_to(&name, &key_there));
         let cert = home.map(|card| card.cert.to_bytes().into());
-        let login = Login { version: VERSION, name: c.name.clone(), instance: Id([c.instance; 16]), cert, pass: None };
+        let login = Login {
+            version: VERSION,
+            name: c.name.clone(),
+            instance: Id([c.instance; 16]),
+            cert,
+            pass: None,
+            token: None,
+        };
         let at = c.at;
         self.feed_server(at, server::Input::Connected { session, key, addr, via: None });
         self.feed_server(at, server::Input::Frame(session, ToServer::Login(login)));

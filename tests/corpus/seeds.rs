@@ -62,7 +62,8 @@ pub fn all() -> Vec<Seed> {
 }
 
 fn to_server() -> Vec<(&'static str, Vec<u8>)> {
-    let login = Login { version: VERSION, name: "Bob".into(), instance: Id([1; 16]), cert: None, pass: None };
+    let login =
+        Login { version: VERSION, name: "Bob".into(), instance: Id([1; 16]), cert: None, pass: None, token: None };
     let door = Some([7; 32].into());
     let commit = Request::Commit { room: room(), lease: Some(9), message: mls(), published: published(), door };
     let packages = Request::PublishKeyPackages { single: vec![mls(), mls()], last_resort: mls() };
@@ -118,7 +119,7 @@ fn to_client() -> Vec<(&'static str, Vec<u8>)> {
         ("ok-push-row", push(Push::Row { room: room(), row: row() })),
         ("ok-push-direct", push(Push::Direct { room: room(), welcome: mls(), tree: mls() })),
         ("ok-push-commit-now", push(Push::CommitNow { room: room(), epoch: 8 })),
-        ("ok-push-bye", push(Push::Bye { reason: "draining".into() })),
+        ("ok-push-bye", push(Push::Bye { reason: "draining".into(), detail: None })),
         ("bad-empty", Vec::new()),
         ("bad-unknown", vec![0x82, 0x18, 99, 0x80]),
     ]
@@ -185,7 +186,7 @@ fn envelopes() -> Vec<(&'static str, Vec<u8>)> {
         ("ok-holds", Body::Holds { search: Id([3; 16]), rows: vec![file], more: 1 }),
         ("ok-request", Body::FileRequest(request)),
         ("ok-answer", Body::FileAnswer(answer)),
-        ("ok-refused", Body::FileRefused { transfer: Id([1; 16]), reason: FileRefusal::Busy }),
+        ("ok-refused", Body::FileRefused { transfer: Id([1; 16]), reason: FileRefusal::Busy, detail: None }),
         ("ok-ping", Body::Ping { token: 1 }),
         ("ok-offer", Body::FileOffer(offer)),
         ("ok-offer-refused", Body::OfferRefused { offer: Id([2; 16]), full: true }),

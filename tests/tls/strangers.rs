@@ -98,7 +98,14 @@ async fn next(reader: &mut FrameReader<impl tokio::io::AsyncRead + Unpin>) -> Op
 }
 
 fn login() -> ToServer {
-    ToServer::Login(Login { version: VERSION, name: "bob".into(), instance: Id([1; 16]), cert: None, pass: None })
+    ToServer::Login(Login {
+        version: VERSION,
+        name: "bob".into(),
+        instance: Id([1; 16]),
+        cert: None,
+        pass: None,
+        token: None,
+    })
 }
 
 /// What the server says first over such a connection; `None` if it ends the connection instead.

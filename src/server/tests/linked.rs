@@ -289,6 +289,7 @@ pub(super) fn login(me: &Identity, access: usize, name: &str, instance: u8, cert
         instance: Id([instance; 16]),
         cert: cert.map(|cert| cert.to_bytes().into()),
         pass: Some(pass.to_bytes().into()),
+        token: None,
     }
 }
 

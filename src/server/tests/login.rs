@@ -28,7 +28,8 @@ fn reserved_and_bad_names_and_other_versions_are_refused() {
         assert_eq!(world.login_as(session, bad, 1).unwrap_err().code, Code::BadName, "{bad:?}");
     }
     let session = world.connect(&user(1));
-    let login = Login { version: VERSION + 1, name: "bob".into(), instance: Id([1; 16]), cert: None, pass: None };
+    let login =
+        Login { version: VERSION + 1, name: "bob".into(), instance: Id([1; 16]), cert: None, pass: None, token: None };
     world.feed(Input::Frame(session, ToServer::Login(login)));
     assert!(matches!(world.take(session), ToClient::Refused(Refusal { code: Code::Version, .. })));
 }
@@ -48,7 +49,7 @@ fn a_second_login_ends_the_first() {
     let mut world = World::new();
     let first = world.client(1, "bob");
     let second = world.client(1, "bob");
-    assert_eq!(world.pushes(first.session), [Push::Bye { reason: "replaced".into() }]);
+    assert_eq!(world.pushes(first.session), [Push::Bye { reason: "replaced".into(), detail: None }]);
     assert_eq!(world.closed, [first.session]);
     assert_eq!(world.request(second.session, Request::Ping), Reply::Done);
     assert_eq!(world.core.logged_in(), 1);
@@ -76,7 +77,7 @@ fn a_silent_client_is_asked_three_times_and_then_lost() {
     world.pass(Duration::from_secs(46));
     assert_eq!(world.pushes(bob.session), vec![Push::KeepAlive; 3]);
     world.pass(Duration::from_secs(16));
-    assert_eq!(world.pushes(bob.session), [Push::Bye { reason: "idle".into() }]);
+    assert_eq!(world.pushes(bob.session), [Push::Bye { reason: "idle".into(), detail: None }]);
     assert_eq!(world.closed, [bob.session]);
 }
 
@@ -85,7 +86,7 @@ fn draining_says_goodbye_to_all_and_lets_nobody_in() {
     let mut world = World::new();
     let bob = world.client(1, "bob");
     world.feed(Input::Drain);
-    assert_eq!(world.pushes(bob.session), [Push::Bye { reason: "draining".into() }]);
+    assert_eq!(world.pushes(bob.session), [Push::Bye { reason: "draining".into(), detail: None }]);
     let late = world.connect(&user(2));
     assert_eq!(world.login_as(late, "carol", 2).unwrap_err().code, Code::Draining);
 }

@@ -117,7 +117,7 @@ fn a_server_cannot_speak_for_another_ones_clients_by_their_numbers() {
         mesh.delivered(0, 2, &Head::Frame { client }, &ping);
         mesh.delivered(0, 2, &Head::Gone { client }, &[]);
         mesh.delivered(1, 2, &Head::Closed { client }, &[]);
-        let lie = ToClient::Push(Push::Bye { reason: "replaced".into() }).to_bytes();
+        let lie = ToClient::Push(Push::Bye { reason: "replaced".into(), detail: None }).to_bytes();
         mesh.delivered(1, 2, &Head::ToClients { clients: vec![client, client] }, &lie);
     }
     assert_eq!(mesh.servers[0].core.counts().ignored - before, 20);

@@ -21,6 +21,10 @@ pub(super) struct World<E = Core> {
     pub(super) requests: u64,
     /// What went to other servers.
     pub(super) mesh: VecDeque<(Targets, Arc<[u8]>)>,
+    /// Answers at the admin socket.
+    pub(super) answers: Vec<Answer>,
+    /// What is to be done beside the core, with its ticket.
+    pub(super) tasks: Vec<(u64, Task)>,
 }
 
 impl World {
@@ -55,6 +59,8 @@ impl<E: Engine> World<E> {
             sessions: 0,
             requests: 0,
             mesh: VecDeque::new(),
+            answers: Vec::new(),
+            tasks: Vec::new(),
         }
     }
 
@@ -101,10 +107,23 @@ impl<E: Engine> World<E> {
                 let wall = self.wall();
                 self.core.handle(self.now, wall, Input::LogPage { ticket, page });
             }
+            Output::ReadActs { ticket, before, limit } => {
+                let acts = self.store.acts(before, limit).unwrap();
+                let wall = self.wall();
+                self.core.handle(self.now, wall, Input::Acts { ticket, acts });
+            }
+            Output::Answer { answer, .. } => self.answers.push(*answer),
+            Output::Operate { ticket, task } => self.tasks.push((ticket, task)),
             Output::Relay { .. } => {}
             Output::Mesh { targets, body } => self.mesh.push_back((targets, body)),
             Output::Log(event) => self.log.push(event),
         }
+    }
+
+    /// A question at the admin socket, and its answer.
+    pub(super) fn owner_asks(&mut self, ask: Ask) -> Answer {
+        self.feed(Input::Asked { ticket: 1, ask: Box::new(ask) });
+        self.answers.pop().unwrap()
     }
 
     /// Time passes; what is due happens at its time.
@@ -129,7 +148,14 @@ impl<E: Engine> World<E> {
     }
 
     pub(super) fn login_as(&mut self, session: SessionId, name: &str, instance: u8) -> Result<Welcome, Refusal> {
-        let login = Login { version: VERSION, name: name.into(), instance: Id([instance; 16]), cert: None, pass: None };
+        let login = Login {
+            version: VERSION,
+            name: name.into(),
+            instance: Id([instance; 16]),
+            cert: None,
+            pass: None,
+            token: None,
+        };
         self.feed(Input::Frame(session, ToServer::Login(login)));
         match self.take(session) {
             ToClient::Welcome(welcome) => Ok(welcome),

@@ -232,6 +232,9 @@ pub enum FileRefusal {
     /// The holder could not read it.
     #[n(4)]
     Unreadable,
+    /// A rule of a server or a room is against it.
+    #[n(5)]
+    Restricted,
 }
 
 impl FileRefusal {
@@ -243,6 +246,7 @@ impl FileRefusal {
             Self::Changed => "changed",
             Self::BadRequest => "bad_request",
             Self::Unreadable => "unreadable",
+            Self::Restricted => "restricted",
         }
     }
 }

@@ -1,0 +1,93 @@
+//! Keeping a server a good place, without reading what people say.
+//!
+//! ```text
+//! asks      a question comes in: permitted once, done, written down, answered
+//! table     which role may ask what
+//! roles     who has a role
+//! people    looking at people and speaking to them; kicks, mutes, released names
+//! bans      bans, here and in the whole mesh
+//! gate      who gets in: allow list, registration, invitations, levels
+//! rooms     looking at rooms; closing and locking them; wishes to their owners
+//! sharing   rules on what may be shared
+//! ```
+//!
+//! All lists live in the register of the store; an act is answered when it is durable.
+
+mod asks;
+mod bans;
+mod gate;
+mod people;
+mod roles;
+mod rooms;
+mod sharing;
+mod table;
+
+use super::core::LoadError;
+use super::io::SessionId;
+use crate::crypto::identity::PublicKey;
+use crate::store::{Entry, List};
+use crate::wire::admin::{Answer, Role};
+use crate::wire::name::FullName;
+use asks::Waiting;
+use std::collections::BTreeMap;
+
+/// What moderators keep, and the questions under way.
+#[derive(Debug, Default)]
+pub(super) struct Moderation {
+    roles: roles::Roles,
+    waiting: BTreeMap<u64, Waiting>,
+}
+
+impl Moderation {
+    /// From what was stored.
+    pub(super) fn load(register: &[Entry]) -> Result<Self, LoadError> {
+        Ok(Self { roles: roles::Roles::load(register)?, waiting: BTreeMap::new() })
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(super) struct Officer {
+    role: Role,
+    /// Nobody in particular at the admin socket.
+    person: Option<(FullName, PublicKey)>,
+    to: To,
+}
+
+/// Where the answer goes.
+#[derive(Debug, Clone, Copy)]
+enum To {
+    /// The admin socket: a ticket.
+    Socket(u64),
+    /// A session, and its request.
+    Session(SessionId, u64),
+}
+
+impl Officer {
+    /// Who runs the server, at its socket.
+    pub(super) const fn owner(ticket: u64) -> Self {
+        Self { role: Role::Owner, person: None, to: To::Socket(ticket) }
+    }
+
+    /// For lists and the audit log: `owner`, or a full name.
+    fn named(&self) -> String {
+        self.person.as_ref().map_or_else(|| Role::Owner.as_str().into(), |(name, _)| name.to_string())
+    }
+}
+
+/// What came of a question: an answer, or nothing yet.
+type Verdict = Option<Answer>;
+/// What a part answers: what was done, or why nothing was.
+type Told = Result<Answer, Answer>;
+
+/// The entries of one list, decoded; `max` bytes each.
+fn entries<T: for<'b> minicbor::Decode<'b, ()>>(
+    register: &[Entry],
+    list: List,
+    max: usize,
+) -> impl Iterator<Item = Result<(Vec<u8>, T), LoadError>> {
+    register.iter().filter(move |entry| entry.list == list).map(move |entry| {
+        let value = crate::wire::decode(&entry.value, max).map_err(|_| LoadError::Register(list.as_str()))?;
+        Ok((entry.key.clone(), value))
+    })
+}

@@ -1,0 +1,41 @@
+//! What moderators do, seen by those whom it concerns.
+
+use super::*;
+use crate::wire::admin::{Failure, Role};
+
+fn code(answer: &Answer) -> Option<Failure> {
+    match answer {
+        Answer::Failed { code, .. } => Some(*code),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_role_is_given_by_the_owner_only_and_outlives_a_restart() {
+    let mut world = World::new();
+    let bob = world.client(1, "bob");
+    let grant = |role| Ask::Grant { name: "bob".into(), role };
+    assert_eq!(
+        code(&world.owner_asks(Ask::Grant { name: "nobody".into(), role: Role::Operator })),
+        Some(Failure::UnknownUser)
+    );
+    assert_eq!(code(&world.owner_asks(grant(Role::Owner))), Some(Failure::BadValue));
+    let asked = |world: &mut World, ask: &Ask| {
+        world.request(bob.session, Request::Admin { ask: serde_json::to_string(ask).unwrap() })
+    };
+    assert!(matches!(asked(&mut world, &Ask::Roles), Reply::Refused(refusal) if refusal.code == Code::NotAllowed));
+    assert_eq!(code(&world.owner_asks(grant(Role::Operator))), None);
+    let answer = |reply| match reply {
+        Reply::Admin(text) => serde_json::from_str::<Answer>(&text).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(answer(asked(&mut world, &Ask::Roles)), Answer::Roles(page) if page.rows.len() == 1));
+    assert_eq!(code(&answer(asked(&mut world, &grant(Role::Moderator)))), Some(Failure::NotAllowed));
+    let Answer::Audit(page) = world.owner_asks(Ask::Audit { before: None, limit: None }) else { panic!() };
+    let acts: Vec<_> = page.rows.iter().map(|a| format!("{} {} {}", a.who, a.act, a.outcome)).collect();
+    let expected =
+        ["bob@s1 grant not_allowed", "owner grant done", "owner grant bad_value", "owner grant unknown_user"];
+    assert_eq!(acts, expected);
+    let mut world = world.restart();
+    assert!(matches!(world.owner_asks(Ask::Roles), Answer::Roles(page) if page.rows[0].name == "bob@s1"));
+}
