@@ -134,6 +134,7 @@ impl Core {
             Input::RoomDerived { ticket, keys } => self.room_derived(ticket, *keys),
             Input::SplitKey { transfer, made } => self.split_key_made(&transfer, made.map(|made| *made)),
             Input::EndOfInput => self.end_of_input(),
+            Input::Interrupt => self.interrupted(),
             Input::Files(event) => self.files(event),
             Input::Timeout => {}
         }
