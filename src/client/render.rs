@@ -359,6 +359,23 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_says_what_for() {
+        let style = Style { colour: false, home: "s2".into(), current: "den@s1".into() };
+        let said = |event: &Event| lines(event, &style).remove(0);
+        let held = |room: &str, server: Option<&str>, waiting| {
+            let (room, server) = (Some(room.to_owned()), server.map(str::to_owned));
+            said(&Event::Held { room, to: None, id: String::new(), server, waiting })
+        };
+        assert_eq!(held("den@s1", Some("s1"), 1), "held until s1 is back (1 line waits)");
+        assert_eq!(held("own@s2", None, 3), "[own] held until there is a link (3 lines wait)");
+        assert_eq!(said(&Event::HeldSent { room: Some("den@s1".into()), to: None, count: 2 }), "2 held lines sent");
+        assert_eq!(
+            said(&Event::RoomWaiting { room: "den@s1".into(), server: "s1".into(), lines: 2 }),
+            "waiting for the server s1 to let us into den@s1 (2 lines wait until then; Ctrl-C leaves)"
+        );
+    }
+
+    #[test]
     fn a_taken_name_comes_with_a_free_one() {
         let (message, hint) = ("the name bob is taken".to_owned(), Some("bob2".to_owned()));
         let event = Event::Error { code: "name_taken".into(), message, hint };

@@ -102,6 +102,10 @@ impl Core {
     pub(super) fn command(&mut self, line: String, tag: Option<String>) {
         let number = self.running.open(Asker { tag, into: None });
         self.wait(number, Wish::Line(line));
+        if self.tried_in_vain {
+            let text = "there is no link to a server yet; what you type waits for it (Ctrl-C leaves)";
+            self.tell(Some(number), Event::Notice { from: "link".into(), text: text.into() });
+        }
     }
 
     pub(super) fn fetch(&mut self, fetch: Fetch) {

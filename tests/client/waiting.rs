@@ -117,6 +117,18 @@ fn an_interrupt_ends_a_client_whatever_it_waits_for() {
 }
 
 #[test]
+fn an_interrupt_is_heeded_in_the_queue_at_a_rooms_door() {
+    let mut world = World::den(&["alice"]);
+    let (slow, next) = (world.join_mesh("slow"), world.join_mesh("next"));
+    let join = || Start::Join { room: "den".into(), password: Some(password()) };
+    world.hold_after_entered(slow, join());
+    world.start(next, join());
+    assert!(world.clients[next].core.rooms().is_empty(), "{:?}", world.clients[next].events);
+    world.feed(next, Input::Interrupt);
+    assert!(world.clients[next].exit.is_some(), "{:?}", world.clients[next].events);
+}
+
+#[test]
 fn an_interrupted_client_leaves_its_rooms() {
     let mut world = den();
     world.feed(1, Input::Interrupt);
@@ -181,4 +193,24 @@ fn who_is_not_here_is_named() {
         _ => None,
     });
     assert_eq!(told, ["nobody@s1 is not here"]);
+}
+
+#[test]
+fn what_is_typed_before_any_link_is_answered_once_there_was_no_server() {
+    let mut world = World::of(&["alice"]);
+    let bob = world.add("bob", Vec::new(), true);
+    let notices = |world: &World| {
+        world.clients[bob].pick(|event| match event {
+            Event::Notice { from, text } => Some(format!("{from}: {text}")),
+            _ => None,
+        })
+    };
+    world.type_line(bob, "/create lab");
+    assert!(notices(&world).is_empty(), "a script may be faster than its link");
+    world.feed(bob, Input::LinkDown { reason: "nobody listens there".into(), fatal: None });
+    world.type_line(bob, "hello");
+    assert!(notices(&world)[0].contains("no link to a server yet"), "{:?}", world.clients[bob].events);
+    world.connect(bob);
+    world.say(bob, "there it is");
+    assert_eq!((notices(&world).len(), world.clients[bob].sent()), (1, 2));
 }

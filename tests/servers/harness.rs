@@ -34,6 +34,11 @@ impl Drop for Process {
     }
 }
 
+fn send(process: &Process, signal: &str) {
+    let id = process.0.id().to_string();
+    assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+}
+
 pub struct Server {
     pub process: Process,
     pub address: String,
@@ -117,8 +122,7 @@ impl Mesh {
 
     /// Sends a signal to a server.
     pub fn signal(&self, n: usize, signal: &str) {
-        let process = self.servers[n - 1].process.0.id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &process]).status().unwrap().success());
+        send(&self.servers[n - 1].process, signal);
     }
 
     /// A killed server starts again where it was.
@@ -241,6 +245,12 @@ impl Client {
                 words.collect::<Vec<_>>().join(" ")
             })
             .collect()
+    }
+
+    /// Ends it by a signal; its exit code.
+    pub fn interrupt(mut self, signal: &str) -> Option<i32> {
+        send(&self.process, signal);
+        self.process.0.wait().unwrap().code()
     }
 
     /// Ends it as a user does; its exit code.
