@@ -45,11 +45,10 @@ impl Core {
 
     fn hold(&mut self, id: RoomId) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        let mut waiting = conversation.outbox.held() as u64;
+        let first = conversation.outbox.held() as u64 + 1;
         let (lines, (room, to)) = (conversation.outbox.hold(), conversation.whither());
         let server = self.link.as_ref().and(Some(conversation.server.to_string()));
-        for (message, ticket) in lines {
-            waiting += 1;
+        for (waiting, (message, ticket)) in (first..).zip(lines) {
             let (room, to, server) = (room.clone(), to.clone(), server.clone());
             self.tell(ticket, Event::Held { room, to, id: message.to_string(), server, waiting });
         }

@@ -246,8 +246,19 @@ impl Core {
         if self.link.take().is_some() {
             self.effect(Effect::Send(ToServer::Goodbye));
         }
+        self.tell_unsent();
         self.tell(None, Event::Bye { reason });
         self.effect(Effect::Exit(code));
+    }
+
+    /// Lines that wait for a server that is away end with us.
+    fn tell_unsent(&mut self) {
+        let held = self.conversations.values().filter(|c| c.outbox.held() > 0);
+        let lost: Vec<(usize, String)> = held.map(|c| (c.outbox.held(), c.title())).collect();
+        for (count, place) in lost {
+            let lines = if count == 1 { "1 held line" } else { &format!("{count} held lines") };
+            self.tell(None, Problem::new("not_sent", FAILED, format!("{lines} for {place} not sent")).event());
+        }
     }
 
     pub(super) fn running_timeouts(&mut self) {

@@ -111,9 +111,26 @@ fn an_interrupt_ends_a_client_whatever_it_waits_for() {
     world.feed(2, Input::Interrupt);
     assert!(world.clients[2].exit.is_some(), "{:?}", world.clients[2].events);
     // Bob is in the room, and cannot leave it properly.
+    world.say(1, "a last word");
     world.feed(1, Input::Interrupt);
     world.pass(Duration::from_secs(1));
     assert!(world.clients[1].exit.is_some(), "{:?}", world.clients[1].events);
+}
+
+#[test]
+fn who_leaves_while_lines_are_held_is_told_that_they_were_not_sent() {
+    let mut world = den();
+    world.kill(0);
+    world.say(1, "one");
+    world.say(1, "two");
+    world.say(1, "exit");
+    world.pass(Duration::from_secs(5));
+    let told = world.clients[1].pick(|event| match event {
+        Event::Error { code, message, .. } => Some(format!("{code}: {message}")),
+        _ => None,
+    });
+    assert_eq!(told, ["not_sent: 2 held lines for den@s1 not sent"]);
+    assert_eq!(world.clients[1].exit, Some(0));
 }
 
 #[test]

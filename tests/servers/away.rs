@@ -18,6 +18,7 @@ fn a_room_whose_server_is_away_is_marked_what_is_written_waits_and_other_rooms_g
     carol.say("/join own@s2");
     carol.wait("own", |event| matches!(event, Event::Joined { room, .. } if room == "own@s2"));
     bob.say("@#den@s1 before");
+    bob.wait("sent", |event| matches!(event, Event::Sent { room: Some(room), .. } if room == "den@s1"));
     carol.hears("before");
     alice.hears("before");
 

@@ -36,7 +36,18 @@ impl Drop for Process {
 
 fn send(process: &Process, signal: &str) {
     let id = process.0.id().to_string();
-    assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+    let kill = |signal: &str| assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+    kill(signal);
+    // Its threads stop one after another, and until then one may still answer.
+    let threads = || std::fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let stopped = |stat: String| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+    let runs =
+        || threads().any(|thread| std::fs::read_to_string(thread.path().join("stat")).is_ok_and(|s| !stopped(s)));
+    let until = Instant::now() + DEADLINE;
+    while signal == "STOP" && runs() {
+        assert!(Instant::now() < until, "it does not stop");
+        kill("STOP");
+    }
 }
 
 pub struct Server {
