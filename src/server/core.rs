@@ -159,7 +159,7 @@ impl Core {
             Input::Connected { session, key, addr, via } => self.connected(session, key, addr, via),
             Input::Frame(session, frame) => self.frame(session, frame),
             Input::Disconnected(session) => {
-                let reason = if self.is_direct(session) { "link lost" } else { "gone from its own server" };
+                let reason = if self.is_direct(session) { "link lost" } else { "its own server says so" };
                 self.forget(session, reason);
             }
             Input::DoorChecked { ticket, ok } => self.door_checked(ticket, ok),
