@@ -68,6 +68,12 @@ impl Core {
         !self.is_up(server) && !tried && self.servers.is_listed(server)
     }
 
+    /// Whether what is said there waits until it, or any link, is back.
+    pub(super) fn is_away(&self, server: &Name) -> bool {
+        let told = self.attachments.get(server).is_some_and(|a| a.told_away);
+        !self.is_up(server) && (told || self.link.is_none())
+    }
+
     /// Whether the link leads to this server itself.
     pub(super) fn is_access(&self, server: &Name) -> bool {
         self.link.as_ref().is_some_and(|link| link.server == *server)
@@ -241,6 +247,7 @@ impl Core {
         if !std::mem::replace(&mut attachment.told_away, true) {
             self.tell_rooms(server, true);
             self.go_another_way(server);
+            self.hold_lines(server);
         }
     }
 
@@ -337,14 +344,12 @@ impl Core {
     /// may hear us and have nothing to say, sooner, for in a mesh there is another one to go to; and those that are reached through
     /// it, which send no keep-alives.
     fn questions(&self) -> impl Iterator<Item = (&Name, Duration, Duration)> {
-        let waiting = |a: &Attachment| a.state == State::LoggingIn || a.requests.next_deadline().is_some();
-        let patience = if self.attachments.values().any(waiting) { PATIENCE_WAITING } else { PATIENCE };
         let meshed = self.link.as_ref().is_some_and(|link| link.meshed);
         let open =
             self.attachments.iter().filter(move |(_, a)| meshed && a.state == State::Up && !a.requests.is_doubted());
         open.map(move |(server, a)| {
             let (patience, within) =
-                if self.is_access(server) { (patience, ALIVE_DEADLINE) } else { (KEEPALIVE, REQUEST_DEADLINE) };
+                if self.is_access(server) { (PATIENCE, ALIVE_DEADLINE) } else { (KEEPALIVE, REQUEST_DEADLINE) };
             (server, a.heard + patience, within)
         })
     }
@@ -399,10 +404,10 @@ impl Attachment {
     }
 }
 
-/// A server that has said nothing for so long is asked whether it is still there: sooner while something is waited for ...
-const PATIENCE_WAITING: Duration = Duration::from_secs(3);
-const PATIENCE: Duration = Duration::from_secs(10);
-/// ... and must say something by then; a slow line carries the largest commit meanwhile.
+/// A server of a mesh that has said nothing for so long is asked whether it is still there ...
+const PATIENCE: Duration = Duration::from_secs(3);
+/// ... and must say something by then; a slow line carries the largest commit meanwhile. Together less than ten seconds, for who
+/// only listens has no other way to notice that nothing comes any more.
 const ALIVE_DEADLINE: Duration = Duration::from_secs(6);
 const DOUBT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);

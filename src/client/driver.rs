@@ -161,7 +161,8 @@ pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut file
     // Who still has news for us hears that nobody listens.
     drop(link_news);
     drop(std::mem::take(&mut driver.jobs));
-    tokio::join!(driver.links.close(), control.close());
+    let goodbye = if driver.interrupted { HASTY_GOODBYE } else { GOODBYE };
+    tokio::join!(driver.links.close(goodbye), control.close());
     driver.ended.unwrap_or(Ended::Exit(0))
 }
 
@@ -243,8 +244,7 @@ impl Driver {
             return;
         }
         self.interrupted = true;
-        script.typed();
-        self.input(Input::Command { line: "exit".into(), tag: None }, script);
+        self.input(Input::Interrupt, script);
     }
 
     /// Does what the core wants; some wishes are answered at once.
@@ -411,5 +411,9 @@ fn wall_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Until the server has closed its side too.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// The same where somebody waits for the prompt, or the machine for its shutdown.
+const HASTY_GOODBYE: Duration = Duration::from_millis(500);
 /// The exit code of an interrupted process.
 const INTERRUPTED: u8 = 130;

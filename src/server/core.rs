@@ -167,7 +167,10 @@ impl Core {
         match input {
             Input::Connected { session, key, addr, via } => self.connected(session, key, addr, via),
             Input::Frame(session, frame) => self.frame(session, frame),
-            Input::Disconnected(session) => self.forget(session, "link lost"),
+            Input::Disconnected(session) => {
+                let reason = if self.is_direct(session) { "link lost" } else { "its own server says so" };
+                self.forget(session, reason);
+            }
             Input::DoorChecked { ticket, ok } => self.door_checked(ticket, ok),
             Input::DoorHashed { ticket, phc } => self.door_hashed(ticket, phc),
             Input::LogPage { ticket, page } => self.log_page(ticket, page),

@@ -30,8 +30,8 @@ impl Core {
         if !self.packages_taken.take(asker.key, asker.addr.ip(), 1, self.now) {
             return Err(too_many("too many key packages asked for"));
         }
-        let id = self.whereabouts(peer).ok_or_else(not_here)?.session;
-        let session = self.sessions.get_mut(&id).ok_or_else(not_here)?;
+        let id = self.whereabouts(peer).ok_or_else(|| not_here(peer))?.session;
+        let session = self.sessions.get_mut(&id).ok_or_else(|| not_here(peer))?;
         let package = session.packages.pop_front();
         // Making a stock costs its owner work, and voids the stock before the last: whoever takes many must not cause many.
         let asked = session.told_low.is_some_and(|told| self.now < told + DOOR_WINDOW);
@@ -40,7 +40,7 @@ impl Core {
             self.out.push(id, Push::KeyPackagesLow);
         }
         let package = package.or_else(|| session.last_resort.clone());
-        Ok(Some(Reply::KeyPackage(package.ok_or_else(not_here)?)))
+        Ok(Some(Reply::KeyPackage(package.ok_or_else(|| not_here(peer))?)))
     }
 
     pub(super) fn create_direct(
@@ -51,7 +51,7 @@ impl Core {
         welcome: ByteVec,
         published: Published,
     ) -> Answer {
-        let peer = self.whereabouts(peer).ok_or_else(not_here)?;
+        let peer = self.whereabouts(peer).ok_or_else(|| not_here(peer))?;
         if !self.new_directs.take(asker.key, self.now) {
             return Err(too_many("too many new conversations"));
         }
@@ -141,8 +141,8 @@ impl Core {
     }
 }
 
-pub(super) fn not_here() -> Refusal {
-    Refusal::new(Code::NotHere, "that person is not here")
+pub(super) fn not_here(person: &FullName) -> Refusal {
+    Refusal::new(Code::NotHere, format!("{person} is not here"))
 }
 
 /// Groups that two people may have at once.

@@ -6,7 +6,7 @@ use super::io::{Door, Output, SessionId};
 use super::outbox::{not_member, too_many};
 use super::sessions::Asker;
 use super::upkeep::TRIM_PART;
-use crate::group::{self, Change, CheckedCommit, MessageError};
+use crate::group::{self, Change, CheckedCommit, MemberInfo, MessageError};
 use crate::limits::{COMMIT_MEMBERS, LOG_READS};
 use crate::store::{LogPage, Write, digest};
 use crate::wire::frame::{Code, Published, Push, Refusal, Reply};
@@ -126,8 +126,9 @@ impl Core {
             return Ok(Some(Reply::Sequenced { seq, time_ms }));
         }
         room.directory.check_private_message(&message).map_err(|e| refusal(&e))?;
-        if room.kind == RoomKind::Direct && !room.directory.members().all(|m| self.online.contains_key(&m.key)) {
-            return Err(super::directs::not_here());
+        let gone = |m: &&MemberInfo| room.kind == RoomKind::Direct && !self.online.contains_key(&m.key);
+        if let Some(gone) = room.directory.members().find(gone) {
+            return Err(super::directs::not_here(&gone.name));
         }
         let logged = self.append(room_id, RowKind::Message, message, None, Some(asker.session));
         let (seq, time_ms) = logged.ok_or_else(not_member)?;

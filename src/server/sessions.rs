@@ -138,7 +138,7 @@ impl Core {
     }
 
     /// Whether it is a connection to this server.
-    fn is_direct(&self, id: SessionId) -> bool {
+    pub(super) fn is_direct(&self, id: SessionId) -> bool {
         self.sessions.get(&id).is_some_and(|session| session.via.is_none())
     }
 

@@ -1,7 +1,8 @@
 //! What two servers say to each other before they are linked. Who speaks, the TLS handshake has proved.
 //!
 //! The one that dialled says [`MeshHello`] first. The other answers with its own if it agrees to the link, and the first confirms
-//! that; either says [`MeshRefusal`] instead if it does not agree, and ends the connection.
+//! that; either says [`MeshRefusal`] instead if it does not agree, and ends the connection;
+//! that may also be the last word on a link.
 
 use super::name::Name;
 use super::vouch::{SERVER_CERT_MAX, ServerCert};
@@ -59,6 +60,10 @@ pub enum MeshRefusal {
     #[n(5)]
     #[error("it takes no more links")]
     Busy,
+    /// The last word on a link: its operator has stopped it.
+    #[n(6)]
+    #[error("it was stopped")]
+    Leaving,
 }
 
 impl MeshHello {

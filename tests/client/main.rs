@@ -15,4 +15,5 @@ mod offers;
 mod resume;
 mod scripts;
 mod servers;
+mod waiting;
 mod world;

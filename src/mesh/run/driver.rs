@@ -8,7 +8,7 @@ use super::mishaps::{Mishap, Mishaps};
 use super::report::{LinkReport, MeshReport, NodeReport};
 use crate::limits::{MESH_FULL_BYTES, MESH_LOG_PAUSE};
 use crate::mesh::link::{Cut, FromLink, LinkEnd, Outgoing, next_node};
-use crate::mesh::{Class, LinkId, MeshLog, Node, NodeConfig, NodeId, NodeInfo, Output, PeerProof, Refused};
+use crate::mesh::{Class, DownReason, LinkId, MeshLog, Node, NodeConfig, NodeId, NodeInfo, Output, PeerProof, Refused};
 use crate::net::clock::wall_ms;
 use crate::wire::mesh_hello::MeshRefusal;
 use crate::wire::name::Name;
@@ -78,7 +78,9 @@ pub(super) struct Driver {
     nodes_changed: bool,
     /// Servers for which more than [`MESH_FULL_BYTES`] wait.
     full: BTreeSet<NodeId>,
-    up: BTreeSet<NodeId>,
+    up: BTreeMap<NodeId, Name>,
+    /// Neighbours whose last word was that they were stopped.
+    stopped: BTreeSet<NodeId>,
     /// When loads are told next.
     loads_due: Instant,
     told: BTreeMap<String, Instant>,
@@ -110,7 +112,8 @@ impl Driver {
             events: Vec::new(),
             nodes_changed: false,
             full: BTreeSet::new(),
-            up: BTreeSet::new(),
+            up: BTreeMap::new(),
+            stopped: BTreeSet::new(),
             loads_due: Instant::now(),
             told: BTreeMap::new(),
         }
@@ -289,6 +292,9 @@ impl Driver {
         self.node.link_down(now, id);
         self.tell_linked();
         let (name, address) = (&link.candidate.peer.name, link.candidate.address);
+        if matches!(end, LinkEnd::Left) {
+            self.stopped.insert(NodeId::of(&link.candidate.peer.key));
+        }
         match Mishap::of_end(end) {
             Some(mishap) => {
                 if let Some(untold) = self.mouths.mishaps.count(mishap, address.ip()) {
@@ -340,12 +346,19 @@ impl Driver {
     fn changed(&mut self, event: MeshEvent) {
         match &event {
             MeshEvent::Up(info) => {
-                self.up.insert(info.id);
+                self.up.insert(info.id, info.name.clone());
+                self.stopped.remove(&info.id);
                 tracing::info!(name = %info.name, node = %info.id, "a server is in the mesh");
             }
             MeshEvent::Down(node, why) => {
-                self.up.remove(node);
-                tracing::info!(%node, "a server has left the mesh: {why}");
+                let name = self.up.remove(node).map(|name| name.to_string()).unwrap_or_default();
+                match why {
+                    DownReason::Unreachable if self.stopped.remove(node) => {
+                        tracing::info!(%name, %node, "a server has left the mesh: it was stopped");
+                    }
+                    DownReason::Unreachable => tracing::info!(%name, %node, "a server is out of reach: {why}"),
+                    _ => tracing::info!(%name, %node, "a server has left the mesh: {why}"),
+                }
             }
             MeshEvent::Changed(_) | MeshEvent::Full(..) | MeshEvent::Delivered { .. } => {}
         }
@@ -364,7 +377,7 @@ impl Driver {
         let now = Instant::now();
         if now >= self.loads_due && self.untold() {
             self.loads_due = now + LOADS_EVERY;
-            self.mouths.loads.send_replace(self.up.iter().map(|id| (*id, self.node.queued(*id))).collect());
+            self.mouths.loads.send_replace(self.up.keys().map(|id| (*id, self.node.queued(*id))).collect());
         }
     }
 

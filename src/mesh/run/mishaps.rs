@@ -74,7 +74,7 @@ impl Mishap {
             MeshRefusal::NameTaken => Self::NameTaken,
             MeshRefusal::Linked => Self::Linked,
             MeshRefusal::Itself => Self::Itself,
-            MeshRefusal::Busy => Self::Busy,
+            MeshRefusal::Busy | MeshRefusal::Leaving => Self::Busy,
         }
     }
 
@@ -96,7 +96,12 @@ impl Mishap {
             LinkEnd::Malformed(_) => Some(Self::Malformed),
             LinkEnd::Silent | LinkEnd::Stuck => Some(Self::Silent),
             LinkEnd::Overflow => Some(Self::Overflow),
-            LinkEnd::Left | LinkEnd::Refused(_) | LinkEnd::Io(_) | LinkEnd::Cut(_) | LinkEnd::Stopping => None,
+            LinkEnd::Left
+            | LinkEnd::Lost
+            | LinkEnd::Refused(_)
+            | LinkEnd::Io(_)
+            | LinkEnd::Cut(_)
+            | LinkEnd::Stopping => None,
         }
     }
 }
