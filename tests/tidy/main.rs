@@ -32,7 +32,7 @@ const DRIVERS: &[&str] = &[
     "src/mesh/link",
     "src/mesh/run",
     "src/server/actor.rs",
-    "src/server/admin.rs",
+    "src/server/desk.rs",
     "src/server/connection.rs",
     "src/server/metrics.rs",
     "src/server/operations.rs",
