@@ -214,6 +214,16 @@ pub enum MeshLog {
     TooManyRecords(NodeId),
     /// Packets that claim to come from this node, which is unknown or ourselves; told at most once a minute.
     ForgedOrigin(NodeId),
+    /// Packets that this node has not sent, or not so: somebody on the way makes them up or changes them. Told at most
+    /// once a minute.
+    ForgedPacket {
+        /// Who is said to have sent them.
+        origin: NodeId,
+        /// The neighbour that they came from; it may only have passed them on.
+        through: NodeId,
+    },
+    /// A record of a node that tells a key with which everybody agrees on the same secret.
+    WeakKey(NodeId),
 }
 
 /// What has been counted since the start.
@@ -233,6 +243,8 @@ pub struct MeshCounts {
     pub dropped: u64,
     /// Packets refused: unknown or impossible origin, or of a stream that is void.
     pub refused: u64,
+    /// Packets refused because the tag on them is not their origin's.
+    pub forged: u64,
     /// Records taken.
     pub records: u64,
     /// Records refused: forged, doubted, absurd, too many, a name that is taken. Old ones are not counted.

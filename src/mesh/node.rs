@@ -37,6 +37,8 @@ pub struct Node {
     group: u64,
     counts: MeshCounts,
     scratch: Vec<u8>,
+    // What a tag is over.
+    covered: Vec<u8>,
 }
 
 impl Node {
@@ -55,6 +57,7 @@ impl Node {
             group: 0,
             counts: MeshCounts::default(),
             scratch: Vec::new(),
+            covered: Vec::new(),
         }
     }
 

@@ -14,6 +14,7 @@ use super::packet::{write_digest, write_records};
 use super::record::{MAX_AGE, Record};
 use super::routes::{Graph, Route};
 use super::{NEIGHBOURS_MAX, NodeId};
+use crate::crypto::pair::{Pair, Standing};
 use judge::Told;
 use own::Own;
 
@@ -22,6 +23,7 @@ use own::Own;
 pub(super) struct Topology {
     config: NodeConfig,
     id: NodeId,
+    standing: Standing,
     // The Unix clock, milliseconds, at a time of ours.
     wall: (Duration, u64),
     links: BTreeMap<LinkId, Link>,
@@ -62,6 +64,8 @@ struct Link {
 #[derive(Debug)]
 struct Known {
     record: Record,
+    // By the keys of the record and ours.
+    pair: Pair,
     // When it was signed, by our clock.
     since: Duration,
     // Records that it may still send, in thousandths, at `refilled`.
@@ -110,9 +114,11 @@ impl Topology {
     pub(super) fn new(config: NodeConfig, now: Duration, wall_ms: u64, seed: [u8; 32]) -> Self {
         let id = NodeId::of(&config.identity.public());
         let own = Own::new(&config, now, wall_ms);
+        let standing = Standing::of(&config.identity);
         Self {
             config,
             id,
+            standing,
             wall: (now, wall_ms),
             links: BTreeMap::new(),
             by_peer: BTreeMap::new(),
@@ -274,6 +280,11 @@ impl Topology {
     /// What a node says of itself.
     pub(super) fn said(&self, id: NodeId) -> Option<&Record> {
         self.known.get(&id).map(|known| &known.record)
+    }
+
+    /// What we share with a node.
+    pub(super) fn pair(&self, id: NodeId) -> Option<&Pair> {
+        self.known.get(&id).map(|known| &known.pair)
     }
 
     pub(super) fn events(&mut self) -> Vec<Event> {

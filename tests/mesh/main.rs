@@ -6,4 +6,5 @@ mod overload;
 mod quiet;
 mod sim;
 mod speed;
+mod traitors;
 mod trees;

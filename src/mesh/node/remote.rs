@@ -18,8 +18,6 @@ pub(super) struct Remote {
     // Without a way there.
     lost_at: Option<Duration>,
     told_lost: bool,
-    /// Acknowledgements in a row of what was never sent.
-    pub(super) contradictions: u32,
     // Of the last way.
     hops: u8,
     round_trip: Duration,
@@ -28,8 +26,7 @@ pub(super) struct Remote {
 impl Remote {
     fn new() -> Self {
         let (hops, round_trip, lost_at) = (0, Duration::ZERO, Some(Duration::ZERO));
-        let (streams, contradictions) = (Streams::new(), 0);
-        Self { streams, up: false, dirty: false, lost_at, told_lost: false, contradictions, hops, round_trip }
+        Self { streams: Streams::new(), up: false, dirty: false, lost_at, told_lost: false, hops, round_trip }
     }
 
     /// Has something to send, perhaps.

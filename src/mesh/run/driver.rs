@@ -470,6 +470,14 @@ fn describe(log: &MeshLog, own: NodeId) -> (String, bool) {
         MeshLog::TooManyNodes(node) => (format!("the mesh has as many servers as it may; {node} is not taken"), false),
         MeshLog::TooManyRecords(node) => (format!("records of {node} come too fast; some are not taken"), false),
         MeshLog::ForgedOrigin(node) => (format!("packets claim to come from {node}, and cannot"), false),
+        MeshLog::ForgedPacket { origin, through } => (
+            format!(
+                "packets claim to come from {origin}, which has not sent them so; the last came through {through}, \
+                 one of the servers on the way is hostile"
+            ),
+            false,
+        ),
+        MeshLog::WeakKey(node) => (format!("a record of {node} is refused: its X25519 key is of low order"), false),
     }
 }
 

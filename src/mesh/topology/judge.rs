@@ -9,6 +9,7 @@ use super::super::NODES_MAX;
 use super::super::event::{LinkId, MeshLog, Refused, Violation};
 use super::super::record::{MAX_AGE, Record};
 use super::{Event, Flood, Known, NodeId, Topology};
+use crate::crypto::pair::{LowOrder, Pair};
 use crate::wire::name::Name;
 
 impl Topology {
@@ -42,7 +43,10 @@ impl Topology {
             Violation::Forged(id)
         })?;
         if self.is_wanted(now, &record) {
-            self.take(now, link, record, aged);
+            match self.fresh_pair(&record) {
+                Ok(pair) => self.take(now, link, record, pair, aged),
+                Err(LowOrder) => self.refuse(now, MeshLog::WeakKey(id)),
+            }
         }
         Ok(())
     }
@@ -99,6 +103,15 @@ impl Topology {
         true
     }
 
+    /// What we share with a node by a record of it; none if the one that we have stands.
+    fn fresh_pair(&self, record: &Record) -> Result<Option<Pair>, LowOrder> {
+        let (id, standing) = (record.id(), record.said().standing);
+        if self.said(id).is_some_and(|known| known.said().standing == standing) {
+            return Ok(None);
+        }
+        self.standing.pair(&standing, &self.id.0, &id.0).map(Some)
+    }
+
     fn has_allowance(&mut self, now: Duration, id: NodeId) -> bool {
         let Some(known) = self.known.get_mut(&id) else { return true };
         let passed = now.saturating_sub(known.refilled).as_millis();
@@ -140,7 +153,7 @@ impl Topology {
         older
     }
 
-    fn take(&mut self, now: Duration, link: LinkId, record: Record, aged: Duration) {
+    fn take(&mut self, now: Duration, link: LinkId, record: Record, pair: Option<Pair>, aged: Duration) {
         let id = record.id();
         self.taken += 1;
         self.gone.remove(&id);
@@ -163,8 +176,12 @@ impl Topology {
             if same_links && same_self && same_process { u64::from(self.rng.next_u32() % LAZY_MILLIS) } else { 0 };
         let due = now + Duration::from_millis(wait);
         self.flood.insert(id, Flood { due, except: BTreeSet::from([link]) });
-        let (allowance, refilled) = old.map_or((RECORD_BURST * 1000, now), |known| (known.allowance, known.refilled));
-        self.known.insert(id, Known { record, since, allowance, refilled });
+        let (allowance, refilled) =
+            old.as_ref().map_or((RECORD_BURST * 1000, now), |known| (known.allowance, known.refilled));
+        // There is one or the other.
+        if let Some(pair) = pair.or_else(|| old.map(|known| known.pair)) {
+            self.known.insert(id, Known { record, pair, since, allowance, refilled });
+        }
     }
 }
 
@@ -182,6 +199,8 @@ impl Told {
             MeshLog::TooManyNodes(node) => (4, *node),
             MeshLog::TooManyRecords(node) => (5, *node),
             MeshLog::ForgedOrigin(node) => (6, *node),
+            MeshLog::ForgedPacket { origin, .. } => (7, *origin),
+            MeshLog::WeakKey(node) => (8, *node),
         };
         if self.0.len() >= TOLD_MAX {
             self.0.retain(|_, at| now < *at + TELL_AGAIN);
