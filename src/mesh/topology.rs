@@ -24,14 +24,15 @@ pub(super) struct Topology {
     config: NodeConfig,
     id: NodeId,
     standing: Standing,
+    began: Duration,
     // The Unix clock, milliseconds, at a time of ours.
     wall: (Duration, u64),
     links: BTreeMap<LinkId, Link>,
     // One link for each neighbour.
     by_peer: BTreeMap<NodeId, LinkId>,
     known: BTreeMap<NodeId, Known>,
-    // The last number of nodes that were forgotten: an old record brings none back.
-    gone: BTreeMap<NodeId, (u64, Duration)>,
+    // Nodes that were forgotten: an old record brings none back.
+    gone: BTreeMap<NodeId, Gone>,
     own: Own,
     // Records to be passed on.
     flood: BTreeMap<NodeId, Flood>,
@@ -74,6 +75,13 @@ struct Known {
 }
 
 #[derive(Debug)]
+struct Gone {
+    record: Record,
+    since: Duration,
+    at: Duration,
+}
+
+#[derive(Debug)]
 struct Flood {
     due: Duration,
     // These neighbours have it.
@@ -95,6 +103,10 @@ pub(super) enum Event {
     Cut(LinkId, Refused),
     /// For the log.
     Log(MeshLog),
+    /// We are another process from now on, as others see it.
+    Renumbered,
+    /// A newer process is what we were.
+    Ousted,
 }
 
 /// How the way to a node has changed.
@@ -119,6 +131,7 @@ impl Topology {
             config,
             id,
             standing,
+            began: now,
             wall: (now, wall_ms),
             links: BTreeMap::new(),
             by_peer: BTreeMap::new(),
@@ -347,9 +360,9 @@ impl Topology {
         let Some(known) = self.known.remove(&id) else { return };
         self.flood.remove(&id);
         self.stale = true;
-        self.gone.insert(id, (known.record.said().number, now));
+        self.gone.insert(id, Gone { record: known.record, since: known.since, at: now });
         if self.gone.len() > GONE_MAX {
-            let oldest = self.gone.iter().min_by_key(|(_, (_, at))| *at).map(|(id, _)| *id);
+            let oldest = self.gone.iter().min_by_key(|(_, gone)| gone.at).map(|(id, _)| *id);
             oldest.map(|id| self.gone.remove(&id));
         }
     }

@@ -8,3 +8,4 @@ mod sim;
 mod speed;
 mod traitors;
 mod trees;
+mod twins;

@@ -50,6 +50,10 @@ pub struct Server {
     /// None while it is dead.
     pub node: Option<Node>,
     pub instance: u64,
+    /// Milliseconds that its clock is behind.
+    pub behind: u64,
+    /// It has left the mesh to a newer process of the same server.
+    pub ousted: bool,
     frozen: bool,
     held: Vec<Event>,
     timer: Option<Duration>,
@@ -206,6 +210,8 @@ impl Sim {
             vouch,
             node: None,
             instance: 0,
+            behind: 0,
+            ousted: false,
             frozen: false,
             held: Vec::new(),
             timer: None,
@@ -226,12 +232,13 @@ impl Sim {
     }
 
     fn start(&mut self, at: usize) {
-        let (now, wall, authority) = (self.now, self.wall(), self.authority.public());
+        let (now, wall, authority) = (self.now, self.wall() - self.servers[at].behind, self.authority.public());
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let instance = number_at(wall) + u64::from(self.rng.next_u32() >> 16);
         let server = &mut self.servers[at];
         server.instance = instance;
+        server.ousted = false;
         let config = NodeConfig {
             identity: server.identity.clone(),
             name: server.name.clone(),
@@ -315,7 +322,7 @@ impl Sim {
             server.held.push(event);
             return;
         }
-        let (now, wall) = (self.now, WALL + self.now.as_millis() as u64);
+        let (now, wall) = (self.now, WALL + self.now.as_millis() as u64 - server.behind);
         let Some(node) = &mut server.node else {
             server.timer = None;
             return;
@@ -403,6 +410,11 @@ impl Sim {
                 }
             }
             Output::Log(log) => server.logs.push(log),
+            Output::Ousted => {
+                assert!(server.up.is_empty());
+                server.ousted = true;
+                self.kill(at);
+            }
             Output::Transmit { .. } => {}
         }
     }

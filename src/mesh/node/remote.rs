@@ -92,6 +92,23 @@ impl Node {
                 self.outputs.push_back(Output::CutLink { link, why });
             }
             Event::Log(log) => self.outputs.push_back(Output::Log(log)),
+            Event::Renumbered => self.begin_anew(),
+            Event::Ousted => {
+                let all: Vec<NodeId> = self.remotes.keys().copied().collect();
+                all.into_iter().for_each(|id| self.remove(id, DownReason::Unreachable));
+                self.outputs.push_back(Output::Ousted);
+            }
+        }
+    }
+
+    /// What others have told us they told another process.
+    fn begin_anew(&mut self) {
+        let all: Vec<NodeId> = self.remotes.keys().copied().collect();
+        for id in all {
+            self.take_down(id, DownReason::Reset);
+            if let Some(remote) = self.remotes.get_mut(&id) {
+                remote.streams = Streams::new();
+            }
         }
     }
 

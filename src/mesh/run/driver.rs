@@ -3,6 +3,7 @@
 //! It waits for nobody. What a link has no room for is dropped or cuts the link, and what the server does not take is not
 //! acknowledged; so no ring of servers can stand still.
 
+use super::STOP_DEADLINE;
 use super::handle::{Ask, EventSender, Loads, MeshEvent, Sending};
 use super::mishaps::{Mishap, Mishaps};
 use super::report::{LinkReport, MeshReport, NodeReport};
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::yield_now;
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout};
 
 /// Why a peer is not linked: for our log, and for the peer.
 pub(super) type Refusal = (String, MeshRefusal);
@@ -82,6 +83,8 @@ pub(super) struct Driver {
     /// When loads are told next.
     loads_due: Instant,
     told: BTreeMap<String, Instant>,
+    /// A newer process of this server is in the mesh.
+    ousted: bool,
 }
 
 struct Link {
@@ -113,6 +116,7 @@ impl Driver {
             up: BTreeSet::new(),
             loads_due: Instant::now(),
             told: BTreeMap::new(),
+            ousted: false,
         }
     }
 
@@ -157,10 +161,18 @@ impl Driver {
                 }
             }
             self.carry_out();
+            if self.ousted {
+                tracing::error!(
+                    "this server's identity also runs elsewhere: a newer process with it is in the mesh, so this one leaves the \
+                     mesh; end one of the two and start the other again, or give them an identity each"
+                );
+                let _ = timeout(STOP_DEADLINE, self.stop(&mut ears.meetings)).await;
+                return;
+            }
         }
     }
 
-    /// Ends all links; whoever asked for it waits only so long.
+    /// Ends all links. May wait for long for one of them.
     async fn stop(&mut self, meetings: &mut mpsc::Receiver<Meeting>) {
         self.links.values().for_each(|link| link.outgoing.cut(Cut::Stopping));
         while !self.links.is_empty() {
@@ -252,7 +264,7 @@ impl Driver {
         let preferred = |dialled: bool| dialled == (self.own < peer);
         let earlier = link.candidate.peer.instance;
         if earlier > *instance {
-            return Err((Refused::Former(peer).to_string(), MeshRefusal::Linked));
+            return Err((Refused::Former(peer).to_string(), MeshRefusal::Former));
         }
         if earlier < *instance || preferred(candidate.dialled) || !preferred(link.candidate.dialled) {
             Ok(Some(*id))
@@ -332,6 +344,7 @@ impl Driver {
                     self.cut(link, Mishap::of_refusal(word), why.to_string(), Some(word));
                 }
                 Output::Log(log) => self.log(&log),
+                Output::Ousted => self.ousted = true,
             }
         }
         self.hand_over();
@@ -445,7 +458,8 @@ const fn refusal_of(refused: &Refused) -> MeshRefusal {
         Refused::Doubt(_) => MeshRefusal::NotTrusted,
         Refused::NameTaken { .. } => MeshRefusal::NameTaken,
         Refused::Ourselves => MeshRefusal::Itself,
-        Refused::Twice(_) | Refused::Replaced(_) | Refused::Former(_) => MeshRefusal::Linked,
+        Refused::Twice(_) | Refused::Replaced(_) => MeshRefusal::Linked,
+        Refused::Former(_) => MeshRefusal::Former,
         Refused::TooMany => MeshRefusal::Busy,
     }
 }
@@ -464,9 +478,16 @@ fn describe(log: &MeshLog, own: NodeId) -> (String, bool) {
         MeshLog::NameTaken { name, holder, refused } => {
             (format!("the server {refused} is refused: its name {name} belongs to {holder}"), false)
         }
-        MeshLog::OurselvesElsewhere => {
-            ("another process in the mesh uses this server's identity, or the clock was set back".into(), true)
+        MeshLog::OurselvesElsewhere => ("an older process in the mesh uses this server's identity".into(), true),
+        MeshLog::ClockSetBack => {
+            ("the clock was set back since this server ran last: it goes on as that one's successor".into(), false)
         }
+        MeshLog::FormerProcess(node) => (
+            format!(
+                "a record of an earlier process of {node} is refused: its identity runs twice, or its clock was set back"
+            ),
+            false,
+        ),
         MeshLog::TooManyNodes(node) => (format!("the mesh has as many servers as it may; {node} is not taken"), false),
         MeshLog::TooManyRecords(node) => (format!("records of {node} come too fast; some are not taken"), false),
         MeshLog::ForgedOrigin(node) => (format!("packets claim to come from {node}, and cannot"), false),

@@ -108,11 +108,6 @@ impl Mesh {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// This run of the server, as other servers tell it from an earlier one.
-    pub const fn instance(&self) -> u64 {
-        self.instance
-    }
-
     /// Starts to listen and to dial.
     pub fn start(self) -> Result<(MeshHandle, MeshEvents, Running), MeshStartError> {
         let MeshConfig { identity, name, vouch, trust, links, endpoints, .. } = self.config;
@@ -134,15 +129,21 @@ impl Mesh {
         let config = NodeConfig { identity, name, vouch, trust, endpoints, instance, queue_bytes: MESH_QUEUE_BYTES };
         let shared =
             Arc::new(Shared { hello, server, client, meetings: meetings_in, frames: frames_in, linked, mishaps });
-        let mut tasks = JoinSet::new();
-        tasks.spawn(Driver::new(config, self.seed, mouths).run(Ears { frames, meetings, sends, asks }));
+        let mut doors = JoinSet::new();
         let gate = meet::gate();
         for listener in self.listeners {
-            tasks.spawn(meet::listen(listener, gate.clone(), shared.clone()));
+            doors.spawn(meet::listen(listener, gate.clone(), shared.clone()));
         }
         for endpoint in links {
-            tasks.spawn(meet::keep_dialling(endpoint, shared.clone()));
+            doors.spawn(meet::keep_dialling(endpoint, shared.clone()));
         }
+        let driver = Driver::new(config, self.seed, mouths);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            driver.run(Ears { frames, meetings, sends, asks }).await;
+            // Nobody is left to ask whether a link may be.
+            doors.shutdown().await;
+        });
         Ok((handle.clone(), events, Running { handle, tasks }))
     }
 }

@@ -7,8 +7,9 @@ use rand_core::RngCore;
 
 use super::super::NODES_MAX;
 use super::super::event::{LinkId, MeshLog, Refused, Violation};
+use super::super::packet::write_records;
 use super::super::record::{MAX_AGE, Record};
-use super::{Event, Flood, Known, NodeId, Topology};
+use super::{CHUNK, Event, Flood, Known, NodeId, Topology, age};
 use crate::crypto::pair::{LowOrder, Pair};
 use crate::wire::name::Name;
 
@@ -23,15 +24,18 @@ impl Topology {
     ) -> Result<(), Violation> {
         let (id, number) = (record.id(), record.said().number);
         if id == self.id {
-            return self.judge_own(now, &record);
+            return self.judge_own(now, &record, aged);
         }
         let known = self.known.get(&id).map(|known| known.record.said().number);
         if known == Some(number) {
             // It came from two sides: neither needs it.
             self.flood.get_mut(&id).map(|flood| flood.except.insert(link));
         }
-        let last = known.or_else(|| self.gone.get(&id).map(|(number, _)| *number));
+        let last = known.or_else(|| self.gone.get(&id).map(|gone| gone.record.said().number));
         if last.is_some_and(|last| number <= last) || aged >= MAX_AGE {
+            if last.is_some_and(|last| number < last) {
+                self.answer(now, link, id);
+            }
             return Ok(());
         }
         if !record.is_plausible(self.wall_ms(now)) {
@@ -42,6 +46,9 @@ impl Topology {
             self.refused += 1;
             Violation::Forged(id)
         })?;
+        if self.is_former(now, link, &record) {
+            return Ok(());
+        }
         if self.is_wanted(now, &record) {
             match self.fresh_pair(&record) {
                 Ok(pair) => self.take(now, link, record, pair, aged),
@@ -51,20 +58,59 @@ impl Topology {
         Ok(())
     }
 
-    /// A record of ours that we have not sent: by an earlier process, before the clock was set back, or by somebody who
-    /// has our key.
-    fn judge_own(&mut self, now: Duration, record: &Record) -> Result<(), Violation> {
-        let number = record.said().number;
-        let ours = self.own.number().unwrap_or(0);
-        if number < ours || self.own.record().is_some_and(|own| own.bytes() == record.bytes()) {
+    /// A record of ours that we have not sent: by an earlier process, or by somebody who has our key.
+    fn judge_own(&mut self, now: Duration, record: &Record, aged: Duration) -> Result<(), Violation> {
+        let said = record.said();
+        let (number, newer) = (said.number, said.instance > self.config.instance);
+        let old = number < self.own.number().unwrap_or(0) && !newer;
+        if old || self.own.record().is_some_and(|own| own.bytes() == record.bytes()) {
             return Ok(());
         }
         record.verify().map_err(|_| Violation::Forged(self.id))?;
-        if record.is_plausible(self.wall_ms(now)) {
-            self.own.go_beyond(now, number);
+        if !record.is_plausible(self.wall_ms(now)) {
+            return Ok(());
+        }
+        if newer && now.saturating_sub(aged) > self.began + SAME_TIME {
+            // Somebody has begun after us with our key, and lives.
+            self.events.push(Event::Ousted);
+            return Ok(());
+        }
+        self.own.go_beyond(now, number);
+        if newer {
+            // It was said before we began: by whom we follow, whose clock was ahead. Without this nobody would hear us.
+            let more = u64::from(self.rng.next_u32() % (1 << 16)) + 1;
+            self.config.instance = said.instance.saturating_add(more);
+            self.events.push(Event::Renumbered);
+            self.log(now, MeshLog::ClockSetBack);
+        } else if said.instance < self.config.instance && now.saturating_sub(aged) > self.began + SAME_TIME
+            || said.instance == self.config.instance
+        {
             self.log(now, MeshLog::OurselvesElsewhere);
         }
         Ok(())
+    }
+
+    /// Whether a newer process of the same node is known. Of two that use one identity so the newer stays.
+    fn is_former(&mut self, now: Duration, link: LinkId, record: &Record) -> bool {
+        let id = record.id();
+        let former = self.said(id).is_some_and(|known| known.said().instance > record.said().instance);
+        if former {
+            self.answer(now, link, id);
+            self.refuse(now, MeshLog::FormerProcess(id));
+        }
+        former
+    }
+
+    /// A neighbour's own record is older than what is known of it: it gets that, goes beyond it, or sees who took its place.
+    fn answer(&mut self, now: Duration, link: LinkId, id: NodeId) {
+        let known = self.known.get(&id).map(|known| (&known.record, known.since));
+        let Some((record, since)) = known.or_else(|| self.gone.get(&id).map(|gone| (&gone.record, gone.since))) else {
+            return;
+        };
+        if self.peer_of(link) == Some(id) {
+            let frames = write_records([(age(now, since), &**record.bytes())].into_iter(), CHUNK);
+            self.frames.extend(frames.into_iter().map(|frame| (link, frame)));
+        }
     }
 
     fn refuse(&mut self, now: Duration, log: MeshLog) {
@@ -201,6 +247,8 @@ impl Told {
             MeshLog::ForgedOrigin(node) => (6, *node),
             MeshLog::ForgedPacket { origin, .. } => (7, *origin),
             MeshLog::WeakKey(node) => (8, *node),
+            MeshLog::ClockSetBack => (9, NodeId([0; 32])),
+            MeshLog::FormerProcess(node) => (10, *node),
         };
         if self.0.len() >= TOLD_MAX {
             self.0.retain(|_, at| now < *at + TELL_AGAIN);
@@ -219,3 +267,5 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
 const RECORD_BURST: u64 = 20;
 const RECORDS_PER_SECOND: u64 = 2;
 const LAZY_MILLIS: u32 = 300;
+/// What was signed less than this after our start may have been signed before it: records are on their way for a while.
+const SAME_TIME: Duration = Duration::from_secs(5);
