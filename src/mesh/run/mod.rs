@@ -1,10 +1,12 @@
 //! A server's mesh at work: it listens, dials, drives the node, and serves the server through a [`MeshHandle`].
 
+mod changes;
 mod driver;
 mod handle;
 mod meet;
 mod mishaps;
 mod report;
+mod words;
 
 pub use handle::{MeshEvent, MeshEvents, MeshGone, MeshHandle};
 pub use report::{LinkReport, MeshReport, NodeReport};
@@ -118,13 +120,11 @@ impl Mesh {
         let (frames_in, frames) = mpsc::channel(MESH_PIECES_WAITING);
         let (meetings_in, meetings) = mpsc::channel(MEETINGS);
         let (nodes_in, nodes) = watch::channel(Arc::default());
-        let (loads_in, loads) = watch::channel(handle::Loads::new());
         let (linked_in, linked) = watch::channel(BTreeSet::new());
         let (events_in, events) = handle::events();
-        let (handle, sends, asks) = MeshHandle::new(own, nodes, loads);
+        let (handle, sends, asks) = MeshHandle::new(own, nodes);
         let mishaps = Arc::new(Mishaps::default());
-        let mouths =
-            Mouths { events: events_in, nodes: nodes_in, loads: loads_in, linked: linked_in, mishaps: mishaps.clone() };
+        let mouths = Mouths { events: events_in, nodes: nodes_in, linked: linked_in, mishaps: mishaps.clone() };
         let instance = self.instance;
         let config = NodeConfig { identity, name, vouch, trust, endpoints, instance, queue_bytes: MESH_QUEUE_BYTES };
         let shared =
