@@ -25,6 +25,8 @@ pub(super) struct Topology {
     id: NodeId,
     standing: Standing,
     began: Duration,
+    // Processes of ours before us whose numbers were greater.
+    successions: u32,
     // The Unix clock, milliseconds, at a time of ours.
     wall: (Duration, u64),
     links: BTreeMap<LinkId, Link>,
@@ -132,6 +134,7 @@ impl Topology {
             id,
             standing,
             began: now,
+            successions: 0,
             wall: (now, wall_ms),
             links: BTreeMap::new(),
             by_peer: BTreeMap::new(),

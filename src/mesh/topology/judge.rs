@@ -26,16 +26,21 @@ impl Topology {
         if id == self.id {
             return self.judge_own(now, &record, aged);
         }
-        let known = self.known.get(&id).map(|known| known.record.said().number);
-        if known == Some(number) {
+        let known = self.said(id).map(|known| (known.said().instance, known.said().number));
+        if known == Some((record.said().instance, number)) {
             // It came from two sides: neither needs it.
             self.flood.get_mut(&id).map(|flood| flood.except.insert(link));
+            return Ok(());
         }
-        let last = known.or_else(|| self.gone.get(&id).map(|gone| gone.record.said().number));
-        if last.is_some_and(|last| number <= last) || aged >= MAX_AGE {
-            if last.is_some_and(|last| number < last) {
-                self.answer(now, link, id);
-            }
+        let old = match known {
+            // A newer process may have a clock that is behind.
+            Some((instance, last)) => number <= last && record.said().instance <= instance,
+            None => self.gone.get(&id).is_some_and(|gone| number <= gone.record.said().number),
+        };
+        if old && self.peer_of(link) == Some(id) {
+            self.answer(now, link, id);
+        }
+        if old || aged >= MAX_AGE {
             return Ok(());
         }
         if !record.is_plausible(self.wall_ms(now)) {
@@ -70,8 +75,9 @@ impl Topology {
         if !record.is_plausible(self.wall_ms(now)) {
             return Ok(());
         }
-        if newer && now.saturating_sub(aged) > self.began + SAME_TIME {
-            // Somebody has begun after us with our key, and lives.
+        let since = now.saturating_sub(aged) > self.began + SAME_TIME;
+        if newer && (since || self.successions >= SUCCESSIONS) {
+            // Somebody has begun after us with our key, or with us, and lives.
             self.events.push(Event::Ousted);
             return Ok(());
         }
@@ -80,11 +86,10 @@ impl Topology {
             // It was said before we began: by whom we follow, whose clock was ahead. Without this nobody would hear us.
             let more = u64::from(self.rng.next_u32() % (1 << 16)) + 1;
             self.config.instance = said.instance.saturating_add(more);
+            self.successions += 1;
             self.events.push(Event::Renumbered);
             self.log(now, MeshLog::ClockSetBack);
-        } else if said.instance < self.config.instance && now.saturating_sub(aged) > self.began + SAME_TIME
-            || said.instance == self.config.instance
-        {
+        } else if since || said.instance == self.config.instance {
             self.log(now, MeshLog::OurselvesElsewhere);
         }
         Ok(())
@@ -101,16 +106,14 @@ impl Topology {
         former
     }
 
-    /// A neighbour's own record is older than what is known of it: it gets that, goes beyond it, or sees who took its place.
+    /// The neighbour has a record that is older than what is known: it gets that. If it is its own, it goes beyond it, or
+    /// sees who took its place.
     fn answer(&mut self, now: Duration, link: LinkId, id: NodeId) {
         let known = self.known.get(&id).map(|known| (&known.record, known.since));
-        let Some((record, since)) = known.or_else(|| self.gone.get(&id).map(|gone| (&gone.record, gone.since))) else {
-            return;
-        };
-        if self.peer_of(link) == Some(id) {
-            let frames = write_records([(age(now, since), &**record.bytes())].into_iter(), CHUNK);
-            self.frames.extend(frames.into_iter().map(|frame| (link, frame)));
-        }
+        let gone = || self.gone.get(&id).map(|gone| (&gone.record, gone.since));
+        let newer = known.or_else(gone).map(|(record, since)| (age(now, since), &**record.bytes()));
+        let frames = write_records(newer.into_iter(), CHUNK);
+        self.frames.extend(frames.into_iter().map(|frame| (link, frame)));
     }
 
     fn refuse(&mut self, now: Duration, log: MeshLog) {
@@ -269,3 +272,5 @@ const RECORDS_PER_SECOND: u64 = 2;
 const LAZY_MILLIS: u32 = 300;
 /// What was signed less than this after our start may have been signed before it: records are on their way for a while.
 const SAME_TIME: Duration = Duration::from_secs(5);
+/// So often a process takes a greater number than a former one; two that were started at once do not go on so.
+const SUCCESSIONS: u32 = 3;
