@@ -27,6 +27,8 @@ pub struct Node {
     dirty: Vec<NodeId>,
     full: BTreeSet<LinkId>,
     deaf: bool,
+    // A newer process is what we were.
+    ousted: bool,
     // Nothing has come since the outputs were drained to the end.
     flushed: bool,
     // Bytes sent since all queues were summed up.
@@ -50,6 +52,7 @@ impl Node {
             dirty: Vec::new(),
             full: BTreeSet::new(),
             deaf: false,
+            ousted: false,
             flushed: false,
             unsummed: 0,
             outputs: VecDeque::new(),

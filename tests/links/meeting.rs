@@ -127,7 +127,7 @@ async fn a_stopped_mesh_says_so_to_whoever_uses_it() {
 #[tokio::test]
 async fn of_two_that_run_with_one_identity_one_leaves_the_mesh_and_says_why() {
     let log = Log::start();
-    let mut two = start(config(2, "s2"));
+    let two = start(config(2, "s2"));
     let mut three = start_linked(config(3, "s3"), &[two.address]);
     three.sees(2).await;
     let one = start_linked(config(1, "s1"), &[two.address]);

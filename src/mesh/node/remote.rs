@@ -73,6 +73,8 @@ impl Node {
 
     fn happened(&mut self, event: Event) {
         match event {
+            // There is nobody for us any more.
+            _ if self.ousted => {}
             Event::Known(id) => {
                 let remote = self.remotes.entry(id).or_insert_with(Remote::new);
                 if remote.up {
@@ -94,6 +96,7 @@ impl Node {
             Event::Log(log) => self.outputs.push_back(Output::Log(log)),
             Event::Renumbered => self.begin_anew(),
             Event::Ousted => {
+                self.ousted = true;
                 let all: Vec<NodeId> = self.remotes.keys().copied().collect();
                 all.into_iter().for_each(|id| self.remove(id, DownReason::Unreachable));
                 self.outputs.push_back(Output::Ousted);
