@@ -290,7 +290,7 @@ impl<E: Engine> Actor<E> {
                 Output::SendFrom { session, client, frame } => self.send_from(session, client, frame),
                 Output::Mesh { targets, body } => {
                     if let Some(mesh) = &self.mesh {
-                        // A mesh that has stopped does so with the server.
+                        // A mesh that has stopped does so with the server, or another process is this server there.
                         let _ = mesh.send(targets, body).await;
                     }
                 }

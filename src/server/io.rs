@@ -195,6 +195,8 @@ pub enum Output {
     Relay {
         /// Whose.
         session: SessionId,
+        /// Its key, proved by TLS.
+        key: PublicKey,
         /// Whence it is connected.
         addr: SocketAddr,
         /// For which server.

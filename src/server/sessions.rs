@@ -147,8 +147,8 @@ impl Core {
         if self.mesh_word().is_none() {
             return self.out.send(asker.session, &ToClient::Away { server, why: Away::Refused });
         }
-        let (session, addr) = (asker.session, asker.addr);
-        self.out.output(Output::Relay { session, addr, server, frame: Vec::from(frame).into() });
+        let (session, key, addr) = (asker.session, asker.key, asker.addr);
+        self.out.output(Output::Relay { session, key, addr, server, frame: Vec::from(frame).into() });
     }
 
     pub(super) fn session_due(&mut self, id: SessionId) {

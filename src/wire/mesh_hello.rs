@@ -27,7 +27,7 @@ pub struct MeshHello {
     /// What an authority says of it.
     #[n(2)]
     pub vouch: Option<ServerCert>,
-    /// Random for each run of the server: with a new one all that was under way with it is void.
+    /// The process: a link of a newer one takes the place of an older one's.
     #[n(3)]
     pub instance: u64,
 }
@@ -64,6 +64,10 @@ pub enum MeshRefusal {
     #[n(6)]
     #[error("it was stopped")]
     Leaving,
+    /// It has a link to a newer process with the same identity.
+    #[n(7)]
+    #[error("a newer process with this server's identity is linked there: it runs twice, or its clock was set back")]
+    Former,
 }
 
 impl MeshHello {
