@@ -1,9 +1,46 @@
 //! How fast each key may post: short bursts at once, then at a steady rate. Whoever is faster is not refused but read more slowly.
 
 use crate::crypto::identity::PublicKey;
-use crate::limits::{POST_BURST, POST_BURST_BYTES, POST_BYTES_PER_SECOND, POSTS_PER_SECOND};
+use crate::limits::{FLOOD_MAX, FLOOD_NOTICE, POST_BURST, POST_BURST_BYTES, POST_BYTES_PER_SECOND, POSTS_PER_SECOND};
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// How long a session has been slowed down without a pause.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    since: Option<Duration>,
+    told: bool,
+}
+
+/// What a session is to hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    Nothing,
+    /// If it goes on like this, it is cut.
+    Notice,
+    /// It was told, and went on.
+    Cut,
+}
+
+impl Patience {
+    /// A post has to wait for so long.
+    pub(super) fn judge(&mut self, wait: Duration, now: Duration) -> Word {
+        if wait.is_zero() {
+            *self = Self::default();
+            return Word::Nothing;
+        }
+        let slowed = now.saturating_sub(*self.since.get_or_insert(now));
+        if slowed >= FLOOD_MAX && self.told {
+            return Word::Cut;
+        }
+        let near = slowed >= FLOOD_MAX.saturating_sub(FLOOD_NOTICE);
+        if near && !std::mem::replace(&mut self.told, true) {
+            self.since = Some(now.saturating_sub(FLOOD_MAX.saturating_sub(FLOOD_NOTICE)));
+            return Word::Notice;
+        }
+        Word::Nothing
+    }
+}
 
 /// What each key has posted lately.
 #[derive(Debug, Default)]
@@ -19,15 +56,15 @@ struct Debt {
 }
 
 impl Pace {
-    /// Counts a post of so many bytes; how long to wait before it is taken.
-    pub(super) fn post(&mut self, key: PublicKey, bytes: usize, now: Duration) -> Duration {
+    /// Counts a post of so many bytes at a so-manieth of the normal pace; how long to wait before it is taken.
+    pub(super) fn post(&mut self, key: PublicKey, bytes: usize, slower: u32, now: Duration) -> Duration {
         if self.debts.len() >= KEYS && !self.debts.contains_key(&key) {
             // What is paid says nothing. The rest are keys of the last seconds, fewer than there are connections.
             self.debts.retain(|_, debt| debt.posts.max(debt.bytes) > now);
         }
         let debt = self.debts.entry(key).or_default();
-        debt.posts = debt.posts.max(now) + steady(1, POSTS_PER_SECOND);
-        debt.bytes = debt.bytes.max(now) + steady(bytes, POST_BYTES_PER_SECOND);
+        debt.posts = debt.posts.max(now) + steady(1, POSTS_PER_SECOND) * slower;
+        debt.bytes = debt.bytes.max(now) + steady(bytes, POST_BYTES_PER_SECOND) * slower;
         let posts = debt.posts.saturating_sub(steady(POST_BURST, POSTS_PER_SECOND));
         let bytes = debt.bytes.saturating_sub(steady(POST_BURST_BYTES, POST_BYTES_PER_SECOND));
         posts.max(bytes).saturating_sub(now)
@@ -54,7 +91,7 @@ mod tests {
         let (mut pace, mut now) = (Pace::default(), Duration::from_secs(100));
         let start = now;
         for _ in 0..count {
-            now += pace.post(ALICE, bytes, now);
+            now += pace.post(ALICE, bytes, 1, now);
         }
         now - start
     }
@@ -73,7 +110,7 @@ mod tests {
     fn a_single_wait_is_far_below_a_keep_alive() {
         let (mut pace, mut now) = (Pace::default(), Duration::from_secs(100));
         for _ in 0..1000 {
-            let wait = pace.post(ALICE, crate::limits::SEALED_MAX, now);
+            let wait = pace.post(ALICE, crate::limits::SEALED_MAX, 1, now);
             assert!(wait < Duration::from_millis(500), "{wait:?}");
             now += wait;
         }
@@ -82,11 +119,57 @@ mod tests {
     #[test]
     fn a_key_that_comes_again_has_its_debt_and_others_have_none() {
         let (mut pace, now) = (Pace::default(), Duration::from_secs(100));
-        let waits: Vec<_> = (0..2000).map(|_| pace.post(ALICE, 100, now)).collect();
+        let waits: Vec<_> = (0..2000).map(|_| pace.post(ALICE, 100, 1, now)).collect();
         assert!(waits.windows(2).all(|w| w[0] <= w[1]) && waits[1999] >= Duration::from_millis(1700));
-        assert_eq!(pace.post(BOB, 100, now), Duration::ZERO);
-        assert!(pace.post(ALICE, 100, now + Duration::from_secs(1)) >= Duration::from_millis(700));
-        assert_eq!(pace.post(ALICE, 100, now + Duration::from_secs(3)), Duration::ZERO);
+        assert_eq!(pace.post(BOB, 100, 1, now), Duration::ZERO);
+        assert!(pace.post(ALICE, 100, 1, now + Duration::from_secs(1)) >= Duration::from_millis(700));
+        assert_eq!(pace.post(ALICE, 100, 1, now + Duration::from_secs(3)), Duration::ZERO);
+    }
+
+    #[test]
+    fn at_a_wary_level_bursts_and_pace_are_smaller() {
+        let (mut pace, now) = (Pace::default(), Duration::from_secs(100));
+        let free = (0..POST_BURST).filter(|_| pace.post(ALICE, 100, 10, now).is_zero()).count();
+        assert_eq!(free, POST_BURST / 10);
+        let wait = pace.post(ALICE, 100, 10, now);
+        assert!(pace.post(ALICE, 100, 10, now + wait) >= Duration::from_millis(9));
+    }
+
+    /// What a flood hears that goes on as fast as it is taken, and how long that took.
+    #[test]
+    fn a_flood_is_told_and_then_cut_and_a_script_of_ten_thousand_lines_is_not() {
+        let flood = |posts: usize, slower: u32| {
+            let (mut pace, mut patience, mut now) = (Pace::default(), Patience::default(), Duration::from_secs(100));
+            let mut heard = Vec::new();
+            for _ in 0..posts {
+                let wait = pace.post(ALICE, 380, slower, now);
+                let word = patience.judge(wait, now);
+                if word != Word::Nothing {
+                    heard.push((word, now.as_secs() - 100));
+                }
+                if word == Word::Cut {
+                    break;
+                }
+                now += wait;
+            }
+            heard
+        };
+        assert_eq!(flood(10_000, 1), []);
+        assert_eq!(flood(100_000, 1), [(Word::Notice, 24), (Word::Cut, 30)]);
+        assert_eq!(flood(10_000, 4), [(Word::Notice, 24), (Word::Cut, 30)]);
+    }
+
+    #[test]
+    fn nobody_is_cut_who_was_not_told_or_who_paused() {
+        let (mut patience, slow) = (Patience::default(), Duration::from_millis(1));
+        let at = Duration::from_secs;
+        assert_eq!(patience.judge(slow, at(0)), Word::Nothing);
+        assert_eq!(patience.judge(slow, at(500)), Word::Notice, "however late it is");
+        assert_eq!(patience.judge(slow, at(501)), Word::Nothing, "then there is time to stop");
+        assert_eq!(patience.judge(Duration::ZERO, at(502)), Word::Nothing);
+        assert_eq!(patience.judge(slow, at(520)), Word::Nothing);
+        assert_eq!(patience.judge(slow, at(544)), Word::Notice);
+        assert_eq!(patience.judge(slow, at(550)), Word::Cut);
     }
 
     #[test]
@@ -95,7 +178,7 @@ mod tests {
         for n in 0..100_000u64 {
             let mut key = [0; 32];
             key[..8].copy_from_slice(&n.to_be_bytes());
-            pace.post(PublicKey::from_bytes(key), 100, Duration::from_millis(n));
+            pace.post(PublicKey::from_bytes(key), 100, 1, Duration::from_millis(n));
         }
         assert!(pace.debts.len() <= KEYS, "{}", pace.debts.len());
     }

@@ -25,6 +25,10 @@ pub(super) struct World<E = Core> {
     pub(super) answers: Vec<Answer>,
     /// What is to be done beside the core, with its ticket.
     pub(super) tasks: Vec<(u64, Task)>,
+    /// At what part of the normal pace posts are to be taken.
+    pub(super) slower: u32,
+    /// Random bytes that were drawn; not very random ones.
+    pub(super) draws: u8,
 }
 
 impl World {
@@ -61,6 +65,8 @@ impl<E: Engine> World<E> {
             mesh: VecDeque::new(),
             answers: Vec::new(),
             tasks: Vec::new(),
+            slower: 0,
+            draws: 0,
         }
     }
 
@@ -114,6 +120,13 @@ impl<E: Engine> World<E> {
             }
             Output::Answer { answer, .. } => self.answers.push(*answer),
             Output::Operate { ticket, task } => self.tasks.push((ticket, task)),
+            Output::Draw { ticket } => {
+                self.draws += 1;
+                let token = Some(crate::wire::token::Token::new([self.draws; 16]));
+                let wall = self.wall();
+                self.core.handle(self.now, wall, Input::Drawn { ticket, token });
+            }
+            Output::Pace { slower } => self.slower = slower,
             Output::Relay { .. } => {}
             Output::Mesh { targets, body } => self.mesh.push_back((targets, body)),
             Output::Log(event) => self.log.push(event),
