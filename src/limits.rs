@@ -104,6 +104,13 @@ pub const LOG_PAGE_BYTES: usize = 512 * 1024;
 pub const SEARCH_ROWS: usize = 50;
 /// See [`SEARCH_ROWS`].
 pub const SEARCH_HOLDERS: usize = 32;
+/// Searches of one person: so many at once, then one each time this has passed. Its own client holds to it; holders answer no more
+/// than [`SEARCHES_ANSWERED`] of one person in a minute, for a modified client may not.
+pub const SEARCH_BURST: u32 = 10;
+/// See [`SEARCH_BURST`].
+pub const SEARCH_EVERY: Duration = Duration::from_secs(1);
+/// See [`SEARCH_BURST`]: a burst, a minute's worth, and some that a slow link has held up.
+pub const SEARCHES_ANSWERED: usize = 90;
 /// Candidates (addresses) in one file request or answer.
 pub const CANDIDATES_MAX: usize = 16;
 /// Rooms in one answer to `get_rooms`.

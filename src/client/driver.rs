@@ -14,6 +14,7 @@ use crate::crypto::rsa_split::SplitKey;
 use crate::crypto::secret::Secret;
 use crate::net::link::{Dial, LinkError};
 use crate::wire::endpoint::Endpoint;
+use crate::wire::frame::Code;
 use crate::wire::home::HomeCard;
 use crate::wire::name::FullName;
 use crate::wire::pin::ServerPin;
@@ -357,7 +358,7 @@ impl Driver {
         self.links.drop_link();
         let (reason, others) = (error.to_string(), self.links.routes.has_more());
         match error {
-            LinkError::Refused(refusal) if !others => {
+            LinkError::Refused(refusal) if !others && !(self.links.ever && refusal.code == Code::TooMany) => {
                 self.input(Input::LinkDown { reason, fatal: Some(refusal) }, script);
             }
             error if !others && (!self.links.ever || !passes(&error)) => {

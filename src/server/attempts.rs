@@ -176,12 +176,14 @@ mod tests {
     fn that_most_is_used_is_said_once_in_a_window_and_before_the_end() {
         let mut allowance = Allowance::new(10, 1000, Duration::from_secs(60));
         let (key, ip) = (PublicKey::from_bytes([1; 32]), IpAddr::from([192, 0, 2, 1]));
-        let mut window = |start| (0..12).map(|n| allowance.take(key, ip, 1, Duration::from_secs(start + n))).collect();
+        let mut window = |start: u64| -> Vec<Taken> {
+            (0..12).map(|n| allowance.take(key, ip, 1, Duration::from_secs(start + n))).collect()
+        };
         let mut expected = vec![Taken::Yes; 7];
         expected.push(Taken::Nearly);
         expected.extend([Taken::Yes; 2]);
         expected.extend([Taken::No; 2]);
-        let (first, second): (Vec<_>, Vec<_>) = (window(0), window(60));
+        let (first, second) = (window(0), window(60));
         assert_eq!((first, second), (expected.clone(), expected));
     }
 

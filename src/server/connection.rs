@@ -6,8 +6,8 @@ use super::actor::{CoreGone, CoreHandle};
 use super::pace::{Pace, Patience, Word};
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::limits::{
-    FLOOD_NOTICE, FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LINK_FRAME_MAX, LOGIN_DEADLINE, SESSION_QUEUE_BYTES,
-    WRITE_DEADLINE,
+    FLOOD_NOTICE, FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LINK_FRAME_MAX, LOGIN_DEADLINE,
+    SESSION_QUEUE_BYTES, WRITE_DEADLINE,
 };
 use crate::net::framed::{FrameError, FrameReader};
 use crate::net::queue::{FrameSender, WriteEnd, frame_queue};
@@ -318,7 +318,9 @@ fn flood_push(word: Word) -> Option<Push> {
     match word {
         Word::Nothing => None,
         Word::Notice => Some(Push::Notice {
-            text: format!("you post faster than this server takes it; if that goes on for {seconds} s more, the link is cut"),
+            text: format!(
+                "you post faster than this server takes it; if that goes on for {seconds} s more, the link is cut"
+            ),
         }),
         Word::Cut => Some(Push::Bye { reason: "flooding".into(), detail: None }),
     }

@@ -15,9 +15,7 @@ use super::sessions::{Asker, Session};
 use super::timers::{Timer, Timers};
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::group::{CertRefused, DirectoryError};
-use crate::limits::{
-    DIRECTS_MAX, DOOR_WINDOW, LOGS_BYTES, NAMES_MAX, NAMES_WINDOW, NEW_NAMES, NEW_THINGS, ROOMS_MAX,
-};
+use crate::limits::{DIRECTS_MAX, DOOR_WINDOW, LOGS_BYTES, NAMES_MAX, NAMES_WINDOW, NEW_NAMES, NEW_THINGS, ROOMS_MAX};
 use crate::store::{Loaded, ServerSecret};
 use crate::wire::cert::NameCert;
 use crate::wire::frame::{Refusal, Reply, Request};

@@ -76,7 +76,9 @@ impl Core {
     /// Who is here and would not get in again.
     pub(super) fn unlisted_note(&self) -> Option<String> {
         let many = self.online.keys().filter(|key| !self.is_known(key)).count();
-        (many > 0).then(|| format!("{many} who are here now would not get in again; they stay until they leave or are kicked"))
+        (many > 0).then(|| {
+            format!("{many} who are here now would not get in again; they stay until they leave or are kicked")
+        })
     }
 
     fn allow(&mut self, officer: &Officer, whom: &str) -> Told {

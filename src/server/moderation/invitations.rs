@@ -109,7 +109,9 @@ impl Core {
                 known
                     .filter(|invitation| terms::holds(invitation.until_ms, self.wall_ms))
                     .map(|_| Some(digest))
-                    .ok_or_else(|| wanted("this invitation is not good: it is used up, too old, or none of this server"))
+                    .ok_or_else(|| {
+                        wanted("this invitation is not good: it is used up, too old, or none of this server")
+                    })
             }
         }
     }

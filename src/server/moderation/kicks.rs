@@ -73,7 +73,9 @@ impl Core {
         self.out.write(Write::FreeName { name: name.name.clone() });
         self.forget_guests(std::iter::once(key));
         notes.extend(self.forget_entries_of(&name, &key));
-        notes.push("until somebody takes it, the key that had it can take it again; ban that key if it was stolen".into());
+        notes.push(
+            "until somebody takes it, the key that had it can take it again; ban that key if it was stolen".into(),
+        );
         Ok(done(format!("{name} is free; who meets its next owner is told that the key has changed"), notes))
     }
 
@@ -143,7 +145,13 @@ impl Core {
     }
 
     /// Ends the session of somebody who is here under a name, for good as far as the client is honest.
-    pub(in crate::server) fn send_off(&mut self, name: &FullName, key: &PublicKey, word: &'static str, detail: Option<String>) {
+    pub(in crate::server) fn send_off(
+        &mut self,
+        name: &FullName,
+        key: &PublicKey,
+        word: &'static str,
+        detail: Option<String>,
+    ) {
         if let Some(session) = self.session_of(name, key) {
             self.out.push(session, Push::Bye { reason: word.into(), detail });
             self.close(session, word);

@@ -54,7 +54,9 @@ impl Settings {
         let mut settings = Self { registration: Registration::default(), defcon: CALM };
         for entry in entries::<u8>(register, List::Setting, SETTING_MAX) {
             match entry? {
-                (key, value) if key == REGISTRATION => settings.registration = *MODES.get(usize::from(value)).ok_or_else(unknown)?,
+                (key, value) if key == REGISTRATION => {
+                    settings.registration = *MODES.get(usize::from(value)).ok_or_else(unknown)?
+                }
                 (key, value) if key == DEFCON => {
                     level(value).ok_or_else(unknown)?;
                     settings.defcon = value;
@@ -89,7 +91,12 @@ impl Core {
     pub(super) fn settings_view(&self) -> Answer {
         let Settings { registration, defcon } = self.moderation.settings;
         let invitations = u32::try_from(self.moderation.invitations.open(self.wall_ms)).unwrap_or(u32::MAX);
-        Answer::Settings(SettingsView { registration, defcon, allow_list: !self.moderation.allowed.is_empty(), invitations })
+        Answer::Settings(SettingsView {
+            registration,
+            defcon,
+            allow_list: !self.moderation.allowed.is_empty(),
+            invitations,
+        })
     }
 
     pub(super) fn set_registration(&mut self, mode: Registration) -> Told {
@@ -161,8 +168,16 @@ mod tests {
         let entry = |key: &[u8], value: Vec<u8>| Entry { list: List::Setting, key: key.to_vec(), value };
         let set = [entry(REGISTRATION, encode(&1u8)), entry(DEFCON, encode(&2u8))];
         let settings = Settings::load(&set).unwrap();
-        assert_eq!((settings.registration, settings.registration(), settings.defcon), (Registration::Invite, Registration::Closed, 2));
-        for bad in [entry(DEFCON, encode(&0u8)), entry(DEFCON, vec![0xff]), entry(REGISTRATION, encode(&3u8)), entry(b"x", encode(&1u8))] {
+        assert_eq!(
+            (settings.registration, settings.registration(), settings.defcon),
+            (Registration::Invite, Registration::Closed, 2)
+        );
+        for bad in [
+            entry(DEFCON, encode(&0u8)),
+            entry(DEFCON, vec![0xff]),
+            entry(REGISTRATION, encode(&3u8)),
+            entry(b"x", encode(&1u8)),
+        ] {
             assert!(Settings::load(std::slice::from_ref(&bad)).is_err(), "{bad:?}");
         }
     }

@@ -1,0 +1,160 @@
+//! What moderators do, as it is seen at the clients whom it concerns.
+
+use crate::world::{World, line};
+use secchat::client::event::Event;
+use secchat::limits::{SEARCH_BURST, SEARCHES_ANSWERED};
+use secchat::wire::admin::{Answer, Ask};
+use std::time::Duration;
+
+fn done(answer: Answer) {
+    assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
+}
+
+fn mute(room: Option<&str>) -> Ask {
+    Ask::Mute { name: "bob".into(), room: room.map(Into::into), for_s: Some(600), reason: Some("shouting".into()) }
+}
+
+/// Codes and texts of errors.
+fn errors(world: &World, client: usize) -> Vec<(String, String)> {
+    world.clients[client].pick(|event| match event {
+        Event::Error { code, message, .. } => Some((code.clone(), message.clone())),
+        _ => None,
+    })
+}
+
+fn notices(world: &World, client: usize) -> Vec<String> {
+    world.clients[client].pick(|event| if let Event::Notice { text, .. } = event { Some(text.clone()) } else { None })
+}
+
+#[test]
+fn a_muted_line_fails_with_the_reason_and_everything_else_goes_on() {
+    let mut world = World::den(&["alice", "bob"]);
+    world.say(1, "before");
+    done(world.owner_asks(mute(Some("den"))));
+    let why = "you are muted in den until 2023-11-14T22:23:20Z: shouting";
+    assert_eq!(notices(&world, 1), [why]);
+    let numbers = ["ONE", "TWO", "THREE"].map(|text| world.type_line(1, text));
+    world.run();
+    assert_eq!(errors(&world, 1), vec![("muted".to_owned(), why.to_owned()); 3]);
+    assert!(numbers.iter().all(|number| world.clients[1].done[number] == 4));
+    world.say(0, "hush");
+    world.say(1, "@alice privately");
+    assert_eq!(
+        (world.clients[0].told(), world.clients[1].heard()),
+        (vec![line("bob", "privately")], vec![line("alice", "hush")])
+    );
+    world.pass(Duration::from_secs(600));
+    world.say(1, "sorry");
+    assert_eq!(world.clients[0].heard(), [line("bob", "before"), line("bob", "sorry")]);
+    done(world.owner_asks(mute(None)));
+    let number = world.say(1, "@alice and now?");
+    assert_eq!((world.clients[1].done[&number], world.clients[0].told().len()), (4, 1));
+    done(world.owner_asks(Ask::Unmute { name: "bob".into(), room: None }));
+    world.say(1, "@alice at last");
+    assert_eq!(world.clients[0].told(), [line("bob", "privately"), line("bob", "at last")]);
+    assert!(world.clients.iter().all(|c| c.integrity().is_empty() && c.exit.is_none()));
+}
+
+#[test]
+fn a_muted_client_that_begins_a_conversation_hears_why_not() {
+    let mut world = World::of(&["alice", "bob"]);
+    done(world.owner_asks(mute(None)));
+    let number = world.say(1, "@alice psst");
+    assert_eq!((world.clients[1].done[&number], errors(&world, 1)[0].0.as_str()), (4, "muted"));
+    done(world.owner_asks(Ask::Unmute { name: "bob".into(), room: None }));
+    world.say(1, "@alice hello");
+    assert_eq!(world.clients[0].told(), [line("bob", "hello")]);
+}
+
+#[test]
+fn who_is_kicked_from_a_room_sees_itself_out_and_so_do_the_others() {
+    let mut world = World::den(&["alice", "bob", "carol"]);
+    done(world.owner_asks(Ask::Kick { name: "bob".into(), room: Some("den".into()), reason: Some("enough".into()) }));
+    world.run();
+    assert!(world.clients[1].has(&Event::Left { room: "den@s1".into(), reason: "kicked".into() }));
+    assert_eq!(notices(&world, 1), ["a moderator has put you out of den: enough"]);
+    let gone = Event::MemberLeft { room: "den@s1".into(), name: "bob@s1".into(), reason: "kicked".into() };
+    assert!(world.clients[0].has(&gone) && world.clients[2].has(&gone));
+    world.say(0, "quiet");
+    assert_eq!(world.clients[2].heard(), [line("alice", "quiet")]);
+    world.pass(Duration::from_secs(60));
+    assert!(world.clients[1].heard().is_empty() && world.clients[1].exit.is_none(), "and does not come in by itself");
+    assert!(world.clients.iter().all(|c| c.integrity().is_empty()));
+}
+
+#[test]
+fn who_is_kicked_off_the_server_hears_why_and_stays_away() {
+    let mut world = World::den(&["alice", "bob"]);
+    done(world.owner_asks(Ask::Kick { name: "bob".into(), room: None, reason: Some("that was enough".into()) }));
+    world.run();
+    assert!(notices(&world, 1).contains(&"kicked: that was enough".to_owned()));
+    assert_eq!(world.clients[1].exit, Some(4));
+    let gone = Event::MemberLeft { room: "den@s1".into(), name: "bob@s1".into(), reason: "kicked".into() };
+    assert!(world.clients[0].has(&gone));
+}
+
+#[test]
+fn the_next_owner_of_a_released_name_is_met_with_the_alarm_of_a_changed_key() {
+    let mut world = World::den(&["alice", "bob"]);
+    world.say(1, "it is me");
+    world.say(0, "@bob the first secret");
+    done(world.owner_asks(Ask::Release { name: "bob".into() }));
+    world.run();
+    assert_eq!(world.clients[1].exit, Some(4));
+    assert!(notices(&world, 1).contains(&"kicked: the name was released".to_owned()));
+    let gone = Event::MemberLeft { room: "den@s1".into(), name: "bob@s1".into(), reason: "released".into() };
+    assert!(world.clients[0].has(&gone));
+    let new = world.join_mesh("bob");
+    assert_ne!(world.clients[new].identity.public(), world.clients[1].identity.public());
+    assert!(!world.clients[0].has(&Event::KeyChanged { name: "bob@s1".into() }));
+    world.enter(new);
+    assert!(world.clients[0].has(&Event::KeyChanged { name: "bob@s1".into() }));
+    let number = world.say(0, "@bob the second secret");
+    assert_eq!(world.clients[0].done[&number], 7);
+    assert!(world.clients[new].told().is_empty(), "nothing goes there until alice trusts the key");
+}
+
+#[test]
+fn a_broadcast_and_a_message_are_shown_as_the_servers() {
+    let mut world = World::of(&["alice", "bob"]);
+    done(world.owner_asks(Ask::Broadcast { text: "noon\x1b[2J".into() }));
+    done(world.owner_asks(Ask::Message { name: "bob".into(), text: "you too".into() }));
+    world.run();
+    let notice = |text: &str| Event::Notice { from: "server@s1".into(), text: text.into() };
+    assert!(world.clients.iter().all(|c| c.has(&notice("noon\x1b[2J"))), "as it came; screens make it harmless");
+    assert!(world.clients[1].has(&notice("you too")) && !world.clients[0].has(&notice("you too")));
+}
+
+#[test]
+fn a_client_searches_in_bursts_and_then_once_a_second() {
+    let mut world = World::den(&["alice", "bob"]);
+    let burst = usize::try_from(SEARCH_BURST).unwrap();
+    for n in 0..burst + 3 {
+        world.say(1, &format!("@all whohas {n}.iso"));
+    }
+    assert_eq!(world.clients[1].errors(), vec!["too_many"; 3]);
+    assert_eq!(world.clients[0].searched.len(), burst);
+    world.pass(Duration::from_secs(2));
+    for _ in 0..5 {
+        world.say(1, "@any getfile x");
+    }
+    assert_eq!(world.clients[0].searched.len(), burst + 2);
+    assert!(world.clients[0].errors().is_empty());
+}
+
+#[test]
+fn a_holder_answers_a_modified_client_only_so_often() {
+    let mut world = World::den(&["alice", "bob", "carol"]);
+    // A new process has a full burst each time, which is what a client without a bound looks like from outside.
+    for _ in 0..SEARCHES_ANSWERED / 10 + 1 {
+        world.restart_client(1);
+        world.enter(1);
+        (0..10).for_each(|_| _ = world.say(1, "@all whohas *.iso"));
+    }
+    assert_eq!(world.clients[0].searched.len(), SEARCHES_ANSWERED);
+    world.say(2, "@all whohas *.iso");
+    assert_eq!(world.clients[0].searched.len(), SEARCHES_ANSWERED + 1, "others are answered");
+    world.pass(Duration::from_secs(60));
+    world.say(1, "@all whohas *.iso");
+    assert_eq!(world.clients[0].searched.len(), SEARCHES_ANSWERED + 2);
+}
