@@ -8,6 +8,7 @@ use super::metrics::Gauges;
 use super::moderation::{Moderation, Officer};
 use super::names::Names;
 use super::outbox::Outbox;
+use super::pace::Pace;
 use super::rates::Rates;
 use super::room::Room;
 use super::rooms::Rooms;
@@ -51,6 +52,8 @@ pub struct Core {
     pub(super) new_things: Attempts<[u8; 16]>,
     pub(super) new_names: Attempts<[u8; 16]>,
     pub(super) rates: Rates,
+    /// Of those who come through other servers.
+    pub(super) guest_pace: Pace,
     /// Leases that nobody used, by the source of who had them.
     pub(super) wasted_leases: Attempts<[u8; 16]>,
     pub(super) moderation: Moderation,
@@ -133,6 +136,7 @@ impl Core {
             new_things: Attempts::new(NEW_THINGS, DOOR_WINDOW),
             new_names: Attempts::new(NEW_NAMES, NAMES_WINDOW),
             rates: Rates::new(),
+            guest_pace: Pace::default(),
             wasted_leases: Attempts::new(u32::MAX, DOOR_WINDOW),
             moderation: Moderation::load(&loaded.register)?,
             timers: Timers::default(),

@@ -126,6 +126,8 @@ impl Core {
             return Ok(Some(Reply::Sequenced { seq, time_ms }));
         }
         self.may_speak(asker, Some(room_id))?;
+        self.keeps_pace(asker, message.len())?;
+        let room = self.rooms.get(&room_id).ok_or_else(not_member)?;
         room.directory.check_private_message(&message).map_err(|e| refusal(&e))?;
         if room.kind == RoomKind::Direct && !room.directory.members().all(|m| self.online.contains_key(&m.key)) {
             return Err(super::directs::not_here());

@@ -112,6 +112,17 @@ impl Core {
         self.out.push(session, Push::Notice { text });
     }
 
+    /// Whoever comes through another server is slowed down there, at that server's level. At a wary level of ours what is too fast for
+    /// it is refused.
+    pub(super) fn keeps_pace(&mut self, asker: &Asker, bytes: usize) -> Result<(), Refusal> {
+        let slower = self.level().slower;
+        let guest = self.sessions.get(&asker.session).is_some_and(|session| session.via.is_some());
+        if slower > 1 && guest && self.guest_pace.post(asker.key, bytes, slower, self.now) > GUEST_AHEAD {
+            return Err(too_many("too many lines for the server's present level"));
+        }
+        Ok(())
+    }
+
     /// Goes by the present level.
     pub(super) fn tighten(&mut self) {
         let slower = self.level().slower;
@@ -122,6 +133,8 @@ impl Core {
     }
 }
 
+/// What was held up on the way comes all at once.
+const GUEST_AHEAD: Duration = Duration::from_secs(2);
 const ALL: [Doing; 7] = [
     Doing::LogIn,
     Doing::Join,

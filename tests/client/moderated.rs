@@ -1,9 +1,10 @@
 //! What moderators do, as it is seen at the clients whom it concerns.
 
 use crate::world::{World, line};
+use secchat::client::effects::Start;
 use secchat::client::event::Event;
 use secchat::limits::{SEARCH_BURST, SEARCHES_ANSWERED};
-use secchat::wire::admin::{Answer, Ask};
+use secchat::wire::admin::{Answer, Ask, Failure};
 use std::time::Duration;
 
 fn done(answer: Answer) {
@@ -157,4 +158,69 @@ fn a_holder_answers_a_modified_client_only_so_often() {
     world.pass(Duration::from_secs(60));
     world.say(1, "@all whohas *.iso");
     assert_eq!(world.clients[0].searched.len(), SEARCHES_ANSWERED + 2);
+}
+
+/// Alice of `s1` has a room there; Bob of `s2` is in it through his own server.
+fn two_servers() -> World {
+    let mut world = World::mesh(2);
+    world.person("alice", 0);
+    world.person("bob", 1);
+    world.start(0, Start::Create { room: "den".into(), private: false, password: None });
+    world.start(1, Start::Join { room: "den@s1".into(), password: None });
+    world.clear();
+    world
+}
+
+#[test]
+fn a_guest_of_another_server_is_listed_muted_and_kicked_like_anybody() {
+    let mut world = two_servers();
+    let Answer::Users(page) = world.owner_asks(Ask::Users { after: None }) else { panic!() };
+    let bob = page.rows.iter().find(|user| user.name == "bob@s2").unwrap();
+    assert_eq!((bob.via.as_deref(), bob.online, bob.address.as_deref()), (Some("s2"), true, None));
+    let name = || "bob@s2".to_owned();
+    let (reason, room) = (Some("enough".to_owned()), None);
+    done(world.owner_asks(Ask::Mute { name: name(), room: room.clone(), for_s: None, reason: reason.clone() }));
+    let number = world.say(1, "HELLO");
+    assert_eq!((world.clients[1].done[&number], errors(&world, 1)[0].1.as_str()), (4, "you are muted: enough"));
+    let answer = world.owner_asks(Ask::Release { name: name() });
+    assert!(matches!(answer, Answer::Failed { code: Failure::NotAllowed, .. }), "{answer:?}");
+    done(world.owner_asks(Ask::Kick { name: name(), room, reason }));
+    world.run();
+    assert!(world.clients[1].has(&Event::Left { room: "den@s1".into(), reason: "kicked".into() }));
+    assert!(notices(&world, 1).contains(&"kicked: enough".to_owned()));
+    assert!(world.clients[1].exit.is_none(), "its own server stays its own");
+    let gone = Event::MemberLeft { room: "den@s1".into(), name: name(), reason: "kicked".into() };
+    assert!(world.clients[0].has(&gone));
+    let lifted = Ask::Unmute { name: name(), room: None };
+    done(world.owner_asks(lifted));
+}
+
+#[test]
+fn a_guest_that_is_not_on_the_list_gets_in_nowhere() {
+    let mut world = two_servers();
+    done(world.owner_asks(Ask::Allow { whom: "alice".into() }));
+    world.cut(1);
+    world.connect(1);
+    let number = world.say(1, "let me in");
+    world.pass(Duration::from_secs(5));
+    assert!(world.clients[0].heard().is_empty() && !world.clients[1].done.contains_key(&number), "it waits");
+    assert_eq!(world.clients[1].errors(), ["not_listed"], "and is told why, once");
+    let print = world.clients[1].identity.public().fingerprint().to_string();
+    done(world.owner_asks(Ask::Allow { whom: print }));
+    world.pass(Duration::from_secs(120));
+    assert_eq!(world.clients[0].heard(), [("bob@s2".to_owned(), "let me in".to_owned())]);
+}
+
+#[test]
+fn at_a_wary_level_a_guest_posts_no_faster_than_the_others() {
+    let mut world = two_servers();
+    done(world.owner_asks(Ask::Defcon { level: 2 }));
+    (0..400).for_each(|_| _ = world.type_line(1, "spam"));
+    world.run();
+    let through = world.clients[0].heard().len();
+    assert!((200..300).contains(&through), "{through}");
+    assert!(world.clients[1].errors().iter().all(|code| code == "too_many"));
+    world.pass(Duration::from_secs(5));
+    let number = world.say(1, "calmly");
+    assert_eq!((world.clients[1].done[&number], world.clients[0].heard().len()), (0, through + 1));
 }
