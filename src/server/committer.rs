@@ -77,8 +77,8 @@ impl Core {
             room.wanted.insert(key, Some(RemoveReason::Lost));
         }
         let standing: BTreeSet<PublicKey> = room.directory.standing().map(|m| m.key).collect();
-        let missing =
-            room.wanted.iter().filter(|(key, reason)| !standing.contains(key) && !(deserted && may_wait(**reason)));
+        let waits = |reason: Option<RemoveReason>| deserted && may_wait(reason);
+        let missing = room.wanted.iter().filter(|(key, reason)| !standing.contains(key) && !waits(**reason));
         let missing: Vec<_> = missing.map(|(key, reason)| (*key, *reason)).collect();
         for (key, reason) in missing {
             self.propose_removal(id, &key, reason);

@@ -3,7 +3,7 @@
 use super::SessionId;
 use super::accept::{Evicted, Ticket};
 use super::actor::{CoreGone, CoreHandle};
-use super::pace::{Pace, Patience, Word};
+use super::pace::{Held, Pace, Patience, Word};
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::limits::{
     FLOOD_NOTICE, FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LINK_FRAME_MAX, LOGIN_DEADLINE,
@@ -102,7 +102,7 @@ impl Shared {
 
     /// How long a frame waits before it is taken, and what the time is: posts are slowed down to a steady rate. For other servers all
     /// are: what waits on the way there is the same for all clients.
-    fn hold(&self, key: PublicKey, frame: &ToServer, bytes: usize) -> Option<(Duration, Duration)> {
+    fn hold(&self, key: PublicKey, frame: &ToServer, bytes: usize) -> Option<(Held, Duration)> {
         match frame {
             ToServer::Request { body: Request::Post { .. }, .. } | ToServer::At { .. } => {
                 let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
@@ -285,8 +285,8 @@ impl Session {
             check(&frame, bytes.len())?;
             let hold = match self.shared.hold(self.key, &frame, bytes.len()) {
                 None => Duration::ZERO,
-                Some((hold, now)) => {
-                    let word = patience.judge(hold, now);
+                Some((held, now)) => {
+                    let word = patience.judge(held, now);
                     if let Some(push) = flood_push(word) {
                         // A queue that is full ends the session by itself.
                         let _ = sender.send(ToClient::Push(push).to_bytes().into());
@@ -294,7 +294,7 @@ impl Session {
                     if word == Word::Cut {
                         return Err(SessionEnd::Flooding);
                     }
-                    hold
+                    held.wait
                 }
             };
             let sent = async {

@@ -117,7 +117,7 @@ impl Core {
     pub(super) fn keeps_pace(&mut self, asker: &Asker, bytes: usize) -> Result<(), Refusal> {
         let slower = self.level().slower;
         let guest = self.sessions.get(&asker.session).is_some_and(|session| session.via.is_some());
-        if slower > 1 && guest && self.guest_pace.post(asker.key, bytes, slower, self.now) > GUEST_AHEAD {
+        if slower > 1 && guest && self.guest_pace.post(asker.key, bytes, slower, self.now).wait > GUEST_AHEAD {
             return Err(too_many("too many lines for the server's present level"));
         }
         Ok(())

@@ -21,7 +21,7 @@ fn asks(home: &Path, ask: &Ask) -> Answer {
 fn an_invitation_in_a_file_gives_one_new_name_and_stands_in_no_log() {
     let (home, users) = (tempdir().unwrap(), tempdir().unwrap());
     let server = Server::start(home.path(), &[]);
-    let invite = server.invite.to_string();
+    let invite = server.invite.to_url(false);
     let client = |name: &str, token: Option<&str>| {
         let data = users.path().join(name);
         let mut arguments = vec!["client", "--invite", &invite, "--data", data.to_str().unwrap(), "--name", name];

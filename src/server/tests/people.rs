@@ -58,8 +58,7 @@ fn den(kind: RoomKind) -> (World, Client, Client, Client) {
 }
 
 fn notices(pushes: &[Push]) -> Vec<&str> {
-    let text = |push| if let &Push::Notice { ref text } = push { Some(text.as_str()) } else { None };
-    pushes.iter().filter_map(text).collect()
+    pushes.iter().filter_map(|p| if let Push::Notice { text } = p { Some(text.as_str()) } else { None }).collect()
 }
 
 fn rows_with_reasons(pushes: &[Push]) -> Vec<RemoveReason> {
