@@ -154,7 +154,7 @@ pub const BY_ADDRESS: u32 = 10;
 pub const LOGINS: u32 = 120;
 /// Joins that one key asks for in [`DOOR_WINDOW`]: all its rooms, some times over.
 pub const JOINS: u32 = 120;
-/// The same as [`BY_ADDRESS`] for [`LOGINS`] and [`JOINS`]: as many people as one address may hide come back at once after a restart.
+/// The same as [`BY_ADDRESS`] for [`LOGINS`], [`JOINS`], [`NEW_DIRECTS`] and [`OPERATOR_LINES`]: as many people as one address may hide come back at once after a restart.
 pub const MANY_BY_ADDRESS: u32 = 50;
 /// Whoever is slowed down without a pause for so long is cut.
 pub const FLOOD_MAX: Duration = Duration::from_secs(30);

@@ -38,12 +38,13 @@ impl Room {
         self.lease.as_ref().is_some_and(|l| l.session == session && l.number == number)
     }
 
-    /// Ends a session's wait, and its lease.
-    pub(super) fn stop_waiting(&mut self, session: SessionId) {
-        self.queue.retain(|w| w.session != session);
+    /// Ends a session's wait, and its lease; the request that is not answered yet.
+    pub(super) fn stop_waiting(&mut self, session: SessionId) -> Option<u64> {
         if self.lease.as_ref().is_some_and(|l| l.session == session) {
             self.lease = None;
         }
+        let place = self.queue.iter().position(|w| w.session == session)?;
+        self.queue.remove(place).map(|waiting| waiting.request)
     }
 
     /// Ends a lease that was not used in time; the source of who had it.

@@ -64,8 +64,8 @@ impl Doing {
             Self::Commit => (COMMITS, BY_ADDRESS),
             Self::TakePackage => (PACKAGES_TAKEN, BY_ADDRESS),
             Self::ListRooms => (ROOM_LISTS, BY_ADDRESS),
-            Self::BeginDirect => (NEW_DIRECTS, BY_ADDRESS),
-            Self::TellOperator => (OPERATOR_LINES, BY_ADDRESS),
+            Self::BeginDirect => (NEW_DIRECTS, MANY_BY_ADDRESS),
+            Self::TellOperator => (OPERATOR_LINES, MANY_BY_ADDRESS),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Putting somebody out: of one room, of all and off the server, or with the name that they had.
 
 use super::super::core::Core;
+use super::super::outbox::not_member;
 use super::people::not_here;
 use super::{Officer, Told};
 use crate::crypto::identity::PublicKey;
@@ -131,7 +132,8 @@ impl Core {
         let Some(room) = self.rooms.get_mut(&id) else { return false };
         room.wanted.insert(*key, Some(reason));
         if let Some(session) = session {
-            room.stop_waiting(session);
+            let waited = room.stop_waiting(session);
+            waited.into_iter().for_each(|request| self.out.refuse(session, request, not_member()));
             if let Some(state) = self.sessions.get_mut(&session) {
                 state.waits.remove(&id);
             }
