@@ -2,11 +2,12 @@
 
 use super::core::Core;
 use super::effects::{Effect, LinkInfo};
+use super::problem::Problem;
 use super::requests::{Purpose, Requests};
 use crate::crypto::identity::PublicKey;
 use crate::group::KeyPackages;
 use crate::limits::{FRAME_MAX, KEEPALIVE, LOGIN_DEADLINE, REQUEST_DEADLINE};
-use crate::wire::frame::{Away, Login, Refusal, Request, ToClient, ToServer, VERSION, Welcome};
+use crate::wire::frame::{Away, Code, Login, Refusal, Request, ToClient, ToServer, VERSION, Welcome};
 use crate::wire::id::RoomId;
 use crate::wire::name::Name;
 use crate::wire::vouch::Pass;
@@ -178,6 +179,10 @@ impl Core {
     }
 
     fn login_refused(&mut self, server: &Name, refusal: Refusal) {
+        let known = self.attachments.get(server).is_some_and(|attachment| attachment.told_away);
+        if !known && matches!(refusal.code, Code::Banned | Code::NotListed) {
+            self.tell(None, Problem::from(refusal.clone()).event());
+        }
         self.fail_entries(server, &refusal.into());
         self.put_off(server, REFUSED_PAUSE);
     }

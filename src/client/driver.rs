@@ -14,6 +14,7 @@ use crate::crypto::rsa_split::SplitKey;
 use crate::crypto::secret::Secret;
 use crate::net::link::{Dial, LinkError};
 use crate::wire::endpoint::Endpoint;
+use crate::wire::frame::Code;
 use crate::wire::home::HomeCard;
 use crate::wire::name::FullName;
 use crate::wire::pin::ServerPin;
@@ -355,14 +356,12 @@ impl Driver {
     fn link_down(&mut self, error: LinkError, script: &mut Script) {
         let was_up = self.links.is_up();
         self.links.drop_link();
-        let (reason, others) = (error.to_string(), self.links.routes.has_more());
+        let (reason, others, ever) = (error.to_string(), self.links.routes.has_more(), self.links.ever);
         match error {
-            LinkError::Refused(refusal) if !others => {
+            LinkError::Refused(refusal) if !others && (!ever || refusal.code != Code::TooMany) => {
                 self.input(Input::LinkDown { reason, fatal: Some(refusal) }, script);
             }
-            error if !others && (!self.links.ever || !passes(&error)) => {
-                self.ended = Some(Ended::Link(Box::new(error)))
-            }
+            error if !others && (!ever || !passes(&error)) => self.ended = Some(Ended::Link(Box::new(error))),
             error => {
                 self.input(Input::LinkDown { reason, fatal: None }, script);
                 if was_up {

@@ -154,6 +154,7 @@ impl Core {
                 self.exit(reason, REFUSED)
             }
             "replaced" | "kicked" | "banned" => self.closed_by(server),
+            "flooding" => self.server_says(server, "the link is cut: too much was posted for too long".into()),
             "draining" => self.server_says(server, "the server is stopping".into()),
             _ => {}
         }

@@ -65,19 +65,21 @@ impl Room {
 
 impl Core {
     /// Asks for the removal of those who are lost, and anew for those whose removal another commit has swept away. Where nobody is
-    /// there to commit, it waits.
+    /// there to commit, it waits; but not what a moderator wants, which must not be forgotten by a restart.
     pub(super) fn propose_removals(&mut self, id: RoomId) {
         let (now, grace) = (self.now, self.config.lost_grace);
         let Some(room) = self.rooms.get_mut(&id) else { return };
-        if room.kind == RoomKind::Direct || room.able().is_empty() {
+        if room.kind == RoomKind::Direct {
             return;
         }
-        for key in room.past_grace(grace, now) {
+        let deserted = room.able().is_empty();
+        for key in room.past_grace(grace, now).into_iter().filter(|_| !deserted) {
             room.wanted.insert(key, Some(RemoveReason::Lost));
         }
         let standing: BTreeSet<PublicKey> = room.directory.standing().map(|m| m.key).collect();
-        let missing: Vec<_> =
-            room.wanted.iter().filter(|(key, _)| !standing.contains(key)).map(|(k, r)| (*k, *r)).collect();
+        let waits = |reason: Option<RemoveReason>| deserted && may_wait(reason);
+        let missing = room.wanted.iter().filter(|(key, reason)| !standing.contains(key) && !waits(**reason));
+        let missing: Vec<_> = missing.map(|(key, reason)| (*key, *reason)).collect();
         for (key, reason) in missing {
             self.propose_removal(id, &key, reason);
         }
@@ -113,4 +115,8 @@ impl Core {
             self.out.push(session, Push::CommitNow { room: id, epoch: room.directory.epoch() });
         }
     }
+}
+
+const fn may_wait(reason: Option<RemoveReason>) -> bool {
+    matches!(reason, None | Some(RemoveReason::Lost))
 }

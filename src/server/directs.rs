@@ -2,6 +2,7 @@
 
 use super::core::{Answer, Core};
 use super::outbox::too_many;
+use super::rates::Doing;
 use super::room::Room;
 use super::sessions::Asker;
 use crate::crypto::identity::PublicKey;
@@ -27,9 +28,7 @@ impl Core {
     }
 
     pub(super) fn take_key_package(&mut self, asker: &Asker, peer: &FullName) -> Answer {
-        if !self.packages_taken.take(asker.key, asker.addr.ip(), 1, self.now) {
-            return Err(too_many("too many key packages asked for"));
-        }
+        self.spend(asker, Doing::TakePackage, 1)?;
         let id = self.whereabouts(peer).ok_or_else(|| not_here(peer))?.session;
         let session = self.sessions.get_mut(&id).ok_or_else(|| not_here(peer))?;
         let package = session.packages.pop_front();
@@ -52,9 +51,8 @@ impl Core {
         published: Published,
     ) -> Answer {
         let peer = self.whereabouts(peer).ok_or_else(|| not_here(peer))?;
-        if !self.new_directs.take(asker.key, self.now) {
-            return Err(too_many("too many new conversations"));
-        }
+        self.may_speak(asker, None)?;
+        self.spend(asker, Doing::BeginDirect, 1)?;
         let many = |key: &PublicKey| self.rooms.directs_of(key).len() >= DIRECTS_PER_CLIENT;
         if many(&asker.key) || many(&peer.key) {
             return Err(too_many("too many conversations"));

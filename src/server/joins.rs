@@ -4,11 +4,12 @@ use super::attempts::source;
 use super::core::{Answer, Core};
 use super::io::{Door, SessionId};
 use super::outbox::{too_many, wrong_room_or_password};
+use super::rates::Doing;
 use super::room::Room;
 use super::sessions::Asker;
 use crate::crypto::identity::PublicKey;
 use crate::limits::{JOIN_LEASE, JOIN_QUEUE, ROOM_MEMBERS_MAX};
-use crate::wire::frame::{Published, Reply};
+use crate::wire::frame::{Code, Published, Refusal, Reply};
 use crate::wire::id::RoomId;
 use crate::wire::policy::RoomKind;
 use minicbor::bytes::ByteArray;
@@ -37,12 +38,13 @@ impl Room {
         self.lease.as_ref().is_some_and(|l| l.session == session && l.number == number)
     }
 
-    /// Ends a session's wait, and its lease.
-    pub(super) fn stop_waiting(&mut self, session: SessionId) {
-        self.queue.retain(|w| w.session != session);
+    /// Ends a session's wait, and its lease; the request that is not answered yet.
+    pub(super) fn stop_waiting(&mut self, session: SessionId) -> Option<u64> {
         if self.lease.as_ref().is_some_and(|l| l.session == session) {
             self.lease = None;
         }
+        let place = self.queue.iter().position(|w| w.session == session)?;
+        self.queue.remove(place).map(|waiting| waiting.request)
     }
 
     /// Ends a lease that was not used in time; the source of who had it.
@@ -71,6 +73,7 @@ impl Core {
             self.may_commit(asker, &room)?;
             return Ok(self.enter_again(asker, room));
         }
+        self.may_join(asker, &room)?;
         if self.rooms.full_for(&asker.key) && !self.rooms.is_member(&asker.key, &room) {
             return Err(too_many("you are in as many rooms as one may be"));
         }
@@ -80,6 +83,13 @@ impl Core {
         let door = door.ok_or_else(wrong_room_or_password)?;
         self.knock(asker, id, room, Door::new(*door))?;
         Ok(None)
+    }
+
+    fn may_join(&mut self, asker: &Asker, room: &RoomId) -> Result<(), Refusal> {
+        if !self.level().joins && !self.rooms.is_member(&asker.key, room) {
+            return Err(Refusal::new(Code::Locked, "nobody joins a room on this server now"));
+        }
+        self.spend(asker, Doing::Join, 1)
     }
 
     fn has_lease(&self, asker: &Asker, room: RoomId) -> bool {

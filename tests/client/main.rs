@@ -10,6 +10,7 @@ mod hostile;
 mod line;
 mod mesh;
 mod model;
+mod moderated;
 mod modes;
 mod offers;
 mod resume;

@@ -249,7 +249,7 @@ impl Relay {
         else {
             return false;
         };
-        self.home.pace.post(guest.key, bytes, self.now) > BEHIND_MAX
+        self.home.pace.post(guest.key, bytes, 1, self.now).wait > BEHIND_MAX
     }
 }
 
