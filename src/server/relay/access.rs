@@ -4,7 +4,7 @@ use super::{Act, Relay, veiled};
 use crate::crypto::identity::PublicKey;
 use crate::limits::{AWAY_SERVERS, FRAME_MAX, FRAME_MAX_BEFORE_LOGIN};
 use crate::mesh::{DownReason, NodeId};
-use crate::server::attempts::Allowance;
+use crate::server::attempts::{Allowance, Taken};
 use crate::server::io::SessionId;
 use crate::wire::frame::{Away, ToClient, ToServer};
 use crate::wire::name::Name;
@@ -102,7 +102,7 @@ impl Relay {
             let why = if full || *server == self.config.name { Away::Refused } else { Away::Unreachable };
             return self.away(session, server.clone(), why);
         };
-        if !self.access.logins.0.take(key, ip, 1, self.now) {
+        if self.access.logins.0.take(key, ip, 1, self.now) == Taken::No {
             return self.away(session, server.clone(), Away::Refused);
         }
         self.access.last += 1;
