@@ -32,6 +32,7 @@ impl Core {
         if self.draining {
             return Err(Refusal::new(Code::Draining, "the server is stopping"));
         }
+        self.barred(&key, (!through).then(|| addr.ip()))?;
         let name = match &login.cert {
             None if through => {
                 let message = "a login through another server needs the certificate of a name";
@@ -45,6 +46,7 @@ impl Core {
                     NameCert::from_bytes(bytes).map_err(|e| Refusal::new(Code::BadCertificate, e.to_string()))?;
                 if *cert.server() != self.config.name {
                     self.guest(&cert, key)?;
+                    self.barred_name(&cert.subject, &key, true)?;
                     return Ok((cert.subject, bytes.to_vec()));
                 }
                 self.own(&cert, key, addr)?
@@ -66,6 +68,7 @@ impl Core {
         let judged = if cert.key() == key { self.trust.check_name(cert, self.wall_ms) } else { Err(not_yours()) };
         let expired = Err(Doubt::Cert(CertError::Expired));
         if judged == expired && self.names.owner(&cert.subject.name) == Some(key) {
+            self.barred_name(&cert.subject, &key, true)?;
             return Ok(cert.subject.name.clone());
         }
         judged.map_err(|doubt| bad_cert(&doubt))?;
@@ -80,14 +83,17 @@ impl Core {
     }
 
     fn claim(&mut self, name: Name, key: PublicKey, addr: SocketAddr) -> Result<Name, Refusal> {
+        let full = FullName::new(name, self.config.name.clone());
+        let name = full.name.clone();
         match self.names.claim(&name, &key) {
-            Claim::Own => {}
+            Claim::Own => self.barred_name(&full, &key, true)?,
             Claim::Taken(free) => {
                 let refusal = Refusal::new(Code::NameTaken, format!("the name {name} is taken"));
                 return Err(free.map_or(refusal.clone(), |free| refusal.hint(free.to_string())));
             }
             Claim::TooMany => return Err(too_many("this key has as many names as it may have")),
             Claim::Free => {
+                self.barred_name(&full, &key, false)?;
                 self.may_add_name(addr)?;
                 self.names.insert(name.clone(), key);
                 self.out.write(Write::Name { name: name.clone(), key, since_ms: self.wall_ms });

@@ -24,7 +24,7 @@ use crate::wire::frame::{Refusal, Reply, Request};
 use crate::wire::id::{InstanceId, RoomId};
 use crate::wire::name::FullName;
 use crate::wire::vouch::ServerTrust;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,7 +122,6 @@ impl Core {
         }
         let mut core = Self {
             config,
-            trust: Arc::new(trust),
             identity,
             secret: loaded.secret,
             now,
@@ -144,7 +143,8 @@ impl Core {
             packages_taken: Allowance::new(PACKAGES_TAKEN, BY_ADDRESS * PACKAGES_TAKEN, DOOR_WINDOW),
             room_lists: Allowance::new(ROOM_LISTS, BY_ADDRESS * ROOM_LISTS, DOOR_WINDOW),
             wasted_leases: Attempts::new(u32::MAX, DOOR_WINDOW),
-            moderation: Moderation::load(&loaded.register)?,
+            moderation: Moderation::load(&loaded.register, &trust, wall_ms)?,
+            trust: Arc::new(trust),
             timers: Timers::default(),
             rounds: 0,
             out: Outbox::default(),
@@ -154,6 +154,7 @@ impl Core {
             unbounded: LOGS_BYTES,
         };
         core.timers.set(now + HOUSEKEEPING, Timer::Housekeeping);
+        core.banned_members(BTreeSet::new());
         for id in core.rooms.ids() {
             core.arm(id);
         }
@@ -173,6 +174,9 @@ impl Core {
             Input::LogPage { ticket, page } => self.log_page(ticket, page),
             // For who stands between this and the mesh.
             Input::Mesh(_) | Input::TooSlow { .. } => {}
+            Input::ServerUp(info) => self.server_up(&info),
+            Input::BansKnown { from, server, body } => self.bans_known(from, &server, &body),
+            Input::Bans { from, server, body } => self.bans_told(from, &server, &body),
             Input::Timeout => self.timeout(),
             Input::Drain => self.drain(),
             Input::Asked { ticket, ask } => self.asked(Officer::owner(ticket), *ask),
@@ -195,7 +199,7 @@ impl Core {
             ignored: 0,
             rooms: self.rooms.labelled() as u64,
             directs: self.rooms.directs() as u64,
-            refused: self.out.refused(),
+            refused: self.out.refused() + self.bans_refused(),
         }
     }
 
@@ -277,6 +281,7 @@ impl Core {
         self.room_lists.prune(self.now);
         self.wasted_leases.prune(self.now);
         self.expire_rooms();
+        self.ban_housekeeping();
         if self.rounds.is_multiple_of(ALL_LOGS) {
             self.trim_logs();
         }

@@ -28,6 +28,7 @@ use crate::crypto::identity::PublicKey;
 use crate::store::{Entry, List};
 use crate::wire::admin::{Answer, Role};
 use crate::wire::name::FullName;
+use crate::wire::vouch::ServerTrust;
 use asks::Waiting;
 use std::collections::BTreeMap;
 
@@ -35,13 +36,18 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(super) struct Moderation {
     roles: roles::Roles,
+    bans: bans::Bans,
     waiting: BTreeMap<u64, Waiting>,
 }
 
 impl Moderation {
     /// From what was stored.
-    pub(super) fn load(register: &[Entry]) -> Result<Self, LoadError> {
-        Ok(Self { roles: roles::Roles::load(register)?, waiting: BTreeMap::new() })
+    pub(super) fn load(register: &[Entry], trust: &ServerTrust, now_ms: u64) -> Result<Self, LoadError> {
+        Ok(Self {
+            roles: roles::Roles::load(register)?,
+            bans: bans::Bans::load(register, trust, now_ms)?,
+            waiting: BTreeMap::new(),
+        })
     }
 }
 

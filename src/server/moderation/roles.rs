@@ -39,6 +39,16 @@ impl Roles {
     pub(super) fn of(&self, key: &PublicKey) -> Option<Role> {
         self.0.get(key).map(|holder| holder.role)
     }
+
+    /// All keys with a role.
+    pub(super) fn keys(&self) -> impl Iterator<Item = PublicKey> {
+        self.0.keys().copied()
+    }
+
+    /// The key with a role that had this name when it got that.
+    pub(super) fn named(&self, name: &FullName) -> Option<PublicKey> {
+        self.0.iter().find(|(_, holder)| holder.name == *name).map(|(key, _)| *key)
+    }
 }
 
 impl Core {

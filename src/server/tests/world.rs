@@ -114,7 +114,7 @@ impl<E: Engine> World<E> {
             }
             Output::Answer { answer, .. } => self.answers.push(*answer),
             Output::Operate { ticket, task } => self.tasks.push((ticket, task)),
-            Output::Relay { .. } => {}
+            Output::Relay { .. } | Output::Gossip { .. } => {}
             Output::Mesh { targets, body } => self.mesh.push_back((targets, body)),
             Output::Log(event) => self.log.push(event),
         }
