@@ -211,7 +211,11 @@ impl Core {
             notes.push(format!("{ended} session{} ended here", if ended == 1 { "" } else { "s" }));
         }
         if target.name().is_some() && target.key().is_none() {
-            notes.push("the key behind this name is not known yet: it is bound when somebody comes with the name".into());
+            let server = target.name().map_or("", |name| name.server.as_str());
+            notes.push(format!(
+                "the key behind this name is not known here: it is bound when somebody comes with the name; banned by its \
+                 fingerprint, or at {server}, it would be at once"
+            ));
         }
         if target.network().is_some() {
             notes.push("who comes through another server is judged there, by the address that it sees".into());

@@ -105,6 +105,8 @@ impl Core {
         };
         self.moderation.roles.0.remove(&key);
         self.out.write(Write::Strike { list: List::Role, key: key.as_bytes().to_vec() });
+        // Bans of other servers are for them too from now on.
+        self.keep_out();
         Ok(Answer::done(format!("{name} has no role any more")))
     }
 }

@@ -41,7 +41,7 @@ impl Core {
     }
 
     /// Ends the sessions of those who are banned, and has their leaves removed from the rooms of this server; how many sessions.
-    pub(super) fn keep_out(&mut self) -> usize {
+    pub(in crate::server) fn keep_out(&mut self) -> usize {
         let banned = |(id, session): (&SessionId, &crate::server::sessions::Session)| {
             let ip = session.via.is_none().then(|| session.addr.ip());
             let ban = self.ban_on(&session.key, Some(session.name.as_ref()?), ip)?;

@@ -212,7 +212,7 @@ impl Core {
     fn send_lacking(&mut self, to: NodeId, summary: &Summary) {
         let theirs: BTreeMap<NodeId, &Known> = summary.known.iter().map(|known| (known.origin(), known)).collect();
         let (own, now) = (self.own_node(), self.now);
-        let mut pages = Vec::new();
+        let (mut pages, mut lacking) = (Vec::new(), false);
         for ours in self.moderation.bans.list.known(self.wall_ms) {
             let after = match theirs.get(&ours.origin()) {
                 None => 0,
@@ -224,13 +224,19 @@ impl Core {
                     }
                     0
                 }
-                Some(_) => continue,
+                Some(theirs) => {
+                    lacking |= theirs.digest != ours.digest && ours.origin() == to;
+                    continue;
+                }
             };
             let most = if ours.origin() == own { usize::MAX } else { ANSWER_PAGES.saturating_sub(pages.len()) };
             pages.extend(self.pages(ours.origin(), after).into_iter().take(most));
         }
         for body in pages {
             self.out.output(Output::Gossip { to: Some(to), head: Head::Bans, body });
+        }
+        if lacking {
+            self.tell_known(Some(to));
         }
     }
 
