@@ -250,10 +250,8 @@ pub const REGISTER_MAX: usize = 10_000;
 pub const BANS_MAX: usize = 100_000;
 /// Bans of one other server that are taken in [`DOOR_WINDOW`]: each costs a verification and a write.
 pub const BANS_TAKEN: u32 = 10_000;
-/// Messages with bans that are taken of one other server in [`BANS_WINDOW`], and such that make no sense or break the rules.
+/// Messages with bans that are taken of one other server in [`BANS_WINDOW`].
 pub const BAN_PAGES: u32 = 256;
-/// See [`BAN_PAGES`].
-pub const BAN_MISTAKES: u32 = 8;
 /// See [`BAN_PAGES`].
 pub const BANS_WINDOW: Duration = Duration::from_secs(10);
 /// Other servers' questions for bans that are answered in [`DOOR_WINDOW`], each.

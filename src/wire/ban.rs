@@ -346,7 +346,8 @@ mod tests {
         let most = Ban { reason, by, since_ms: u64::MAX, until_ms: Some(u64::MAX), mesh: true, ..most };
         let signed = SignedBan::sign(&identity(1), most.clone());
         assert!(SignedBan::from_bytes(signed.bytes()).is_ok());
-        for ban in [Ban { reason: "r".repeat(REASON_MAX + 1), ..ban(bob()) }, Ban { by: "b".repeat(BY_MAX + 1), ..ban(bob()) }]
+        for ban in
+            [Ban { reason: "r".repeat(REASON_MAX + 1), ..ban(bob()) }, Ban { by: "b".repeat(BY_MAX + 1), ..ban(bob()) }]
         {
             assert!(SignedBan::from_bytes(SignedBan::sign(&identity(1), ban).bytes()).is_err());
         }

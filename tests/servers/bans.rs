@@ -37,9 +37,7 @@ fn until(so: impl Fn() -> bool) {
 #[track_caller]
 fn turned_away(client: Client) {
     let (code, seen) = client.ended();
-    let told = |event: &Event| {
-        matches!(event, Event::Error { code, message, .. } if code == "banned" && message.contains("no more of this"))
-    };
+    let told = |event: &Event| matches!(event, Event::Error { code, message, .. } if code == "banned" && message.contains("no more of this"));
     assert!(seen.iter().any(told), "{seen:?}");
     assert_eq!(code, REFUSED, "{seen:?}");
 }

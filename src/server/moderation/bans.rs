@@ -57,11 +57,19 @@ impl Core {
 
     fn ban(&mut self, officer: &Officer, target: Target, until_ms: Option<u64>, reason: &str, mesh: bool) -> Told {
         let (own, wall_ms) = (self.own_node(), self.wall_ms);
-        if let Some((at, _)) = self.moderation.bans.list.of(own).find(|(_, held)| {
-            held.ban().holds(wall_ms) && same(&held.ban().target, &target)
-        }) {
+        if let Some((at, _)) = self
+            .moderation
+            .bans
+            .list
+            .of(own)
+            .find(|(_, held)| held.ban().holds(wall_ms) && same(&held.ban().target, &target))
+        {
             let why = format!("{} is banned already: {}", told(&target), at.id);
-            return Err(Answer::failed_with(Failure::Already, why, format!("to change it, lift it first: unban {}", at.id)));
+            return Err(Answer::failed_with(
+                Failure::Already,
+                why,
+                format!("to change it, lift it first: unban {}", at.id),
+            ));
         }
         self.room_for_ban(own).map_err(|()| {
             Answer::failed_with(Failure::Full, "there are as many bans as there may be", "lift some, see `bans`")
@@ -82,10 +90,12 @@ impl Core {
         let own = self.own_node();
         let foreign = server.filter(|server| *server != self.config.name.as_str());
         let fits = |(at, held): &(&BanRef, &Held)| {
-            let here = foreign.map_or(at.origin == own, |server| at.origin != own && held.ban().server.as_str() == server);
+            let here =
+                foreign.map_or(at.origin == own, |server| at.origin != own && held.ban().server.as_str() == server);
             here && id.parse() == Ok(at.id) && held.ban().holds(self.wall_ms)
         };
-        let Some((at, ban)) = self.moderation.bans.list.iter().find(fits).map(|(at, held)| (*at, held.ban().clone())) else {
+        let Some((at, ban)) = self.moderation.bans.list.iter().find(fits).map(|(at, held)| (*at, held.ban().clone()))
+        else {
             let why = format!("there is no ban {}", shown(typed));
             return Err(Answer::failed_with(Failure::UnknownId, why, "see `bans`"));
         };
@@ -104,7 +114,8 @@ impl Core {
 
     fn list_bans(&self, after: Option<&str>) -> Answer {
         let own = self.own_node();
-        let mut rows: Vec<_> = self.moderation.bans.list.iter().filter(|(_, held)| held.ban().holds(self.wall_ms)).collect();
+        let mut rows: Vec<_> =
+            self.moderation.bans.list.iter().filter(|(_, held)| held.ban().holds(self.wall_ms)).collect();
         rows.sort_by_key(|(at, held)| (at.origin != own, &held.ban().server, at.origin, at.id));
         let label = |at: &BanRef, ban: &Ban| match at.origin == own {
             true => at.id.to_string(),
@@ -166,7 +177,9 @@ impl Core {
         };
         let parts = typed.trim_start_matches('@').split_once('@');
         let parsed = parts.and_then(|(name, server)| Some((Name::parse(name).ok()?, Name::parse(server).ok()?)));
-        let Some((name, server)) = parsed.filter(|(_, server)| *server != self.config.name) else { return Err(unknown) };
+        let Some((name, server)) = parsed.filter(|(_, server)| *server != self.config.name) else {
+            return Err(unknown);
+        };
         let name = FullName::new(name, server);
         let key = self.key_behind(&name).or_else(|| self.moderation.roles.named(&name));
         Ok((name, key))
@@ -174,7 +187,9 @@ impl Core {
 
     /// Nobody shuts out oneself, nor who has as much to say and is connected from there.
     fn may_shut(&self, officer: &Officer, network: Network, mesh: bool) -> Result<(), Answer> {
-        let refused = |why: String| Answer::failed_with(Failure::NotAllowed, why, "at the admin socket of the server it can be done");
+        let refused = |why: String| {
+            Answer::failed_with(Failure::NotAllowed, why, "at the admin socket of the server it can be done")
+        };
         let asker = match officer.to {
             To::Session(session, _) => self.sessions.get(&session),
             To::Socket(_) => None,
@@ -197,7 +212,9 @@ impl Core {
     fn until(&self, for_s: Option<u64>) -> Result<Option<u64>, Answer> {
         match for_s {
             None => Ok(None),
-            Some(seconds) if (1..=LONGEST_S).contains(&seconds) => Ok(Some(self.wall_ms.saturating_add(seconds * 1000))),
+            Some(seconds) if (1..=LONGEST_S).contains(&seconds) => {
+                Ok(Some(self.wall_ms.saturating_add(seconds * 1000)))
+            }
             Some(_) => {
                 let why = "a ban is for a second at least and for 100 years at most";
                 Err(Answer::failed_with(Failure::BadValue, why, "without a time it is for good"))

@@ -39,7 +39,8 @@ fn page(of: usize, bans: &[Vec<u8>]) -> Vec<u8> {
     let mut left = [first].into_iter();
     let vouch = vouch(of);
     let mut page =
-        Page::fill(&identity(of).public(), &server_name(of), Some(&vouch), &mut left.as_slice().iter().peekable()).unwrap();
+        Page::fill(&identity(of).public(), &server_name(of), Some(&vouch), &mut left.as_slice().iter().peekable())
+            .unwrap();
     left.next();
     page.bans = bans.iter().map(|bytes| bytes.clone().into()).collect();
     page.to_bytes()
@@ -180,7 +181,8 @@ fn a_server_that_nobody_vouches_for_bans_nobody() {
     let stranger = Identity::from_seed(&[77; 32]);
     let new = Ban::new(&stranger.public(), name("s7"), (1, 1), key(2));
     let signed = SignedBan::sign(&stranger, Ban { mesh: true, ..new });
-    for vouch in [None, Some(ServerCert::issue(&stranger, name("s7"), stranger.public(), START_MS * 2)), Some(vouch(1))] {
+    for vouch in [None, Some(ServerCert::issue(&stranger, name("s7"), stranger.public(), START_MS * 2)), Some(vouch(1))]
+    {
         let page = Page::fill(&stranger.public(), &name("s7"), vouch.as_ref(), &mut [signed.clone()].iter().peekable());
         mesh.delivered(0, 1, &Head::Bans, &page.unwrap().to_bytes());
     }

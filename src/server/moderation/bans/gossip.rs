@@ -7,7 +7,7 @@ use super::super::super::attempts::Attempts;
 use super::super::super::core::Core;
 use super::super::super::io::{LogEvent, Output};
 use super::list::{BanRef, Held, Origin};
-use crate::limits::{BAN_ANSWERS, BAN_MISTAKES, BAN_PAGES, BANS_TAKEN, BANS_WINDOW, DOOR_WINDOW};
+use crate::limits::{BAN_ANSWERS, BAN_PAGES, BANS_TAKEN, BANS_WINDOW, DOOR_WINDOW};
 use crate::mesh::NodeInfo;
 use crate::wire::ban::{Known, Page, SignedBan, Summary};
 use crate::wire::name::Name;
@@ -20,7 +20,6 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Pace {
     pages: Attempts<NodeId>,
-    mistakes: Attempts<NodeId>,
     /// By the server whose bans they are.
     taken: Attempts<NodeId>,
     answers: Attempts<NodeId>,
@@ -33,7 +32,6 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             pages: Attempts::new(BAN_PAGES, BANS_WINDOW),
-            mistakes: Attempts::new(BAN_MISTAKES, BANS_WINDOW),
             taken: Attempts::new(BANS_TAKEN, DOOR_WINDOW),
             answers: Attempts::new(BAN_ANSWERS, DOOR_WINDOW),
             all: Attempts::new(1, DOOR_WINDOW),
@@ -62,7 +60,9 @@ enum Refused {
 impl Core {
     /// Another server is there: it hears what is known here, and then sends what is lacking.
     pub(in crate::server) fn server_up(&mut self, info: &NodeInfo) {
-        if let Some(origin) = self.moderation.bans.list.origin(&info.id).filter(|known| is_newer(&info.vouch, &known.vouch)) {
+        if let Some(origin) =
+            self.moderation.bans.list.origin(&info.id).filter(|known| is_newer(&info.vouch, &known.vouch))
+        {
             let origin = Origin { vouch: info.vouch.clone(), ..origin.clone() };
             let write = self.moderation.bans.list.keep_origin(origin);
             self.out.write(write);
@@ -76,8 +76,7 @@ impl Core {
             self.strike_ban(&at);
         }
         let (pace, now) = (&mut self.moderation.bans.pace, self.now);
-        for attempts in [&mut pace.pages, &mut pace.mistakes, &mut pace.taken, &mut pace.answers, &mut pace.all, &mut pace.told]
-        {
+        for attempts in [&mut pace.pages, &mut pace.taken, &mut pace.answers, &mut pace.all, &mut pace.told] {
             attempts.prune(now);
         }
         if self.mesh_word().is_some() {
@@ -107,7 +106,7 @@ impl Core {
     /// Another server says bans, its own or those of a third one.
     pub(in crate::server) fn bans_told(&mut self, from: NodeId, server: &Name, body: &[u8]) {
         let (now, pace) = (self.now, &mut self.moderation.bans.pace);
-        let read = if !pace.pages.take(from, now) || pace.mistakes.exhausted(&from, now) {
+        let read = if !pace.pages.take(from, now) {
             Err(Refused::TooFast)
         } else {
             Page::from_bytes(body).map_err(|_| Refused::Malformed)
@@ -122,7 +121,7 @@ impl Core {
         }
     }
 
-    /// Takes the bans of a page until one is wrong.
+    /// Takes the bans of a page until one is wrong: whatever else stands there, that costs one verification.
     fn take_page(&mut self, page: &Page, taken: &mut usize) -> Result<(), Refused> {
         self.trust.check_server(&page.server, &page.origin(), page.vouch.as_ref(), self.wall_ms)?;
         let list = &self.moderation.bans.list;
@@ -195,9 +194,6 @@ impl Core {
     fn refuse_bans(&mut self, from: NodeId, server: &Name, why: &Refused) {
         let (now, bans) = (self.now, &mut self.moderation.bans);
         bans.refused += 1;
-        if matches!(why, Refused::Malformed | Refused::Forged(_) | Refused::NotTheirs(_)) {
-            bans.pace.mistakes.count(from, now);
-        }
         if bans.pace.told.take(from, now) {
             self.out.log(LogEvent::BansRefused { from: server.clone(), why: why.to_string() });
         }

@@ -138,7 +138,8 @@ impl BanList {
                 _ => return Err(bad()),
             }
         }
-        let unknown: Vec<BanRef> = bans.held.keys().filter(|at| !bans.origins.contains_key(&at.origin)).copied().collect();
+        let unknown: Vec<BanRef> =
+            bans.held.keys().filter(|at| !bans.origins.contains_key(&at.origin)).copied().collect();
         if unknown.iter().any(|at| !dormant.contains(&at.origin)) {
             return Err(bad());
         }
@@ -169,14 +170,16 @@ impl BanList {
         let from = who.ip.filter(|_| !self.by_network.is_empty()).map(Network::around).into_iter().flatten();
         let from = from.filter_map(|network| self.by_network.get(&network));
         let all = self.by_key.get(&who.key).into_iter().chain(named).chain(from).flatten();
-        let held = all.filter(|at| at.origin == own || !who.has_role).filter_map(|at| Some((*at, self.held.get(at)?.ban())));
+        let held =
+            all.filter(|at| at.origin == own || !who.has_role).filter_map(|at| Some((*at, self.held.get(at)?.ban())));
         held.filter(|(_, ban)| ban.holds(now_ms)).max_by_key(|(_, ban)| ban.until_ms.unwrap_or(u64::MAX))
     }
 
     /// Bans by this name that know of no key yet.
     pub(super) fn unbound(&self, name: &FullName, now_ms: u64) -> Vec<BanRef> {
         let named = self.by_name.get(name).into_iter().flatten();
-        let open = |at: &&BanRef| self.held.get(at).is_some_and(|held| held.key().is_none() && held.ban().holds(now_ms));
+        let open =
+            |at: &&BanRef| self.held.get(at).is_some_and(|held| held.key().is_none() && held.ban().holds(now_ms));
         named.filter(open).copied().collect()
     }
 
