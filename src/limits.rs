@@ -246,8 +246,8 @@ pub const REASON_MAX: usize = 512;
 pub const REFUSAL_DETAIL_MAX: usize = 512;
 /// Entries of each list in the register: bans, mutes, roles, rules.
 pub const REGISTER_MAX: usize = 10_000;
-/// Bans of all servers together: each takes up to some 1.5 KB, and the most of one server is [`REGISTER_MAX`].
-pub const BANS_MAX: usize = 100_000;
+/// Bans of all servers together: each takes up to some 1.2 KB, and the most of one server is [`REGISTER_MAX`].
+pub const BANS_MAX: usize = 50_000;
 /// Bans of one other server that are taken in [`DOOR_WINDOW`]: each costs a verification and a write.
 pub const BANS_TAKEN: u32 = 10_000;
 /// Messages with bans that are taken of one other server in [`BANS_WINDOW`].

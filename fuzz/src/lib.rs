@@ -141,7 +141,7 @@ pub fn datagram(data: &[u8]) -> bool {
 pub fn ban(data: &[u8]) -> bool {
     let ban = SignedBan::from_bytes(data);
     if let Ok(ban) = &ban {
-        assert_eq!(SignedBan::from_bytes(ban.bytes()).as_ref(), Ok(ban));
+        assert_eq!(SignedBan::from_bytes(&ban.to_bytes()).as_ref(), Ok(ban));
         ban.verify().ok();
     }
     let (page, summary) = (Page::from_bytes(data), Summary::from_bytes(data));

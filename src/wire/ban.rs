@@ -148,16 +148,14 @@ impl Ban {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedBan {
     ban: Ban,
-    bytes: Vec<u8>,
+    signature: [u8; SIGNATURE_LEN],
 }
 
 impl SignedBan {
     /// Signs a ban of `identity`'s own.
     pub fn sign(identity: &Identity, ban: Ban) -> Self {
-        let said = encode(&ban);
-        let mut bytes = identity.sign(Purpose::Ban, &[&said]).to_vec();
-        bytes.extend_from_slice(&said);
-        Self { ban, bytes }
+        let signature = identity.sign(Purpose::Ban, &[&encode(&ban)]);
+        Self { ban, signature }
     }
 
     /// Reads the encoded form; believes nothing yet.
@@ -165,19 +163,18 @@ impl SignedBan {
         if bytes.len() > BAN_MAX {
             return Err(DecodeError::TooLong { len: bytes.len(), max: BAN_MAX });
         }
-        let said = bytes.get(SIGNATURE_LEN..).ok_or(DecodeError::Malformed)?;
+        let (signature, said) = bytes.split_first_chunk().ok_or(DecodeError::Malformed)?;
         let ban: Ban = decode(said, BAN_MAX)?;
-        // One ban has one encoding: what is kept is what was signed.
+        // One ban has one encoding: what is written again is what was signed.
         if !ban.is_sound() || encode(&ban) != said {
             return Err(DecodeError::Malformed);
         }
-        Ok(Self { ban, bytes: bytes.to_vec() })
+        Ok(Self { ban, signature: *signature })
     }
 
     /// Whether the server that it names has said it.
     pub fn verify(&self) -> Result<(), BadSignature> {
-        let (signature, said) = self.bytes.split_at_checked(SIGNATURE_LEN).ok_or(BadSignature)?;
-        self.ban.origin().verify(Purpose::Ban, &[said], signature)
+        self.ban.origin().verify(Purpose::Ban, &[&encode(&self.ban)], &self.signature)
     }
 
     /// What it says.
@@ -186,8 +183,10 @@ impl SignedBan {
     }
 
     /// The encoded form.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.signature.to_vec();
+        bytes.extend_from_slice(&encode(&self.ban));
+        bytes
     }
 }
 
@@ -265,10 +264,13 @@ impl Page {
     ) -> Option<Self> {
         let mut page =
             Self { origin: *origin.as_bytes(), server: server.clone(), vouch: vouch.cloned(), bans: Vec::new() };
-        let mut bytes = PAGE_HEAD;
-        while let Some(ban) = left.next_if(|ban| page.bans.len() < PAGE_BANS && bytes + ban.bytes().len() <= PAGE_MAX) {
-            bytes += ban.bytes().len() + ITEM_HEAD;
-            page.bans.push(ban.bytes().to_vec().into());
+        let mut room = PAGE_MAX - PAGE_HEAD;
+        while let Some(ban) = left.peek().filter(|_| page.bans.len() < PAGE_BANS) {
+            let bytes = ban.to_bytes();
+            let Some(rest) = room.checked_sub(bytes.len()) else { break };
+            room = rest;
+            page.bans.push(bytes.into());
+            left.next();
         }
         (!page.bans.is_empty()).then_some(page)
     }
@@ -322,19 +324,19 @@ mod tests {
         let network = Target::Network("2001:db8::/32".parse().unwrap());
         for target in [bob(), Target::Key([4; 32].into()), network] {
             let signed = SignedBan::sign(&identity(1), ban(target));
-            let back = SignedBan::from_bytes(signed.bytes()).unwrap();
+            let back = SignedBan::from_bytes(&signed.to_bytes()).unwrap();
             assert_eq!((&back, back.verify()), (&signed, Ok(())));
-            for len in 0..signed.bytes().len() {
-                assert!(SignedBan::from_bytes(&signed.bytes()[..len]).is_err(), "{len}");
+            for len in 0..signed.to_bytes().len() {
+                assert!(SignedBan::from_bytes(&signed.to_bytes()[..len]).is_err(), "{len}");
             }
-            assert!(SignedBan::from_bytes(&[signed.bytes(), &[0]].concat()).is_err(), "something follows");
+            assert!(SignedBan::from_bytes(&[&signed.to_bytes()[..], &[0]].concat()).is_err(), "something follows");
         }
     }
 
     #[test]
     fn no_server_bans_in_the_name_of_another() {
         let forged = SignedBan::sign(&identity(2), ban(bob()));
-        assert!(SignedBan::from_bytes(forged.bytes()).unwrap().verify().is_err());
+        assert!(SignedBan::from_bytes(&forged.to_bytes()).unwrap().verify().is_err());
     }
 
     #[test]
@@ -345,11 +347,11 @@ mod tests {
         let (reason, by) = ("r".repeat(REASON_MAX), "b".repeat(BY_MAX));
         let most = Ban { reason, by, since_ms: u64::MAX, until_ms: Some(u64::MAX), mesh: true, ..most };
         let signed = SignedBan::sign(&identity(1), most.clone());
-        assert!(SignedBan::from_bytes(signed.bytes()).is_ok());
+        assert!(SignedBan::from_bytes(&signed.to_bytes()).is_ok());
         for ban in
             [Ban { reason: "r".repeat(REASON_MAX + 1), ..ban(bob()) }, Ban { by: "b".repeat(BY_MAX + 1), ..ban(bob()) }]
         {
-            assert!(SignedBan::from_bytes(SignedBan::sign(&identity(1), ban).bytes()).is_err());
+            assert!(SignedBan::from_bytes(&SignedBan::sign(&identity(1), ban).to_bytes()).is_err());
         }
         let bans = vec![signed; 300];
         let (mut left, mut pages) = (bans.iter().peekable(), 0);
@@ -364,8 +366,8 @@ mod tests {
     #[test]
     fn half_the_internet_is_not_shut_for_a_mesh() {
         let wide = |mesh| Ban { mesh, ..ban(Target::Network("0.0.0.0/0".parse().unwrap())) };
-        assert!(SignedBan::from_bytes(SignedBan::sign(&identity(1), wide(true)).bytes()).is_err());
-        assert!(SignedBan::from_bytes(SignedBan::sign(&identity(1), wide(false)).bytes()).is_ok());
+        assert!(SignedBan::from_bytes(&SignedBan::sign(&identity(1), wide(true)).to_bytes()).is_err());
+        assert!(SignedBan::from_bytes(&SignedBan::sign(&identity(1), wide(false)).to_bytes()).is_ok());
     }
 
     #[test]
@@ -380,7 +382,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_changed_ban_is_not_the_servers_word(at: prop::sample::Index, flip in 1..=255u8) {
-            let mut bytes = SignedBan::sign(&identity(1), ban(bob())).bytes().to_vec();
+            let mut bytes = SignedBan::sign(&identity(1), ban(bob())).to_bytes();
             let at = at.index(bytes.len());
             bytes[at] ^= flip;
             prop_assert!(SignedBan::from_bytes(&bytes).map_or(true, |ban| ban.verify().is_err()));

@@ -30,7 +30,7 @@ fn key(seed: u8) -> Target {
 /// A ban that a server signs, as it is said; `of` is the server whose ban it is said to be.
 fn forged(signer: usize, of: usize, (id, number): (u64, u64), target: Target) -> Vec<u8> {
     let new = Ban::new(&identity(of).public(), server_name(of), (id, number), target);
-    SignedBan::sign(&identity(signer), Ban { mesh: true, reason: "spam".into(), ..new }).bytes().to_vec()
+    SignedBan::sign(&identity(signer), Ban { mesh: true, reason: "spam".into(), ..new }).to_bytes()
 }
 
 fn page(of: usize, bans: &[Vec<u8>]) -> Vec<u8> {
@@ -196,7 +196,7 @@ fn replays_and_older_words_do_nothing() {
     let mut mesh = Linked::new(3);
     let ban = forged(2, 2, (1, 5), key(2));
     let new = Ban::new(&identity(2).public(), server_name(2), (1, 6), key(2));
-    let lifted = SignedBan::sign(&identity(2), Ban { mesh: true, lifted: true, ..new }).bytes().to_vec();
+    let lifted = SignedBan::sign(&identity(2), Ban { mesh: true, lifted: true, ..new }).to_bytes();
     mesh.delivered(0, 2, &Head::Bans, &page(2, &[ban.clone(), lifted]));
     let kept = mesh.servers[0].store.load().unwrap().register;
     for _ in 0..3 {

@@ -26,17 +26,17 @@ pub fn bans() -> Vec<(&'static str, Vec<u8>)> {
     let vouch = ServerCert::issue(&Identity::from_seed(&[2; 32]), name("s1"), server().public(), 1000);
     let page = Page::fill(&server().public(), &name("s1"), Some(&vouch), &mut all.iter().peekable()).unwrap();
     let summary = Summary { known: vec![Known::new(NodeId([5; 32]), 6, [7; 16])] };
-    let mut host_bits = all[2].bytes().to_vec();
+    let mut host_bits = all[2].to_bytes();
     let at = host_bits.windows(5).position(|w| w == [192, 0, 2, 0, 0x18]).unwrap();
     host_bits[at + 3] = 1;
     vec![
-        ("ok-name", all[0].bytes().to_vec()),
-        ("ok-key", all[1].bytes().to_vec()),
-        ("ok-network", all[2].bytes().to_vec()),
-        ("ok-network-v6", all[3].bytes().to_vec()),
+        ("ok-name", all[0].to_bytes()),
+        ("ok-key", all[1].to_bytes()),
+        ("ok-network", all[2].to_bytes()),
+        ("ok-network-v6", all[3].to_bytes()),
         ("ok-page", page.to_bytes()),
         ("ok-summary", summary.to_bytes()),
-        ("bad-half-the-world", net("0.0.0.0/1").bytes().to_vec()),
+        ("bad-half-the-world", net("0.0.0.0/1").to_bytes()),
         ("bad-host-bits", host_bits),
         ("bad-empty", Vec::new()),
     ]

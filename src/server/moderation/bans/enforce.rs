@@ -29,6 +29,8 @@ impl Core {
         let Some(refusal) = self.ban_on(key, Some(name), None).map(|ban| self.banned(ban)) else { return Ok(()) };
         if proven {
             self.bind(name, key);
+            // It may be here under another name.
+            self.keep_out();
         }
         Err(refusal)
     }

@@ -12,7 +12,7 @@ use crate::mesh::NodeInfo;
 use crate::wire::ban::{Known, Page, SignedBan, Summary};
 use crate::wire::name::Name;
 use crate::wire::relay::Head;
-use crate::wire::vouch::{Doubt, NodeId};
+use crate::wire::vouch::{Doubt, NodeId, ServerCert};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,6 +26,7 @@ pub(super) struct Pace {
     /// All own bans at once, to a server that has other ones of the same numbers.
     all: Attempts<NodeId>,
     told: Attempts<NodeId>,
+    heard: Attempts<NodeId>,
 }
 
 impl Default for Pace {
@@ -36,6 +37,7 @@ impl Default for Pace {
             answers: Attempts::new(BAN_ANSWERS, DOOR_WINDOW),
             all: Attempts::new(1, DOOR_WINDOW),
             told: Attempts::new(1, BANS_WINDOW),
+            heard: Attempts::new(LINES, BANS_WINDOW),
         }
     }
 }
@@ -75,10 +77,8 @@ impl Core {
         for at in self.moderation.bans.list.outdated(self.wall_ms) {
             self.strike_ban(&at);
         }
-        let (pace, now) = (&mut self.moderation.bans.pace, self.now);
-        for attempts in [&mut pace.pages, &mut pace.taken, &mut pace.answers, &mut pace.all, &mut pace.told] {
-            attempts.prune(now);
-        }
+        let Pace { pages, taken, answers, all, told, heard } = &mut self.moderation.bans.pace;
+        [pages, taken, answers, all, told, heard].into_iter().for_each(|attempts| attempts.prune(self.now));
         if self.mesh_word().is_some() {
             self.tell_known(None);
         }
@@ -117,7 +117,9 @@ impl Core {
         }
         if taken > 0 {
             let ended = self.keep_out();
-            self.out.log(LogEvent::BansTaken { from: server.clone(), taken, ended });
+            if self.moderation.bans.pace.heard.take(from, now) {
+                self.out.log(LogEvent::BansTaken { from: server.clone(), taken, ended });
+            }
         }
     }
 
@@ -254,10 +256,12 @@ impl Core {
 }
 
 /// Whether a certificate holds for longer than another one.
-fn is_newer(one: &Option<crate::wire::vouch::ServerCert>, other: &Option<crate::wire::vouch::ServerCert>) -> bool {
-    let ends = |cert: &Option<crate::wire::vouch::ServerCert>| cert.as_ref().map_or(0, |cert| cert.not_after);
+fn is_newer(one: &Option<ServerCert>, other: &Option<ServerCert>) -> bool {
+    let ends = |cert: &Option<ServerCert>| cert.as_ref().map_or(0, |cert| cert.not_after);
     ends(one) > ends(other)
 }
 
+/// Lines in the log on what one server tells, in [`BANS_WINDOW`].
+const LINES: u32 = 8;
 /// Pages with bans of third servers in one answer; what is left goes with the next one.
 const ANSWER_PAGES: usize = 64;

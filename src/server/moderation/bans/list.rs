@@ -195,7 +195,7 @@ impl BanList {
 
     /// Keeps a ban, in the place of an older word on it.
     pub(super) fn keep(&mut self, at: BanRef, held: Held) -> Write {
-        let kept = Kept { signed: held.signed.bytes().to_vec().into(), seen: held.seen.map(|key| key.0.into()) };
+        let kept = Kept { signed: held.signed.to_bytes().into(), seen: held.seen.map(|key| key.0.into()) };
         let entry = Entry { list: List::Ban, key: at.key(), value: encode(&kept) };
         self.take_out(&at);
         self.insert(at, held);
