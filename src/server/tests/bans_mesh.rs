@@ -172,6 +172,29 @@ fn no_server_bans_in_anothers_name_nor_half_the_world_nor_who_has_a_role() {
 }
 
 #[test]
+fn a_moderator_who_comes_through_another_server_shuts_no_network_of_the_mesh() {
+    let mut mesh = Linked::new(2);
+    let mut chief = mesh.client(1, 4, "chief");
+    mesh.visit(&mut chief, 0).unwrap();
+    asks(&mut mesh, 0, Ask::Grant { name: "chief@s2".into(), role: Role::Moderator });
+    let mut says = |whom: Whom, here: bool| {
+        let ask = Ask::Ban { whom, for_s: None, reason: None, here };
+        match mesh.request(chief.session, Request::Admin { ask: serde_json::to_string(&ask).unwrap() }) {
+            Reply::Admin(text) => failure(&serde_json::from_str(&text).unwrap()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let shut = |text: &str| Whom::Network(text.into());
+    assert_eq!(says(shut("192.0.2.0/24"), false), Some(Failure::NotAllowed), "they are in it themselves");
+    assert_eq!(says(shut("192.0.2.0/24"), true), None);
+    assert_eq!(says(Whom::Name("chief@s2".into()), false), Some(Failure::NotAllowed));
+    assert_eq!(says(Whom::Name("bob@s2".into()), false), None);
+    assert_eq!(mesh.request(chief.session, Request::Ping), Reply::Done);
+    let home = mesh.direct(&chief);
+    assert_eq!(mesh.request(home, Request::Ping), Reply::Done);
+}
+
+#[test]
 fn a_server_that_nobody_vouches_for_bans_nobody() {
     let mut mesh = Linked::new(2);
     let stranger = Identity::from_seed(&[77; 32]);

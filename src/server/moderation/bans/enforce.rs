@@ -35,7 +35,11 @@ impl Core {
         Err(refusal)
     }
 
-    /// Whether somebody is banned here.
+    /// Whether somebody is banned here, by name or key.
+    pub(in crate::server) fn is_banned(&self, name: &FullName, key: &PublicKey) -> bool {
+        self.ban_on(key, Some(name), None).is_some()
+    }
+
     fn ban_on(&self, key: &PublicKey, name: Option<&FullName>, ip: Option<IpAddr>) -> Option<&Ban> {
         let has_role = self.moderation.roles.of(key).is_some();
         let who = Person { key: key.fingerprint(), name, ip, has_role };
@@ -64,7 +68,7 @@ impl Core {
         let rooms = || self.rooms.iter().filter(|room| room.kind != RoomKind::Direct);
         let members: BTreeMap<PublicKey, &FullName> =
             rooms().flat_map(|room| room.directory.members()).map(|member| (member.key, &member.name)).collect();
-        let banned = members.into_iter().filter(|(key, name)| self.ban_on(key, Some(name), None).is_some());
+        let banned = members.into_iter().filter(|(key, name)| self.is_banned(name, key));
         let out: BTreeSet<PublicKey> = banned.map(|(key, _)| key).chain(others).collect();
         let mut concerned = Vec::new();
         for room in self.rooms.iter_mut().filter(|room| room.kind != RoomKind::Direct) {
