@@ -151,11 +151,11 @@ impl Core {
                 Ok(Target::Name { name, key: key.map(|key| key.fingerprint().0.into()) })
             }
             Whom::Fingerprint(text) => {
-                let print: Fingerprint = text.parse().map_err(|error| bad(format!("{error}")))?;
+                let wanted: Fingerprint = text.parse().map_err(|error| bad(format!("{error}")))?;
                 let officers = officer.person.iter().map(|(_, key)| *key).chain(self.moderation.roles.keys());
-                let known = officers.into_iter().find(|key| key.fingerprint() == print);
+                let known = officers.into_iter().find(|key| key.fingerprint() == wanted);
                 known.map_or(Ok(()), |key| self.may_touch(officer, &key))?;
-                Ok(Target::Key(print.0.into()))
+                Ok(Target::Key(wanted.0.into()))
             }
             Whom::Network(text) => {
                 let network: Network = text.parse().map_err(|error: ban::BadNetwork| bad(error.to_string()))?;
