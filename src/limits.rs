@@ -269,3 +269,13 @@ pub const TOKEN_TEXT_MAX: usize = 64;
 pub const TERM_MAX_S: u64 = 100 * 366 * 24 * 3600;
 /// Rows of a list that has no pages, bytes of JSON: with all escapes they fit into a frame.
 pub const ADMIN_LIST_BYTES: usize = 512 * 1024;
+/// Bans of all servers together: each takes up to some 1.2 KB, and the most of one server is [`REGISTER_MAX`].
+pub const BANS_MAX: usize = 50_000;
+/// Bans of one other server that are taken in [`DOOR_WINDOW`]: each costs a verification and a write.
+pub const BANS_TAKEN: u32 = 10_000;
+/// Messages with bans that are taken of one other server in [`BANS_WINDOW`].
+pub const BAN_PAGES: u32 = 256;
+/// See [`BAN_PAGES`].
+pub const BANS_WINDOW: Duration = Duration::from_secs(10);
+/// Other servers' questions for bans that are answered in [`DOOR_WINDOW`], each.
+pub const BAN_ANSWERS: u32 = 6;

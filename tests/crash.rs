@@ -4,7 +4,10 @@
 
 use secchat::cli::drive::{Process, client_args, start_client};
 use secchat::store::FAILPOINTS;
+use secchat::wire::admin::{Answer, Ask, Whom};
 use serde_json::Value;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -121,6 +124,40 @@ fn heard(who: &Process, from: &str) -> Vec<String> {
     messages.map(|e| field(&e, "text").to_owned()).collect()
 }
 
+/// What is asked at the admin socket, and the answer if one comes.
+fn ask(dir: &Path, ask: &Ask) -> Option<Answer> {
+    let mut socket = UnixStream::connect(dir.join("server").join("admin.sock")).ok()?;
+    socket.write_all((serde_json::to_string(ask).unwrap() + "\n").as_bytes()).ok()?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).ok()?;
+    serde_json::from_str(&answer).ok()
+}
+
+/// A ban is made, another one lifted, while the server dies at the point; whether it did.
+fn bans_survive(point: &str) -> bool {
+    let dir = tempfile::tempdir().unwrap();
+    let ban =
+        |digit: &str| Ask::Ban { whom: Whom::Fingerprint(digit.repeat(64)), for_s: None, reason: None, here: false };
+    let (mut server, _) = serve(dir.path(), "127.0.0.1:0", None);
+    assert!(matches!(ask(dir.path(), &ban("a")), Some(Answer::Done { .. })));
+    server.kill();
+    let (mut server, _) = serve(dir.path(), "127.0.0.1:0", Some(point));
+    let asked = [ban("b"), Ask::Unban { id: "1".into() }].map(|asked| ask(dir.path(), &asked).is_some());
+    let died = asked.contains(&false);
+    server.kill();
+    let (_server, _) = serve(dir.path(), "127.0.0.1:0", None);
+    let Some(Answer::Bans(page)) = ask(dir.path(), &Ask::Bans { after: None }) else { panic!("{point}") };
+    let Some(Answer::Audit(acts)) = ask(dir.path(), &Ask::Audit { before: None, limit: None }) else {
+        panic!("{point}")
+    };
+    let holds = |digit: &str| page.rows.iter().any(|row| row.fingerprint.as_deref() == Some(&digit.repeat(64)));
+    let noted = |act: &str| acts.rows.iter().filter(|row| row.act == act).count();
+    assert!(!asked[0] || holds("b"), "{point}: what was acknowledged is gone");
+    assert!(!asked[1] || !holds("a"), "{point}: what was lifted is back");
+    assert_eq!((noted("ban"), noted("unban")), (1 + usize::from(holds("b")), usize::from(!holds("a"))), "{point}");
+    died
+}
+
 fn all_survived(points: impl Iterator<Item = &'static str>, must_be_reached: bool) {
     for point in points {
         for nth in [1, 3] {
@@ -147,6 +184,16 @@ fn killed_around_names_and_rooms() {
 #[test]
 fn killed_around_rows_and_epochs() {
     all_survived(points(&["row", "epoch"]), true);
+}
+
+#[test]
+fn killed_around_bans() {
+    for point in points(&["begin", "commit", "register", "act"]) {
+        for nth in 1..=4 {
+            let reached = bans_survive(&format!("{point}:{nth}"));
+            assert!(reached || nth > 2, "{point} was never reached");
+        }
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub mod rooms;
 use secchat::client::commands;
 use secchat::crypto::keyfile;
 use secchat::limits::{FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, TEXT_MAX};
+use secchat::wire::ban::{Page, SignedBan, Summary};
 use secchat::wire::cert::NameCert;
 use secchat::wire::datagram::Frames;
 use secchat::wire::frame::{ToClient, ToServer};
@@ -49,6 +50,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("mesh_record", mesh::record),
     ("mesh_neighbour", mesh::neighbour),
     ("relay", relay::relay),
+    ("ban", ban),
 ];
 
 /// A frame from a client, before login and after.
@@ -133,6 +135,23 @@ pub fn datagram(data: &[u8]) -> bool {
     assert!(written.len() <= data.len());
     assert_eq!(Frames::new(&written).filter(|f| f.is_err()).count(), 0);
     whole
+}
+
+/// A ban, some of them, or what is known of them; nothing that the fuzzer makes is signed.
+pub fn ban(data: &[u8]) -> bool {
+    let ban = SignedBan::from_bytes(data);
+    if let Ok(ban) = &ban {
+        assert_eq!(SignedBan::from_bytes(&ban.to_bytes()).as_ref(), Ok(ban));
+        ban.verify().ok();
+    }
+    let (page, summary) = (Page::from_bytes(data), Summary::from_bytes(data));
+    if let Ok(page) = &page {
+        assert_eq!(Page::from_bytes(&page.to_bytes()).as_ref(), Ok(page));
+    }
+    if let Ok(summary) = &summary {
+        assert_eq!(Summary::from_bytes(&summary.to_bytes()).as_ref(), Ok(summary));
+    }
+    ban.is_ok() || page.is_ok() || summary.is_ok()
 }
 
 /// A line of the user's, as typed or as a script's object. What is sent is never empty nor longer than allowed.

@@ -312,7 +312,7 @@ impl<E: Engine> Actor<E> {
                 }
                 Output::Pace { slower } => self.slower.store(slower, Ordering::Relaxed),
                 // The engine of a server in a mesh takes these itself.
-                Output::Relay { .. } => {}
+                Output::Relay { .. } | Output::Gossip { .. } => {}
                 Output::ReadActs { ticket, before, limit } => {
                     let acts = self.disk.with(move |store| store.acts(before, limit)).await?;
                     self.feed(Input::Acts { ticket, acts });

@@ -32,6 +32,7 @@ impl Core {
         if self.draining {
             return Err(Refusal::new(Code::Draining, "the server is stopping"));
         }
+        self.barred(&key, (!through).then(|| addr.ip()))?;
         self.may_enter(&key)?;
         let token = login.token.as_ref().map(|token| **token);
         let name = match &login.cert {
@@ -47,6 +48,7 @@ impl Core {
                     NameCert::from_bytes(bytes).map_err(|e| Refusal::new(Code::BadCertificate, e.to_string()))?;
                 if *cert.server() != self.config.name {
                     self.guest(&cert, key)?;
+                    self.barred_name(&cert.subject, &key, true)?;
                     return Ok((cert.subject, bytes.to_vec()));
                 }
                 self.own(&cert, key, addr, token)?
@@ -80,6 +82,7 @@ impl Core {
         let judged = if cert.key() == key { self.trust.check_name(cert, self.wall_ms) } else { Err(not_yours()) };
         let expired = Err(Doubt::Cert(CertError::Expired));
         if judged == expired && self.names.owner(&cert.subject.name) == Some(key) {
+            self.barred_name(&cert.subject, &key, true)?;
             return Ok(cert.subject.name.clone());
         }
         judged.map_err(|doubt| bad_cert(&doubt))?;
@@ -100,14 +103,17 @@ impl Core {
         addr: SocketAddr,
         token: Option<[u8; 16]>,
     ) -> Result<Name, Refusal> {
+        let full = FullName::new(name, self.config.name.clone());
+        let name = full.name.clone();
         match self.names.claim(&name, &key) {
-            Claim::Own => {}
+            Claim::Own => self.barred_name(&full, &key, true)?,
             Claim::Taken(free) => {
                 let refusal = Refusal::new(Code::NameTaken, format!("the name {name} is taken"));
                 return Err(free.map_or(refusal.clone(), |free| refusal.hint(free.to_string())));
             }
             Claim::TooMany => return Err(too_many("this key has as many names as it may have")),
             Claim::Free => {
+                self.barred_name(&full, &key, false)?;
                 let invitation = self.may_register(token)?;
                 self.may_add_name(addr)?;
                 if let Some(invitation) = invitation {

@@ -23,7 +23,7 @@ use crate::wire::frame::{Refusal, Reply, Request};
 use crate::wire::id::{InstanceId, RoomId};
 use crate::wire::name::FullName;
 use crate::wire::vouch::ServerTrust;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,7 +119,6 @@ impl Core {
         }
         let mut core = Self {
             config,
-            trust: Arc::new(trust),
             identity,
             secret: loaded.secret,
             now,
@@ -138,7 +137,8 @@ impl Core {
             rates: Rates::new(),
             guest_pace: Pace::default(),
             wasted_leases: Attempts::new(u32::MAX, DOOR_WINDOW),
-            moderation: Moderation::load(&loaded.register)?,
+            moderation: Moderation::load(&loaded.register, &trust, wall_ms)?,
+            trust: Arc::new(trust),
             timers: Timers::default(),
             rounds: 0,
             out: Outbox::default(),
@@ -149,6 +149,7 @@ impl Core {
         };
         core.timers.set(now + HOUSEKEEPING, Timer::Housekeeping);
         core.tighten();
+        core.banned_members(BTreeSet::new());
         for id in core.rooms.ids() {
             core.arm(id);
         }
@@ -171,6 +172,9 @@ impl Core {
             Input::LogPage { ticket, page } => self.log_page(ticket, page),
             // For who stands between this and the mesh.
             Input::Mesh(_) | Input::TooSlow { .. } => {}
+            Input::ServerUp(info) => self.server_up(&info),
+            Input::BansKnown { from, server, body } => self.bans_known(from, &server, &body),
+            Input::Bans { from, server, body } => self.bans_told(from, &server, &body),
             Input::Timeout => self.timeout(),
             Input::Drain => self.drain(),
             Input::Asked { ticket, ask } => self.asked(Officer::owner(ticket), *ask),
@@ -194,7 +198,7 @@ impl Core {
             ignored: 0,
             rooms: self.rooms.labelled() as u64,
             directs: self.rooms.directs() as u64,
-            refused: self.out.refused(),
+            refused: self.out.refused() + self.bans_refused(),
         }
     }
 
@@ -273,6 +277,7 @@ impl Core {
         self.wasted_leases.prune(self.now);
         self.expire_rooms();
         self.prune_lists();
+        self.ban_housekeeping();
         if self.rounds.is_multiple_of(ALL_LOGS) {
             self.trim_logs();
         }

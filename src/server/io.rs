@@ -1,12 +1,14 @@
 //! What happens to the core, and what it wants done.
 
 use crate::crypto::identity::PublicKey;
+use crate::mesh::NodeInfo;
 use crate::mesh::run::MeshEvent;
 use crate::store::{Act, LogPage, Write};
 use crate::wire::admin::{Answer, Ask};
 use crate::wire::frame::{Code, ToServer};
 use crate::wire::id::RoomId;
 use crate::wire::name::{FullName, Name};
+use crate::wire::relay::Head;
 use crate::wire::text::Untrusted;
 use crate::wire::token::Token;
 use crate::wire::vouch::{NodeId, ServerCert, ServerTrust};
@@ -111,6 +113,26 @@ pub enum Input {
         /// Its number there.
         client: u64,
     },
+    /// Another server of the mesh is there, and has heard nothing of ours yet.
+    ServerUp(Box<NodeInfo>),
+    /// Another server says which bans it knows: a [`crate::wire::ban::Summary`], encoded.
+    BansKnown {
+        /// Which.
+        from: NodeId,
+        /// Its name.
+        server: Name,
+        /// What it said.
+        body: Arc<[u8]>,
+    },
+    /// Another server says bans: a [`crate::wire::ban::Page`], encoded.
+    Bans {
+        /// Which.
+        from: NodeId,
+        /// Its name.
+        server: Name,
+        /// What it said.
+        body: Arc<[u8]>,
+    },
     /// The server stops: everybody is told.
     Drain,
     /// Who runs the server asks, at its admin socket.
@@ -187,6 +209,15 @@ pub enum Output {
         /// To which, and what for each alone.
         targets: Vec<(NodeId, Vec<u8>)>,
         /// For all.
+        body: Arc<[u8]>,
+    },
+    /// Say something of the server's own to one other server of the mesh, or to all that are there.
+    Gossip {
+        /// To which, if not to all.
+        to: Option<NodeId>,
+        /// What it is.
+        head: Head,
+        /// What goes with it.
         body: Arc<[u8]>,
     },
     /// A login was accepted: frames of up to [`crate::limits::FRAME_MAX`] may come from now on.
@@ -336,6 +367,22 @@ pub enum LogEvent {
         /// `done`, or the word of the failure.
         outcome: String,
     },
+    /// Bans came from another server.
+    BansTaken {
+        /// From which; they may be a third one's.
+        from: Name,
+        /// How many were news.
+        taken: usize,
+        /// Sessions that they ended.
+        ended: usize,
+    },
+    /// Bans from another server were not taken.
+    BansRefused {
+        /// From which.
+        from: Name,
+        /// Why not.
+        why: String,
+    },
     /// The server's own fault.
     Fault {
         /// What went wrong.
@@ -360,6 +407,10 @@ impl fmt::Display for LogEvent {
                 whom.iter().try_for_each(|whom| write!(f, " {}", Untrusted::new(whom)))?;
                 write!(f, ": {outcome}")
             }
+            Self::BansTaken { from, taken, ended } => {
+                write!(f, "{taken} bans taken from {from}; {ended} sessions ended")
+            }
+            Self::BansRefused { from, why } => write!(f, "bans from {from} refused: {}", Untrusted::new(why)),
             Self::Fault { what } => write!(f, "internal fault: {}", Untrusted::new(what)),
         }
     }

@@ -40,6 +40,7 @@ impl Meshed {
             Output::Send { session, frame } if is_guest(session) => self.relay.say(session, frame),
             Output::Close { session } if is_guest(session) => self.relay.closed(session),
             Output::Admitted { session } if is_guest(session) => {}
+            Output::Gossip { to, head, body } => self.relay.gossip(to, &head, &body),
             Output::Relay { session, key, addr, server, frame } => {
                 self.relay.forward(session, (key, addr.ip()), &server, frame);
             }

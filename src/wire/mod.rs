@@ -3,6 +3,7 @@
 //! Structures are CBOR (`minicbor`, explicit indices, so fields can be added); [`encode`] and [`decode`] are the only way in and out.
 
 pub mod admin;
+pub mod ban;
 pub mod cert;
 pub mod datagram;
 pub mod endpoint;

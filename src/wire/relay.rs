@@ -52,6 +52,12 @@ pub enum Head {
         #[n(0)]
         client: u64,
     },
+    /// To any server: which bans the sender knows. The body is a [`super::ban::Summary`], encoded; what it lacks is sent to it.
+    #[n(5)]
+    BansKnown,
+    /// To any server: bans, the sender's own or those of a third one. The body is a [`super::ban::Page`], encoded.
+    #[n(6)]
+    Bans,
 }
 
 impl Head {
@@ -80,6 +86,8 @@ mod tests {
             Head::Frame { client: u64::MAX },
             Head::ToClients { clients: vec![1, 2, 3] },
             Head::Closed { client: 1 },
+            Head::BansKnown,
+            Head::Bans,
         ];
         for head in heads {
             let bytes = head.to_bytes();

@@ -1,5 +1,7 @@
 //! Well-formed and malformed input for each fuzz target, made by the code itself.
 
+#[path = "seeds/bans.rs"]
+mod bans;
 #[path = "seeds/mesh.rs"]
 mod mesh;
 #[path = "seeds/relay.rs"]
@@ -58,6 +60,7 @@ pub fn all() -> Vec<Seed> {
     add("mesh_record", mesh::records());
     add("mesh_neighbour", mesh::neighbours());
     add("relay", relay::messages());
+    add("ban", bans::bans());
     all
 }
 

@@ -1,8 +1,10 @@
 //! Processes: servers that link with each other, clients whose events are read.
 
 use secchat::client::event::Event;
+use secchat::wire::admin::{Answer, Ask};
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -125,6 +127,15 @@ impl Mesh {
         let fact = |word: &str| facts.iter().find(|(first, _)| first == word).unwrap_or_else(|| panic!("{facts:?}"));
         let (address, mesh) = (fact("listening").1.clone(), fact("mesh").1.clone());
         Server { process: Process(child), address, mesh, links }
+    }
+
+    /// What is asked at the admin socket of a server, and its answer.
+    pub fn ask(&self, n: usize, ask: &Ask) -> Answer {
+        let mut socket = UnixStream::connect(self.path(&format!("server{n}")).join("admin.sock")).unwrap();
+        socket.write_all((serde_json::to_string(ask).unwrap() + "\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        serde_json::from_str(&answer).unwrap()
     }
 
     pub fn kill(&mut self, n: usize) {
@@ -262,6 +273,12 @@ impl Client {
     pub fn interrupt(mut self, signal: &str) -> Option<i32> {
         send(&self.process, signal);
         self.process.0.wait().unwrap().code()
+    }
+
+    /// Its exit code when it ends by itself, and all that it told.
+    pub fn ended(mut self) -> (Option<i32>, Vec<Event>) {
+        self.wait("the end", |event| matches!(event, Event::Bye { .. }));
+        (self.process.0.wait().unwrap().code(), self.seen)
     }
 
     /// Ends it as a user does; its exit code.

@@ -1,6 +1,7 @@
 //! Real servers in a mesh and real clients, each a process of its own.
 
 mod away;
+mod bans;
 mod far;
 mod harness;
 mod interrupted;

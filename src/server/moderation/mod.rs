@@ -39,6 +39,7 @@ use crate::limits::ADMIN_LIST_BYTES;
 use crate::store::{Entry, List};
 use crate::wire::admin::{Answer, Page, Role};
 use crate::wire::name::FullName;
+use crate::wire::vouch::ServerTrust;
 use asks::Waiting;
 use std::collections::BTreeMap;
 
@@ -46,6 +47,7 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub(super) struct Moderation {
     roles: roles::Roles,
+    bans: bans::Bans,
     mutes: mutes::Mutes,
     allowed: gate::Allowed,
     invitations: invitations::Invitations,
@@ -55,9 +57,10 @@ pub(super) struct Moderation {
 
 impl Moderation {
     /// From what was stored.
-    pub(super) fn load(register: &[Entry]) -> Result<Self, LoadError> {
+    pub(super) fn load(register: &[Entry], trust: &ServerTrust, now_ms: u64) -> Result<Self, LoadError> {
         Ok(Self {
             roles: roles::Roles::load(register)?,
+            bans: bans::Bans::load(register, trust, now_ms)?,
             mutes: mutes::Mutes::load(register)?,
             allowed: gate::Allowed::load(register)?,
             invitations: invitations::Invitations::load(register)?,

@@ -88,6 +88,7 @@ impl Core {
             via: session.and_then(|s| s.via.as_ref()).map(ToString::to_string),
             role: self.moderation.roles.of(key),
             muted: self.moderation.mutes.any(key, self.wall_ms),
+            banned: self.is_banned(&name, key),
             ..UserView::default()
         }
     }

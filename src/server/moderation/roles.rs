@@ -44,6 +44,16 @@ impl Roles {
     pub(super) fn forget(&mut self, key: &PublicKey, name: &FullName) -> bool {
         self.0.get(key).is_some_and(|holder| holder.name == *name) && self.0.remove(key).is_some()
     }
+
+    /// All keys with a role.
+    pub(super) fn keys(&self) -> impl Iterator<Item = PublicKey> {
+        self.0.keys().copied()
+    }
+
+    /// The key with a role that had this name when it got that.
+    pub(super) fn named(&self, name: &FullName) -> Option<PublicKey> {
+        self.0.iter().find(|(_, holder)| holder.name == *name).map(|(key, _)| *key)
+    }
 }
 
 impl Core {
@@ -100,6 +110,8 @@ impl Core {
         };
         self.moderation.roles.0.remove(&key);
         self.out.write(Write::Strike { list: List::Role, key: key.as_bytes().to_vec() });
+        // Bans of other servers are for them too from now on.
+        self.keep_out();
         Ok(Answer::done(format!("{name} has no role any more")))
     }
 }

@@ -2,6 +2,7 @@
 //! of others the home of our rooms ([`home`]). Whole frames pass; what they ask is the core's business.
 
 mod access;
+mod bans;
 mod home;
 mod listing;
 mod reads;
@@ -135,7 +136,8 @@ impl Relay {
         match event {
             MeshEvent::Up(info) => {
                 self.lost(info.id, DownReason::Reset);
-                self.list(info);
+                self.list(info.clone());
+                self.tell_core(Input::ServerUp(Box::new(info)));
             }
             MeshEvent::Changed(info) if self.nodes.contains_key(&info.id) => self.list(info),
             MeshEvent::Changed(_) => {}
@@ -186,6 +188,8 @@ impl Relay {
             Head::Gone { client } => self.client_gone(from, client),
             Head::ToClients { clients } => self.told(from, &clients, &body),
             Head::Closed { client } => self.closed_there(from, client),
+            Head::BansKnown => self.bans(from, true, body),
+            Head::Bans => self.bans(from, false, body),
         }
     }
 

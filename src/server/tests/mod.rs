@@ -1,5 +1,7 @@
 //! The core with a real store, real MLS clients and a clock of its own; no network.
 
+mod bans;
+mod bans_mesh;
 mod directs;
 mod doors;
 mod gate;

@@ -128,7 +128,7 @@ impl<E: Engine> World<E> {
                 self.core.handle(self.now, wall, Input::Drawn { ticket, token });
             }
             Output::Pace { slower } => self.slower = slower,
-            Output::Relay { .. } => {}
+            Output::Relay { .. } | Output::Gossip { .. } => {}
             Output::Mesh { targets, body } => self.mesh.push_back((targets, body)),
             Output::Log(event) => self.log.push(event),
         }

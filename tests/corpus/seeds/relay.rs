@@ -1,8 +1,13 @@
 //! What servers say to each other about clients.
 
 use crate::fuzz::relay::{guest, packed};
+use secchat::wire::ban::Summary;
 use secchat::wire::frame::{Push, Request, ToClient, ToServer};
 use secchat::wire::relay::Head;
+
+fn summary() -> Vec<u8> {
+    Summary::default().to_bytes()
+}
 
 pub fn messages() -> Vec<(&'static str, Vec<u8>)> {
     let ping = ToServer::Request { id: 1, body: Request::Ping }.to_bytes();
@@ -19,5 +24,11 @@ pub fn messages() -> Vec<(&'static str, Vec<u8>)> {
         packed(&Head::Closed { client: 1 }, &[]),
         packed(&Head::Closed { client: 1 }, &[]),
     ];
-    vec![("ok-a-visit", visit.concat()), ("ok-answers", answers.concat()), ("bad-no-head", vec![0, 1, 0, 0, 7])]
+    let bans = [packed(&Head::BansKnown, &summary()), packed(&Head::Bans, &[0]), packed(&Head::BansKnown, &[0xff])];
+    vec![
+        ("ok-bans", bans.concat()),
+        ("ok-a-visit", visit.concat()),
+        ("ok-answers", answers.concat()),
+        ("bad-no-head", vec![0, 1, 0, 0, 7]),
+    ]
 }
