@@ -246,3 +246,11 @@ pub const REASON_MAX: usize = 512;
 pub const REFUSAL_DETAIL_MAX: usize = 512;
 /// Entries of each list in the register: bans, mutes, roles, rules.
 pub const REGISTER_MAX: usize = 10_000;
+/// Entries of each list in one rule on sharing.
+pub const RULE_LIST_MAX: usize = 64;
+/// A rule on sharing as the register keeps it, bytes: full lists would have more, which nobody needs.
+pub const RULE_MAX: usize = 16 * 1024;
+/// All rules of one server, signed, bytes: everybody gets them after each login.
+pub const SHARING_MAX: usize = 128 * 1024;
+/// Transfers that are remembered for quotas; beyond that the oldest of a person become one.
+pub const LEDGER_ROWS: usize = 4096;

@@ -21,6 +21,8 @@ pub enum Purpose {
     Pass,
     /// A server's record of its links.
     LinkState,
+    /// A server's rules on what may be shared.
+    Sharing,
 }
 
 impl Purpose {
@@ -33,6 +35,7 @@ impl Purpose {
             Self::ServerCert => "server-cert",
             Self::Pass => "pass",
             Self::LinkState => "link-state",
+            Self::Sharing => "sharing",
         }
     }
 }

@@ -122,6 +122,7 @@ impl Core {
         let mesh = self.mesh_word();
         self.out.send(id, &ToClient::Welcome(Welcome { cert: cert.into(), seen_as, stun_port, now_ms, mesh }));
         self.out.output(Output::Admitted { session: id });
+        self.tell_sharing(id);
         self.out.log(LogEvent::LoggedIn { name, addr, via });
         self.note_instance(key, login.instance);
     }

@@ -35,13 +35,15 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(super) struct Moderation {
     roles: roles::Roles,
+    sharing: sharing::Sharing,
     waiting: BTreeMap<u64, Waiting>,
 }
 
 impl Moderation {
     /// From what was stored.
     pub(super) fn load(register: &[Entry]) -> Result<Self, LoadError> {
-        Ok(Self { roles: roles::Roles::load(register)?, waiting: BTreeMap::new() })
+        let (roles, sharing) = (roles::Roles::load(register)?, sharing::Sharing::load(register)?);
+        Ok(Self { roles, sharing, waiting: BTreeMap::new() })
     }
 }
 

@@ -12,6 +12,7 @@ mod model;
 mod moderation;
 mod restart;
 mod rooms;
+mod sharing;
 mod strangers;
 mod world;
 
