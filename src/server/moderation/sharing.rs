@@ -5,7 +5,7 @@ use super::super::io::SessionId;
 use super::{Officer, Told, entries};
 use crate::limits::{REASON_MAX, REGISTER_MAX, RULE_MAX, SHARING_MAX};
 use crate::store::{Entry, List, Write};
-use crate::transfer::restrict::{check, person};
+use crate::transfer::restrict::{check, fits, person};
 use crate::wire::admin::{Answer, Ask, Failure, Page};
 use crate::wire::frame::Push;
 use crate::wire::id::RoomId;
@@ -119,7 +119,10 @@ impl Core {
         let kept = Kept { rule, whom: whom.clone(), by: officer.named() };
         let value = encode(&kept);
         let rules = sharing.rules.values().map(|kept| encode(&kept.rule).len()).sum::<usize>();
-        let full = sharing.rules.len() >= REGISTER_MAX || rules + encode(&kept.rule).len() > SHARING_MAX - HEADROOM;
+        let all = sharing.rules.values().map(|kept| &kept.rule.limits).chain([&kept.rule.limits]);
+        let full = !fits(all)
+            || sharing.rules.len() >= REGISTER_MAX
+            || rules + encode(&kept.rule).len() > SHARING_MAX - HEADROOM;
         if value.len() > RULE_MAX || full {
             let why = if full { "there are as many rules as there may be" } else { "the rule is too long" };
             return Err(Answer::failed_with(Failure::Full, why, "see `restrictions`; lift one, or make it shorter"));

@@ -124,6 +124,11 @@ fn rules_are_bounded_to_what_everybody_can_be_told() {
     let refused = (0..1000).find(|n| code(&world.owner_asks(restrict(long(*n), None, None))).is_some());
     assert!(refused.is_some_and(|n| n > 200), "{refused:?}");
     assert_eq!(code(&world.owner_asks(restrict(long(0), None, None))), Some(Failure::Full));
+    let many = Limits {
+        deny_names: (0..30).map(|n| format!("{}{}{n}", "{a,b}".repeat(6), "x".repeat(400))).collect(),
+        ..Limits::default()
+    };
+    assert_eq!(code(&World::new().owner_asks(restrict(many, None, None))), Some(Failure::Full), "braces multiply");
     let bob = world.client(1, "bob");
     assert_eq!(told(&mut world, bob.session)[0].rules.len(), refused.unwrap());
     assert!(matches!(world.owner_asks(Ask::Unrestrict { id: 1 }), Answer::Done { .. }));

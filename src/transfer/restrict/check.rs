@@ -1,7 +1,7 @@
 //! Limits as somebody typed them: what makes no sense is refused with its cause, so that no rule is weaker than it looks.
 
 use super::media::MediaPattern;
-use crate::limits::RULE_LIST_MAX;
+use crate::limits::{RULE_LIST_MAX, RULE_TOKENS_MAX};
 use crate::transfer::search::{Pattern, PatternError};
 use crate::wire::name::{FullName, Name};
 use crate::wire::sharing::Limits;
@@ -29,7 +29,7 @@ pub enum BadLimits {
     #[error(
         "no file is ever recognised as {0}: programs are application/x-executable (Linux), \
          application/vnd.microsoft.portable-executable (Windows), application/x-mach-binary (macOS), text/x-shellscript; \
-         the manual lists all"
+         PROTOCOL.md lists all"
     )]
     UnknownType(String),
     /// Not a root.
@@ -61,6 +61,13 @@ pub fn check(limits: &Limits) -> Result<Limits, BadLimits> {
         })?,
     };
     if checked == Limits::default() { Err(BadLimits::Empty) } else { Ok(checked) }
+}
+
+/// Whether the patterns of all rules of a server or a room are not too much together; who made them is told so.
+pub fn fits<'l>(all: impl IntoIterator<Item = &'l Limits>) -> bool {
+    let names = all.into_iter().flat_map(|limits| limits.deny_names.iter().chain(&limits.allow_names));
+    let tokens = names.filter_map(|text| Pattern::parse(text).ok()).map(|pattern| pattern.tokens());
+    tokens.fold(0, usize::saturating_add) <= RULE_TOKENS_MAX
 }
 
 /// `NAME@SERVER`.

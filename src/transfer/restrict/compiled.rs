@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::sync::Arc;
 
 use super::check::{person, root};
 use super::media::MediaPattern;
 use super::{Item, Maker, Verdict};
+use crate::limits::RULE_TOKENS_MAX;
 use crate::transfer::name::SafeName;
 use crate::transfer::search::Pattern;
 use crate::wire::name::FullName;
@@ -31,9 +33,21 @@ struct Read {
 }
 
 impl Compiled {
-    /// Reads a rule.
+    /// Reads one rule.
     pub fn new(maker: Maker, rule: Rule) -> Self {
-        let read = Read::new(&rule.limits);
+        let mut room = RULE_TOKENS_MAX;
+        Self::within(&mut room, maker, rule)
+    }
+
+    /// Reads all rules of a server or a room. Those whose patterns would take too much memory together with the ones before are as
+    /// those that cannot be read.
+    pub fn all(maker: &Maker, rules: impl IntoIterator<Item = Rule>) -> Vec<Arc<Self>> {
+        let mut room = RULE_TOKENS_MAX;
+        rules.into_iter().map(|rule| Arc::new(Self::within(&mut room, maker.clone(), rule))).collect()
+    }
+
+    fn within(room: &mut usize, maker: Maker, rule: Rule) -> Self {
+        let read = Read::new(&rule.limits, room);
         Self { maker, rule, read }
     }
 
@@ -119,6 +133,10 @@ impl Compiled {
         Ok(())
     }
 
+    pub(super) fn unseen(&self, name: &str) -> Verdict {
+        self.no(format!("the beginning of {name} is not here, so nobody knows what it is"))
+    }
+
     /// Whether so many files and bytes in a day, and so many transfers at once, are all right.
     pub(super) fn amount(&self, files: u64, bytes: u64, at_once: u32) -> Result<(), Verdict> {
         let limits = self.limits();
@@ -141,8 +159,13 @@ impl Compiled {
 }
 
 impl Read {
-    fn new(limits: &Limits) -> Option<Self> {
-        let globs = |list: &[String]| list.iter().map(|text| Pattern::parse(text).ok()).collect::<Option<Vec<_>>>();
+    fn new(limits: &Limits, room: &mut usize) -> Option<Self> {
+        let mut glob = |text: &String| {
+            let pattern = Pattern::parse(text).ok()?;
+            *room = room.checked_sub(pattern.tokens())?;
+            Some(pattern)
+        };
+        let mut globs = |list: &[String]| list.iter().map(&mut glob).collect::<Option<Vec<_>>>();
         let types = |list: &[String]| list.iter().map(|text| MediaPattern::parse(text)).collect::<Option<Vec<_>>>();
         Some(Self {
             deny_names: globs(&limits.deny_names)?,

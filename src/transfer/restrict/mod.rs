@@ -5,6 +5,7 @@
 //! compiled one rule, ready to be held against files
 //! media    what a file is by its first bytes
 //! ledger   who has sent how much in a day
+//! summary  a rule in one line
 //! typed    the flags of the commands that make rules
 //! ```
 
@@ -12,6 +13,7 @@ mod check;
 mod compiled;
 mod ledger;
 mod media;
+mod summary;
 mod typed;
 
 use std::fmt;
@@ -23,10 +25,11 @@ use crate::wire::id::RoomId;
 use crate::wire::name::{FullName, Name};
 use crate::wire::sharing::Scope;
 use crate::wire::text::shown;
-pub use check::{BadLimits, check, person};
+pub use check::{BadLimits, check, fits, person};
 pub use compiled::Compiled;
 pub use ledger::{LEDGER_MAX, Ledger, What};
 pub use media::{HEAD, media_of};
+pub use summary::summary;
 pub use typed::{Typed, bytes, parse, words};
 
 /// Whose rule it is.
@@ -146,6 +149,11 @@ impl Rules {
         self.list.is_empty()
     }
 
+    /// Whether the sharer may share nothing at all.
+    pub fn judge_sharer(&self) -> Result<(), Verdict> {
+        self.list.iter().try_for_each(|rule| rule.sharer(self.sharer.as_ref().map(|(name, _)| name)))
+    }
+
     /// Whether what a file is by its first bytes matters.
     pub fn ask_types(&self) -> bool {
         self.list.iter().any(|rule| rule.asks_type())
@@ -158,10 +166,8 @@ impl Rules {
 
     /// Whether the sharer may share at all, and what is known of the file may be.
     pub fn judge(&self, item: &Item<'_>) -> Result<(), Verdict> {
-        self.list.iter().try_for_each(|rule| {
-            rule.sharer(self.sharer.as_ref().map(|(name, _)| name))?;
-            rule.item(item)
-        })
+        self.judge_sharer()?;
+        self.list.iter().try_for_each(|rule| rule.item(item))
     }
 
     /// The same for a file of which the first [`HEAD`] bytes, or all, are here too.
@@ -171,6 +177,12 @@ impl Rules {
         }
         let media = media_of(head);
         self.list.iter().try_for_each(|rule| rule.media(name, media))
+    }
+
+    /// The same for a file whose beginning is not here.
+    pub fn judge_unseen(&self, name: &str) -> Result<(), Verdict> {
+        let asking = self.list.iter().find(|rule| rule.asks_type());
+        asking.map_or(Ok(()), |rule| Err(rule.unseen(name)))
     }
 
     /// Whether so much more may be sent.

@@ -136,6 +136,23 @@ fn a_rule_that_cannot_be_read_allows_nothing() {
 }
 
 #[test]
+fn patterns_that_braces_multiply_take_bounded_memory() {
+    let many = |n: usize| format!("{}{}{n}", "{a,b}".repeat(6), "x".repeat(400));
+    let rule = |n: usize| Rule {
+        id: n as u64,
+        scope: Scope::All,
+        limits: Limits { deny_names: vec![many(n)], ..Limits::default() },
+        reason: None,
+    };
+    let maker = Maker::Server(Name::parse("s1").unwrap());
+    let all = Compiled::all(&maker, (0..300).map(rule));
+    let unread = all.iter().filter(|rule| rule.sharer(None).is_err()).count();
+    assert!((290..300).contains(&unread), "{unread}");
+    let limits: Vec<Limits> = (0..300).map(|n| rule(n).limits).collect();
+    assert!(fits(&limits[..4]) && !fits(&limits));
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_its_cause() {
     let checked = |flags: &str| check(&parse(flags).unwrap().limits).unwrap_err().to_string();
     assert!(checked("").contains("restricts nothing"));
