@@ -10,8 +10,18 @@ use fuzz::TARGETS;
 use std::path::{Path, PathBuf};
 
 /// Targets whose input has an end of its own, so that a part of something well formed never is.
-const WHOLE: &[&str] =
-    &["to_server", "to_client", "envelope", "name_cert", "policy", "manifest", "partial", "mesh_record", "mesh_hello"];
+const WHOLE: &[&str] = &[
+    "to_server",
+    "to_client",
+    "envelope",
+    "name_cert",
+    "policy",
+    "manifest",
+    "partial",
+    "mesh_record",
+    "mesh_hello",
+    "sharing",
+];
 
 #[test]
 fn every_file_reads_as_its_name_says() {

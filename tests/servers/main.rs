@@ -5,4 +5,5 @@ mod far;
 mod harness;
 mod names;
 mod roaming;
+mod sharing;
 mod trouble;
