@@ -279,3 +279,13 @@ pub const BAN_PAGES: u32 = 256;
 pub const BANS_WINDOW: Duration = Duration::from_secs(10);
 /// Other servers' questions for bans that are answered in [`DOOR_WINDOW`], each.
 pub const BAN_ANSWERS: u32 = 6;
+/// Entries of each list in one rule on sharing.
+pub const RULE_LIST_MAX: usize = 64;
+/// A rule on sharing as the register keeps it, bytes: full lists would have more, which nobody needs.
+pub const RULE_MAX: usize = 16 * 1024;
+/// All rules of one server, signed, bytes: everybody gets them after each login.
+pub const SHARING_MAX: usize = 128 * 1024;
+/// What the patterns of one server's rules, or one room's, are read into: 32 bytes for each. Braces multiply a pattern.
+pub const RULE_TOKENS_MAX: usize = 1 << 17;
+/// Transfers that are remembered for quotas; beyond that the oldest of a person become one.
+pub const LEDGER_ROWS: usize = 4096;

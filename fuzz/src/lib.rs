@@ -10,17 +10,21 @@ pub mod relay;
 pub mod rooms;
 
 use secchat::client::commands;
+use secchat::crypto::identity::PublicKey;
 use secchat::crypto::keyfile;
-use secchat::limits::{FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, TEXT_MAX};
+use secchat::limits::{FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, REFUSAL_DETAIL_MAX, SHARING_MAX, TEXT_MAX};
+use secchat::transfer::restrict::{Compiled, Item, Maker, Rules, Used};
 use secchat::wire::ban::{Page, SignedBan, Summary};
 use secchat::wire::cert::NameCert;
 use secchat::wire::datagram::Frames;
 use secchat::wire::frame::{ToClient, ToServer};
+use secchat::wire::id::Id;
 use secchat::wire::invite::Invite;
-use secchat::wire::name::Name;
+use secchat::wire::name::{FullName, Name};
 use secchat::wire::packet::Header;
 use secchat::wire::payload::Envelope;
 use secchat::wire::policy::Policy;
+use secchat::wire::sharing::Document;
 
 /// A target: whether it took the bytes as well formed.
 pub type Target = fn(&[u8]) -> bool;
@@ -51,6 +55,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("mesh_neighbour", mesh::neighbour),
     ("relay", relay::relay),
     ("ban", ban),
+    ("sharing", sharing),
 ];
 
 /// A frame from a client, before login and after.
@@ -87,6 +92,22 @@ pub fn name_cert(data: &[u8]) -> bool {
 pub fn policy(data: &[u8]) -> bool {
     let Ok(policy) = Policy::from_bytes(data) else { return false };
     assert_eq!(Policy::from_bytes(&policy.to_bytes()), Ok(policy));
+    true
+}
+
+/// What a server does not want shared, its signature put aside: whatever the rules say, they judge a file.
+pub fn sharing(data: &[u8]) -> bool {
+    let Ok(document) = secchat::wire::decode::<Document>(data, SHARING_MAX) else { return false };
+    assert_eq!(secchat::wire::decode(&secchat::wire::encode(&document), SHARING_MAX).as_ref(), Ok(&document));
+    let maker = Maker::Server(document.server.clone());
+    let sharer = (FullName::new(document.server.clone(), document.server.clone()), PublicKey::from_bytes([1; 32]));
+    let rules = document.rules.into_iter().map(|rule| Compiled::new(maker.clone(), rule).into());
+    let rules = Rules::among(rules, &[Id([7; 16])], sharer, &PublicKey::from_bytes([2; 32]), Used::default());
+    let item = Item { name: "trip/Setup.EXE", folder: false, size: Some(1 << 40), root: Some(&[5; 32]) };
+    for verdict in [rules.judge(&item), rules.judge_head(item.name, b"MZ"), rules.judge_amount(3, 1 << 40)] {
+        let detail = verdict.map_err(|verdict| verdict.detail()).err().unwrap_or_default();
+        assert!(detail.len() <= REFUSAL_DETAIL_MAX && detail.chars().all(secchat::wire::text::harmless));
+    }
     true
 }
 

@@ -19,7 +19,7 @@ use crate::net::link::Dial;
 use crate::net::pem;
 use crate::net::trust::{Presented, Trust};
 use crate::store::client::ClientStore;
-use crate::store::identity;
+use crate::store::{identity, ledger};
 use crate::transfer::slots::DEFAULT_SLOTS;
 use crate::wire::endpoint::Endpoint;
 use crate::wire::home::HomeCard;
@@ -254,6 +254,7 @@ pub struct Reached {
     routes: Routes,
     core: CoreConfig,
     store: ClientStore,
+    data: PathBuf,
 }
 
 impl Reached {
@@ -294,10 +295,11 @@ impl Reached {
             endpoint: Some((endpoint.host.clone(), endpoint.port)),
             scripted: !interactive,
             files: FileRules::default(),
+            ledger: ledger::load(data),
         };
         let token = token(reach)?;
         let dial = Dial { endpoint, identity, name, instance, authority, trust, homes, token };
-        Ok(Self { dial, routes, core, store })
+        Ok(Self { dial, routes, core, store, data: data.to_owned() })
     }
 
     /// Whether the server is reached over loopback, so that peers may be on this machine.
@@ -315,7 +317,7 @@ impl Reached {
             start: job.start,
             exec: job.exec,
             screen: job.screen,
-            memory: Box::new(Pins(self.store)),
+            memory: Box::new(Pins(self.store, self.data)),
             control: job.control,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -334,7 +336,7 @@ impl Reached {
 }
 
 /// Pins kept in the data directory.
-struct Pins(ClientStore);
+struct Pins(ClientStore, PathBuf);
 
 impl Memory for Pins {
     fn pin_server(&mut self, pin: &ServerPin) -> Result<(), String> {
@@ -347,6 +349,10 @@ impl Memory for Pins {
 
     fn keep_home(&mut self, card: &HomeCard) -> Result<(), String> {
         self.0.keep_home(card).map_err(|e| e.to_string())
+    }
+
+    fn keep_ledger(&mut self, bytes: &[u8]) -> Result<(), String> {
+        ledger::keep(&self.1, bytes).map_err(|e| e.to_string())
     }
 
     fn server_at(&self, address: &str) -> Option<ServerPin> {

@@ -9,19 +9,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 /// Bytes: a number, with K, M, G or T (powers of 1,024; `MB` and `MiB` mean the same).
 pub fn bytes(text: &str) -> Result<u64, String> {
-    let wrong = || "write for example 1000000, 512K, 64M or 2G".to_owned();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;
-    let shift = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << shift).ok_or_else(wrong)
+    crate::transfer::restrict::bytes(text).ok_or_else(|| "write for example 1000000, 512K, 64M or 2G".to_owned())
 }
 
 #[cfg(test)]

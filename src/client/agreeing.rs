@@ -6,12 +6,14 @@ use super::effects::{ChannelStart, Effect, FilesCommand, SplitKeyMade, UploadRea
 use super::event::{self, Event};
 use super::filing::{Agreed, addresses, datagram, directions, offer_of, texts};
 use super::problem::{FAILED, Problem, UNVERIFIED};
+use super::refusing::{by_rule, by_their_rule};
 use super::transfers::{AGREEMENT_DEADLINE, Asked, Source, Stage, Terms};
 use super::uploads::Opening;
 use crate::crypto::agreement::{Answer, Mode, ModeList, Requester, choose, respond};
 use crate::crypto::handover::Handover;
 use crate::crypto::schedule::{Context, Party};
 use crate::group::Sealer;
+use crate::transfer::restrict::{Item, Rules, Verdict, What};
 use crate::transfer::slots::DEFAULT_SLOTS;
 use crate::wire::id::{RoomId, TransferId};
 use crate::wire::name::FullName;
@@ -77,6 +79,7 @@ impl Core {
             offer: download.offer,
             wait: download.wait,
             rsa: offer.rsa.map(Box::new),
+            room: download.through,
         };
         if let Some(source) = self.transfers.sources.get_mut(id) {
             source.stage = Stage::Asked(Box::new(Asked { requester, terms, split, queued: None, root }));
@@ -166,7 +169,7 @@ impl Core {
         let Some(asked) = self.take_asked(&id, &sender.name) else {
             if !self.transfers.sources.contains_key(&id) {
                 // Too late: the slot there can go to somebody else.
-                let _ = self.send_direct(&sender.name, Body::FileGivenUp { transfer: id }, None);
+                let _ = self.send_direct(&sender.name, Body::FileGivenUp { transfer: id, detail: None }, None);
             }
             return;
         };
@@ -177,9 +180,13 @@ impl Core {
         let (file, into) = (wish.file.clone(), self.running.folder(wish.ticket));
         if let Some(problem) = misfit(wish, asked.root, &sender.name, answer) {
             self.tell_files(FilesCommand::Drop { transfer: id, reason: "not what was wanted".into() });
-            let _ = self.send_direct(&sender.name, Body::FileGivenUp { transfer: id }, None);
+            let _ = self.send_direct(&sender.name, Body::FileGivenUp { transfer: id, detail: None }, None);
             return self.source_ended(&id, problem, Again::Never);
         }
+        let rules = match self.fits_rules(&id, &download, sender, answer) {
+            Ok(rules) => rules,
+            Err(verdict) => return self.refuse_answer(&id, sender, &verdict),
+        };
         let start = if wanted { self.agree(group, sender, answer, asked) } else { None };
         let Some(start) = start else {
             self.tell_files(FilesCommand::Drop { transfer: id, reason: "no agreement".into() });
@@ -192,15 +199,51 @@ impl Core {
             if kind == FileKind::File {
                 wish.total = Some(answer.size);
             }
+            let amount = if kind == FileKind::File { Some((1, answer.size)) } else { wish.amount };
             let before = wish.mode.replace(start.mode.clone());
             let ticket = wish.ticket;
             if before.is_none() {
                 self.tell_of_wish(ticket, &sender.name, &start.mode);
             }
+            let what = What::new(&self.config.identity.public(), &answer.root);
+            amount
+                .filter(|_| rules.ask_amounts())
+                .into_iter()
+                .for_each(|amount| self.count_sent(&sender.key, what, amount));
         }
-        self.tell_files(FilesCommand::StartDownload { channel: Box::new(start), download, file, into, offered, room });
+        let channel = Box::new(start);
+        self.tell_files(FilesCommand::StartDownload { channel, download, file, into, offered, room, rules });
         // Now that the content is known, others who have it can be asked too.
         self.advance(&download);
+    }
+
+    /// What is answered, held against the rules for what this holder sends; gives them for what is not known yet.
+    fn fits_rules(
+        &self,
+        id: &TransferId,
+        download: &TransferId,
+        sender: &Sealer,
+        answer: &FileAnswer,
+    ) -> Result<Rules, Verdict> {
+        let Some(wish) = self.transfers.downloads.get(download) else { return Ok(Rules::default()) };
+        let used = self.used_by(id, (&sender.name, &sender.key), &answer.root);
+        let rules = self.rules_from((&sender.name, sender.key), wish.through, used);
+        let size = if wish.kind == FileKind::File { Some(answer.size) } else { wish.amount.map(|(_, bytes)| bytes) };
+        rules.judge(&Item { size, root: Some(&answer.root), ..wish.item() })?;
+        match wish.kind {
+            FileKind::File => rules.judge_amount(1, answer.size)?,
+            // How many there are the list of files tells.
+            FileKind::Folder => rules.judge_amount(1, 0)?,
+        }
+        Ok(rules)
+    }
+
+    fn refuse_answer(&mut self, id: &TransferId, sender: &Sealer, verdict: &Verdict) {
+        let detail = verdict.detail();
+        self.tell_files(FilesCommand::Drop { transfer: *id, reason: detail.clone() });
+        let body = Body::FileGivenUp { transfer: *id, detail: Some(detail.clone()) };
+        let _ = self.send_direct(&sender.name, body, None);
+        self.source_ended(id, by_rule(detail), Again::Never);
     }
 
     /// The agreement that runs is not the one that we would have liked best.
@@ -271,7 +314,13 @@ impl Core {
         })
     }
 
-    pub(super) fn file_refused(&mut self, sender: &Sealer, id: &TransferId, reason: FileRefusal) {
+    pub(super) fn file_refused(
+        &mut self,
+        sender: &Sealer,
+        id: &TransferId,
+        reason: FileRefusal,
+        detail: Option<String>,
+    ) {
         let Some(asked) = self.take_asked(id, &sender.name) else { return };
         self.tell_files(FilesCommand::Drop { transfer: *id, reason: "refused".into() });
         let ran = self.has_run(id);
@@ -281,7 +330,11 @@ impl Core {
             FileRefusal::NotShared | FileRefusal::Unreadable if ran => Again::Later,
             _ => Again::Never,
         };
-        self.source_ended(id, reason.into(), again);
+        let problem = match reason {
+            FileRefusal::Restricted => by_their_rule(&sender.name, detail),
+            reason => reason.into(),
+        };
+        self.source_ended(id, problem, again);
     }
 
     /// The request did not come to anything.
@@ -290,7 +343,7 @@ impl Core {
         let (peer, asked) = (peer.clone(), matches!(stage, Stage::Asked(_)) && problem.code == "timeout");
         self.tell_files(FilesCommand::Drop { transfer: *id, reason: "given up".into() });
         if asked {
-            let _ = self.send_direct(&peer, Body::FileGivenUp { transfer: *id }, None);
+            let _ = self.send_direct(&peer, Body::FileGivenUp { transfer: *id, detail: None }, None);
         }
         let again = if self.has_run(id) { Again::Later } else { Again::Never };
         self.source_ended(id, problem, again);

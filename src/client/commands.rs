@@ -46,6 +46,9 @@ pub enum Command {
     Switch { room: String },
     Members,
     Invite { with_secret: bool },
+    Restrict { flags: String },
+    Unrestrict { id: u64 },
+    Restrictions,
     Help { about: Option<String> },
 }
 
@@ -190,6 +193,9 @@ pub fn spec(command: &Command) -> Option<&'static Spec> {
         Command::Switch { .. } => "room",
         Command::Members => "members",
         Command::Invite { .. } => "invite",
+        Command::Restrict { .. } => "restrict",
+        Command::Unrestrict { .. } => "unrestrict",
+        Command::Restrictions => "restrictions",
         Command::Help { .. } => "help",
     };
     row(name)

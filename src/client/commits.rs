@@ -49,7 +49,7 @@ impl Core {
         self.now + LEAF_RENEWAL + Duration::from_secs(spread)
     }
 
-    fn send_commit(&mut self, id: RoomId, out: Outgoing) {
+    pub(super) fn send_commit(&mut self, id: RoomId, out: Outgoing) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         let epoch = conversation.room.epoch();
         conversation.commit = Some((epoch, out.bytes.clone()));

@@ -10,6 +10,8 @@ use super::event::Event;
 use super::joining::Entry;
 use super::peers::Peers;
 use super::problem::{FAILED, Problem};
+use super::restricting::Restrictions;
+use super::room_rules::Edits;
 use super::running::Running;
 use super::search::Searches;
 use super::servers::Servers;
@@ -17,6 +19,7 @@ use super::survey::Survey;
 use super::transfers::Transfers;
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::group::Member;
+use crate::transfer::restrict::Ledger;
 use crate::wire::frame::Refusal;
 use crate::wire::home::HomeCard;
 use crate::wire::id::{Id, InstanceId, RoomId};
@@ -48,6 +51,8 @@ pub struct CoreConfig {
     pub scripted: bool,
     /// How files are fetched and sent.
     pub files: FileRules,
+    /// What was sent in earlier runs, for quotas.
+    pub ledger: Ledger,
 }
 
 /// The state of one client.
@@ -75,6 +80,8 @@ pub struct Core {
     pub(super) peers: Peers,
     pub(super) searches: Searches,
     pub(super) transfers: Transfers,
+    pub(super) restrictions: Restrictions,
+    pub(super) edits: Edits,
     pub(super) running: Running,
     /// There is no first link, though it was tried.
     pub(super) tried_in_vain: bool,
@@ -93,6 +100,7 @@ pub(super) struct Home {
 impl Core {
     /// A client that waits for its first link. `seed` makes all ids and keys of its own; MLS draws from the system.
     pub fn new(config: CoreConfig, seed: [u8; 32]) -> Self {
+        let restrictions = Restrictions::new(config.ledger.clone());
         let (peers, transfers) = (Peers::new(&config.pins), Transfers::new(config.files.uploads));
         Self {
             config,
@@ -112,6 +120,8 @@ impl Core {
             peers,
             searches: Searches::default(),
             transfers,
+            restrictions,
+            edits: Edits::default(),
             running: Running::default(),
             tried_in_vain: false,
             effects: VecDeque::new(),
@@ -168,6 +178,7 @@ impl Core {
             self.searches.next_timeout(),
             self.transfers.next_timeout(self.sources_max()),
             self.running.next_timeout(),
+            self.edits.next_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -222,6 +233,7 @@ impl Core {
         self.peers_timeouts();
         self.searches_timeouts();
         self.transfers_timeouts();
+        self.edits_timeouts();
         self.running_timeouts();
     }
 

@@ -90,6 +90,9 @@ impl Core {
                 self.ok(number, "room");
             }),
             Command::Invite { with_secret } => self.show_invite(number, with_secret),
+            Command::Restrict { flags } => self.restrict_room(number, &flags),
+            Command::Unrestrict { id } => self.unrestrict_room(number, id),
+            Command::Restrictions => self.show_restrictions(number),
             Command::Help { about } => self.help(number, about.as_deref()),
         };
         if let Err(problem) = result {

@@ -5,6 +5,7 @@ use super::effects::Offered;
 use super::event;
 use super::problem::{FAILED, NOT_FOUND, PEER_REFUSED, Problem, UNVERIFIED};
 use super::transfers::shown_name;
+use crate::transfer::restrict::Item;
 use crate::wire::id::{OfferId, RoomId, SearchId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::{FileKind, FileRow};
@@ -20,6 +21,10 @@ pub(super) struct Download {
     pub room: Option<RoomId>,
     /// Whose members may have it from us while it comes: it was asked for there, from one of them. Never what was offered.
     pub serves: Option<RoomId>,
+    /// The room through which it was found or offered, whose rules hold.
+    pub through: Option<RoomId>,
+    /// Of a folder, once its list is here: files and bytes.
+    pub amount: Option<(u64, u64)>,
     /// The offer that it accepts.
     pub offer: Option<OfferId>,
     /// What the offer said that it is.
@@ -107,6 +112,7 @@ pub(super) struct Starving {
 impl Download {
     pub fn new(ticket: Ticket, file: String, kind: FileKind, wait: bool) -> Self {
         let (room, serves, offer, offered, root, total, route, mode, peer) = Default::default();
+        let (through, amount) = Default::default();
         let (search, starving, hurry_at, last, holders) = Default::default();
         let (bytes, rate, fixed, told, busy, left_out) = Default::default();
         Self {
@@ -115,6 +121,8 @@ impl Download {
             kind,
             room,
             serves,
+            through,
+            amount,
             offer,
             offered,
             root,
@@ -335,6 +343,11 @@ impl Download {
         again.chain(starving.flatten()).chain(hurry).min()
     }
 
+    /// As rules see it.
+    pub fn item(&self) -> Item<'_> {
+        Item { name: &self.file, folder: self.kind == FileKind::Folder, size: self.total, root: self.root.as_ref() }
+    }
+
     pub fn told(&self, id: &TransferId) -> event::Transfer {
         event::Transfer {
             id: id.to_string(),
@@ -362,6 +375,9 @@ impl Download {
         } else {
             self.last.clone().unwrap_or_else(none)
         };
+        if problem.code == "restricted" {
+            return problem;
+        }
         let is_missing = matches!(problem.code.as_str(), "not_shared" | "not_found") && problem.hint.is_none();
         if is_missing && self.kind == FileKind::File {
             return problem.hint(format!("a folder is written with a slash: {}/", self.file));

@@ -7,8 +7,9 @@ use super::core::Core;
 use super::download::{Again, Download, Outlook};
 use super::effects::{FilesCommand, LostReason};
 use super::event::{self, Event};
-use super::problem::{FAILED, Problem, UNVERIFIED};
+use super::problem::{FAILED, Problem, REFUSED, UNVERIFIED};
 use super::transfers::{AGREEMENT_DEADLINE, Source, Stage};
+use crate::transfer::restrict::Used;
 use crate::wire::id::{RoomId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::FileKind;
@@ -30,6 +31,8 @@ impl Core {
         }
         let mut download = Download::new(Some(number), file, kind, wait);
         download.serves = room.filter(|room| self.rooms_with(peer).contains(room));
+        download.through = download.serves;
+        self.rules_from((peer, self.key_of(peer)), download.through, Used::default()).judge(&download.item())?;
         download.heard_of(peer, None);
         self.begin_download(download);
         Ok(())
@@ -128,16 +131,20 @@ impl Core {
 
     /// Ends a download of which no more comes. What has come stays on the disk.
     pub(super) fn fail_download(&mut self, id: &TransferId, problem: Problem) {
-        self.cancel_files(*id, true);
+        // Of what a rule of ours is against nothing stays.
+        let keep = (problem.code.as_str(), problem.exit) != ("restricted", REFUSED);
+        self.cancel_files(*id, keep);
         self.end_download(id, problem);
     }
 
     /// The same, where the file side has ended it.
     pub(super) fn end_download(&mut self, id: &TransferId, problem: Problem) {
         let Some(download) = self.forget_download(id) else { return };
-        if download.told {
+        let restricted = problem.code == "restricted";
+        if download.told || restricted {
             let reason = Some(problem.code.clone());
-            let told = event::Transfer { reason, bytes: Some(download.bytes), ..download.told(id) };
+            let detail = restricted.then(|| problem.message.clone());
+            let told = event::Transfer { reason, detail, bytes: Some(download.bytes), ..download.told(id) };
             self.tell(download.ticket, Event::TransferFailed(told));
         }
         self.fail(download.ticket, problem);

@@ -73,6 +73,8 @@ pub trait Memory: Send {
     fn pin_person(&mut self, name: &FullName, key: &PublicKey) -> Result<(), String>;
     /// Our name, and the mesh in which it counts.
     fn keep_home(&mut self, card: &HomeCard) -> Result<(), String>;
+    /// What was sent lately.
+    fn keep_ledger(&mut self, bytes: &[u8]) -> Result<(), String>;
     /// The server that was approved at an address.
     fn server_at(&self, address: &str) -> Option<ServerPin>;
 }
@@ -257,8 +259,8 @@ impl Driver {
                 self.screen.in_room(self.core.rooms().first().map(String::as_str));
                 self.screen.show(wall_ms(), tag.as_deref(), &event);
             }
-            Effect::Files(FilesCommand::PrepareOffer { offer, path }) => {
-                self.files.push_back(FilesCommand::PrepareOffer { offer, path: at_home(path) });
+            Effect::Files(FilesCommand::PrepareOffer { offer, path, rules }) => {
+                self.files.push_back(FilesCommand::PrepareOffer { offer, path: at_home(path), rules });
             }
             Effect::Files(command) => self.files.push_back(command),
             Effect::DeriveRoom { ticket, password, room } => {
@@ -290,6 +292,11 @@ impl Driver {
                     self.disk_trouble(reason);
                 }
                 self.links.learn(*card);
+            }
+            Effect::KeepLedger(bytes) => {
+                if let Err(reason) = self.memory.keep_ledger(&bytes) {
+                    self.disk_trouble(reason);
+                }
             }
             Effect::CommandDone { number, code, tag } => {
                 self.jobs.done(tag.as_deref(), code);

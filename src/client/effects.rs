@@ -194,6 +194,8 @@ pub enum Effect {
     },
     /// Keep our name and the mesh in which it counts, in place of what was kept for that home server: the next link goes by it.
     KeepHome(Box<HomeCard>),
+    /// Keep what was sent lately, in place of what was kept: an encoded [`Ledger`](crate::transfer::restrict::Ledger) for the next run.
+    KeepLedger(Vec<u8>),
     /// A command has come to its end, good or bad: what it caused has been told.
     CommandDone {
         /// Which, counted from 1.

@@ -45,14 +45,18 @@ impl Core {
             (Body::Holds { search, rows, more }, false) => self.holds(&sender.name, &search, rows, more),
             (Body::FileRequest(request), false) => self.file_request(id, sender, request),
             (Body::FileAnswer(answer), false) => self.file_answer(id, sender, &answer),
-            (Body::FileRefused { transfer, reason, .. }, false) => self.file_refused(sender, &transfer, reason),
+            (Body::FileRefused { transfer, reason, detail }, false) => {
+                self.file_refused(sender, &transfer, reason, detail);
+            }
             (Body::FileQueued { transfer, place, seconds }, false) => self.queued(sender, &transfer, place, seconds),
             (Body::FileHashing { transfer, bytes, total }, false) => {
                 self.holder_hashes(sender, &transfer, bytes, total)
             }
-            (Body::FileGivenUp { transfer }, false) => self.given_up(sender, &transfer),
+            (Body::FileGivenUp { transfer, detail }, false) => self.given_up(sender, &transfer, detail),
             (Body::FileOffer(offer), false) => self.offered(&sender.name, offer),
-            (Body::OfferRefused { offer, full }, false) => self.offer_refused(&sender.name, &offer, full),
+            (Body::OfferRefused { offer, full, detail }, false) => {
+                self.offer_refused(&sender.name, &offer, full, detail);
+            }
             (Body::OfferWithdrawn { offer }, false) => self.offer_withdrawn(&sender.name, &offer),
             (Body::Ping { token }, false) => {
                 // Whether it arrives is the asker's business.

@@ -3,7 +3,7 @@
 //! [`core::Core`] is the way in. Beside it, by concern: commands (`commands`, `running`, `dispatch`); into, in and out of rooms (`entering`,
 //! `joining`, `rooms`, `commits`, `catching_up`, `leaving`); one conversation (`conversation`, `reading`, `history`, `outbox`); people
 //! (`direct`, `hearing`, `peers`); files (`search`, `transfers`, `download`, `downloads`, `uploads`, `offers`, `agreeing`,
-//! `filing`); servers (`links`, `attach`, `requests`, `servers`, `survey`).
+//! `filing`, `restricting`, `refusing`, `room_rules`); servers (`links`, `attach`, `requests`, `servers`, `survey`).
 
 mod agreeing;
 mod attach;
@@ -37,9 +37,12 @@ mod peers;
 mod problem;
 mod qr;
 mod reading;
+mod refusing;
 pub mod render;
 mod requests;
+mod restricting;
 pub mod roaming;
+mod room_rules;
 mod rooms;
 mod running;
 pub mod screen;

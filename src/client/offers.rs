@@ -5,10 +5,12 @@ use super::download::Download;
 use super::effects::{FilesCommand, OfferReady, OfferRefusal, Offered, Skipped};
 use super::event::{self, Event};
 use super::problem::{FAILED, NOT_FOUND, PEER_REFUSED, Problem};
+use super::refusing::by_their_rule;
 use super::transfers::shown_name;
 use crate::limits::FILE_NAME_MAX;
 use crate::transfer::name::SafeName;
-use crate::wire::id::{OfferId, TransferId};
+use crate::transfer::restrict::{Item, Used, Verdict};
+use crate::wire::id::{OfferId, RoomId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::{Body, FileKind, FileOffer};
 use std::collections::BTreeMap;
@@ -28,6 +30,8 @@ pub(super) struct Offers {
 pub(super) struct Made {
     pub ticket: Ticket,
     peer: FullName,
+    /// The room through which it is offered, whose rules hold.
+    room: Option<RoomId>,
     file: String,
     kind: FileKind,
     size: Option<u64>,
@@ -87,7 +91,7 @@ impl Made {
 
 impl Received {
     fn told(&self) -> event::Transfer {
-        let FileOffer { offer, name, size, root, kind, entries } = &self.offer;
+        let FileOffer { offer, name, size, root, kind, entries, .. } = &self.offer;
         event::Transfer {
             id: offer.to_string(),
             direction: "download".into(),
@@ -120,9 +124,12 @@ impl Core {
         let name = path.file_name().unwrap_or(path.as_os_str());
         let file = name.to_string_lossy().trim_end_matches('/').to_owned();
         let (size, entries, root, until) = Default::default();
-        let made = Made { ticket: Some(number), peer, file, kind, size, entries, root, until };
+        let room = self.current.filter(|room| self.rooms_between(&peer, None).contains(room));
+        let rules = self.rules_to((&peer, self.key_of(&peer)), room, Used::default());
+        rules.judge(&Item { name: &file, folder: kind == FileKind::Folder, ..Item::default() })?;
+        let made = Made { ticket: Some(number), peer, room, file, kind, size, entries, root, until };
         self.transfers.offers.made.insert(id, made);
-        self.tell_files(FilesCommand::PrepareOffer { offer: id, path });
+        self.tell_files(FilesCommand::PrepareOffer { offer: id, path, rules });
         Ok(())
     }
 
@@ -139,6 +146,12 @@ impl Core {
             }
         };
         let OfferReady { name, kind, root, size, entries, skipped } = ready;
+        let (peer, room) = (made.peer.clone(), made.room);
+        let item = Item { name: &name, folder: kind == FileKind::Folder, size: Some(size), root: Some(&root) };
+        if let Err(verdict) = self.rules_to((&peer, self.key_of(&peer)), room, Used::default()).judge(&item) {
+            return self.offer_failed(&id, verdict.into());
+        }
+        let Some(made) = self.transfers.offers.made.get_mut(&id) else { return };
         (made.file, made.kind, made.root) = (name.clone(), kind, Some(root));
         (made.size, made.entries, made.until) = (Some(size), Some(entries), Some(self.now + OFFER_TTL));
         let (ticket, peer, told) = (made.ticket, made.peer.clone(), made.told(&id));
@@ -146,7 +159,7 @@ impl Core {
             self.tell(ticket, Event::Notice { from: "sendfile".into(), text });
         }
         self.tell(ticket, Event::TransferOffered(told));
-        let offer = FileOffer { offer: id, name, size, root: root.into(), kind, entries };
+        let offer = FileOffer { offer: id, name, size, root: root.into(), kind, entries, room };
         if let Err(problem) = self.send_direct(&peer, Body::FileOffer(offer), None) {
             self.offer_failed(&id, problem);
         }
@@ -169,11 +182,22 @@ impl Core {
     }
 
     /// The other side said no, or cannot take more offers.
-    pub(super) fn offer_refused(&mut self, from: &FullName, id: &OfferId, full: bool) {
+    pub(super) fn offer_refused(&mut self, from: &FullName, id: &OfferId, full: bool, detail: Option<String>) {
         let Some(made) = self.transfers.offers.made.get(id).filter(|made| made.peer == *from) else { return };
-        let told = event::Transfer { reason: Some(if full { "too_many" } else { "refused" }.into()), ..made.told(id) };
+        let (word, rule) = match (&detail, full) {
+            (Some(_), _) => ("restricted", Some(by_their_rule(from, detail.clone()))),
+            (None, true) => ("too_many", None),
+            (None, false) => ("refused", None),
+        };
+        let told = event::Transfer {
+            reason: Some(word.into()),
+            detail: rule.as_ref().map(|problem| problem.message.clone()),
+            ..made.told(id)
+        };
         self.tell(made.ticket, Event::OfferRefused(told));
-        let problem = if full {
+        let problem = if let Some(problem) = rule {
+            problem
+        } else if full {
             Problem::new("too_many", PEER_REFUSED, format!("{from} has too many offers waiting"))
                 .hint("try again in a while")
         } else {
@@ -204,11 +228,14 @@ impl Core {
         offer.name = name.as_str().to_owned();
         let full = theirs >= OFFERS_PER_PEER || received.len() >= OFFERS_MAX;
         if full || self.is_ending() || !self.peers.may_ask(from, self.now) {
-            let _ = self.send_direct(from, Body::OfferRefused { offer: offer.offer, full: true }, None);
+            let _ = self.send_direct(from, Body::OfferRefused { offer: offer.offer, full: true, detail: None }, None);
             return;
         }
         let id = offer.offer;
         let received = Received { peer: from.clone(), offer, until: self.now + OFFER_TTL };
+        if let Err(verdict) = self.may_take(&received) {
+            return self.refuse_offer_by_rule(from, id, received.told(), verdict.detail());
+        }
         self.tell(None, Event::TransferOffered(received.told()));
         self.transfers.offers.received.insert(id, received);
         let welcome = self.config.files.accept_from.clone();
@@ -234,8 +261,26 @@ impl Core {
     /// `@me accept ID`; the beginning of the id will do.
     pub(super) fn accept_offer(&mut self, number: u64, text: &str) -> Result<(), Problem> {
         let id = self.offer_named(text)?;
+        // Rules may have come since it was shown.
+        if let Some(Err(verdict)) = self.transfers.offers.received.get(&id).map(|received| self.may_take(received)) {
+            let Some(received) = self.transfers.offers.received.remove(&id) else { return Ok(()) };
+            self.refuse_offer_by_rule(&received.peer.clone(), id, received.told(), verdict.detail());
+            return Err(verdict.into());
+        }
         self.take_offer(&id, Some(number));
         Ok(())
+    }
+
+    /// Whether what somebody offers may come.
+    fn may_take(&self, received: &Received) -> Result<(), Verdict> {
+        let (peer, offer) = (&received.peer, &received.offer);
+        let folder = offer.kind == FileKind::Folder;
+        let item = Item { name: &offer.name, folder, size: Some(offer.size), root: Some(&*offer.root) };
+        let key = self.key_of(peer);
+        let used = self.used_by(&offer.offer, (peer, &key), &offer.root);
+        let rules = self.rules_from((peer, key), offer.room, Used { at_once: 0, ..used });
+        rules.judge(&item)?;
+        rules.judge_amount(offer.entries, offer.size)
     }
 
     /// `@me refuse ID`.
@@ -243,7 +288,7 @@ impl Core {
         let id = self.offer_named(text)?;
         if let Some(received) = self.transfers.offers.received.remove(&id) {
             // Not told, it expires there.
-            let _ = self.send_direct(&received.peer, Body::OfferRefused { offer: id, full: false }, None);
+            let _ = self.send_direct(&received.peer, Body::OfferRefused { offer: id, full: false, detail: None }, None);
         }
         self.ok(number, "refuse");
         Ok(())
@@ -261,6 +306,7 @@ impl Core {
     fn take_offer(&mut self, id: &OfferId, ticket: Ticket) {
         let Some(Received { peer, offer, .. }) = self.transfers.offers.received.remove(id) else { return };
         let mut download = Download::new(ticket, offer.name, offer.kind, true);
+        download.through = offer.room.filter(|room| self.rooms_between(&peer, None).contains(room));
         (download.offer, download.root, download.fixed) = (Some(*id), Some(*offer.root), true);
         (download.total, download.offered) =
             (Some(offer.size), Some(Offered { size: offer.size, entries: offer.entries }));

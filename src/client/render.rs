@@ -233,6 +233,8 @@ fn meaning(kind: &str) -> String {
         "authorities_changed" => {
             "the server now names other authorities for its mesh; the ones before are kept until @me trust server@SERVER"
         }
+        "sharing_forged" => "the server shows rules on sharing that it has not signed; those before go on holding",
+        "sharing_rolled_back" => "the server shows older rules on sharing than before; the newer ones go on holding",
         "malformed" => "something that makes no sense was refused",
         other => return shown(other),
     };

@@ -148,7 +148,7 @@ mod tests {
             hops: 0,
             round_trip_us: 0,
         };
-        HomeCard { cert, authorities: Vec::new(), servers: servers.iter().map(info).collect() }
+        HomeCard { cert, authorities: Vec::new(), servers: servers.iter().map(info).collect(), sharing: None }
     }
 
     fn order(routes: &Routes) -> Vec<String> {

@@ -74,6 +74,7 @@ impl Core {
         for id in ids {
             self.pump(id);
             self.renew_leaf(id);
+            self.edit_on_time(id);
             self.leave_on_time(id);
         }
     }
@@ -132,7 +133,8 @@ impl Core {
             Push::DirectClosed { .. } | Push::CommitNow { .. } => {}
             Push::Notice { text } => self.server_says(server, text),
             Push::Bye { reason, detail } => self.bye(server, &reason, detail),
-            Push::Sharing(_) | Push::Wish { .. } | Push::RoomClosed { .. } => {}
+            Push::Sharing(document) => self.sharing_told(server, &document),
+            Push::Wish { .. } | Push::RoomClosed { .. } => {}
             Push::KeyPackagesLow => self.publish_key_packages(server),
             Push::Servers(list) => self.servers_listed(server, list),
             Push::KeepAlive => self.send(server, ToServer::Alive),
@@ -280,6 +282,9 @@ impl Core {
         for (member, reason) in gone {
             let (name, reason) = (member.name.to_string(), (*reason).to_owned());
             self.tell(None, Event::MemberLeft { room: room.clone(), name, reason });
+        }
+        if change.policy.is_some() {
+            self.policy_changed(id, change.committer.key == self.config.identity.public());
         }
         if change.joined {
             self.meet(&change.committer.name, &change.committer.key);

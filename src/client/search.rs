@@ -7,6 +7,7 @@ use super::event::Event;
 use super::problem::{FAILED, NOT_FOUND, Problem};
 use super::transfers::shown_name;
 use crate::limits::{SEARCH_BURST, SEARCH_EVERY, SEARCH_HOLDERS, SEARCH_ROWS};
+use crate::transfer::restrict::{Item, Rules, Used};
 use crate::transfer::search::literal;
 use crate::wire::id::{RoomId, SearchId, TransferId};
 use crate::wire::name::FullName;
@@ -20,7 +21,7 @@ pub(super) struct Searches {
     /// When what we have asked would be over at the steady rate; ahead by a burst at the most.
     paid_until: Duration,
     /// Searches of others that our file side looks into, and whence. It says nothing where nothing matches, so the oldest go.
-    asked: VecDeque<(SearchId, FullName)>,
+    asked: VecDeque<(SearchId, FullName, Rules)>,
 }
 
 #[derive(Debug)]
@@ -69,6 +70,7 @@ impl Core {
         let search = self.search_holders(Some(number), room, &file, download)?;
         let mut wanted = Download::new(Some(number), file, kind, wait);
         (wanted.room, wanted.serves, wanted.search) = (Some(room), Some(room), Some(search));
+        wanted.through = Some(room);
         self.transfers.downloads.insert(download, wanted);
         Ok(())
     }
@@ -131,19 +133,27 @@ impl Core {
         if pattern.len() > PATTERN_MAX || !self.peers.may_search(asker, self.now) {
             return;
         }
-        self.searches.asked.push_back((search, asker.clone()));
+        let rules = self.rules_to((asker, self.key_of(asker)), Some(room), Used::default());
+        // Where nothing may be shared there is nothing to be found.
+        if rules.judge_sharer().is_err() {
+            return;
+        }
+        self.searches.asked.push_back((search, asker.clone(), rules.clone()));
         if self.searches.asked.len() > ASKED {
             self.searches.asked.pop_front();
         }
         let members = self.conversations.get(&room).map_or(0, |c| c.room.members().count());
         let within = u32::try_from(members).map_or(ANSWER_WITHIN, |n| (ANSWER_APART * n).min(ANSWER_WITHIN));
-        self.tell_files(FilesCommand::Search { search, asker: asker.clone(), room, pattern, within });
+        self.tell_files(FilesCommand::Search { search, asker: asker.clone(), room, pattern, within, rules });
     }
 
     /// What our file side has found for somebody.
     pub(super) fn found(&mut self, search: SearchId, asker: &FullName, mut rows: Vec<FileRow>, more: u64) {
-        let at = self.searches.asked.iter().position(|(id, who)| *id == search && who == asker);
-        if at.and_then(|at| self.searches.asked.remove(at)).is_some() && !rows.is_empty() {
+        let at = self.searches.asked.iter().position(|(id, who, _)| *id == search && who == asker);
+        let Some((_, _, rules)) = at.and_then(|at| self.searches.asked.remove(at)) else { return };
+        // What is refused when it is asked for is not shown.
+        rows.retain(|row| rules.judge(&item_of(row)).is_ok());
+        if !rows.is_empty() {
             rows.truncate(SEARCH_ROWS);
             let free_slots = self.transfers.queue.free();
             rows.iter_mut().for_each(|row| row.free_slots = free_slots);
@@ -232,6 +242,11 @@ impl Core {
         self.tell(Some(number), Event::ShareStatus { global, files });
         self.done(Some(number), 0);
     }
+}
+
+fn item_of(row: &FileRow) -> Item<'_> {
+    let folder = row.kind == FileKind::Folder;
+    Item { name: &row.name, folder, size: Some(row.size), root: row.root.as_deref() }
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {

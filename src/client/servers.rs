@@ -220,6 +220,7 @@ impl Core {
             cert: home.me.cert.clone(),
             authorities: self.servers.authorities.iter().map(|key| (*key.as_bytes()).into()).collect(),
             servers: self.servers.known.values().cloned().collect(),
+            sharing: self.restrictions.document(&home.server).map(|bytes| bytes.to_vec().into()),
         };
         self.effect(Effect::KeepHome(Box::new(card)));
     }
@@ -228,6 +229,9 @@ impl Core {
     pub(super) fn recall(&mut self, card: &HomeCard) {
         self.servers.authorities = card.authority_keys();
         self.servers.known = card.servers.iter().map(|info| (info.name.clone(), info.clone())).collect();
+        if let Some(bytes) = &card.sharing {
+            self.recall_document(card.server(), &card.cert.server_key(), bytes);
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use super::download::{Again, Download};
 use super::effects::{FilesCommand, FilesEvent, ShareCommand};
 use super::event::{self, Event};
 use super::offers::Offers;
-use super::problem::{FAILED, NOT_FOUND, Problem, UNVERIFIED};
+use super::problem::{FAILED, NOT_FOUND, Problem, REFUSED, UNVERIFIED};
+use super::refusing::by_their_rule;
 use super::uploads::Upload;
 use crate::crypto::agreement::Requester;
 use crate::crypto::rsa_split::{PathPart, SplitKey};
@@ -174,6 +175,8 @@ impl Core {
                 self.source_ready(transfer, Terms { connection, candidates, arq, window, max_datagram });
             }
             FilesEvent::OfferReady { offer, result } => self.offer_ready(offer, result),
+            FilesEvent::Restricted { transfer, detail } => self.restricted(&transfer, detail),
+            FilesEvent::Listed { download, entries, bytes } => self.listed(&download, entries, bytes),
             FilesEvent::Shares { global, files, missing } => self.shares(global, files, missing),
             FilesEvent::Hashing { transfer, bytes, total } => self.hashing(transfer, bytes, total),
             FilesEvent::Started { transfer, route } if self.transfers.uploads.contains_key(&transfer) => {
@@ -242,8 +245,12 @@ impl Core {
     }
 
     fn transfer_failed(&mut self, id: &TransferId, reason: &str, detail: String) {
-        let exit = if matches!(reason, "verification" | "key_agreement") { UNVERIFIED } else { FAILED };
-        let told = Some(detail.clone()).filter(|_| matches!(reason, "changed" | "disk"));
+        let exit = match reason {
+            "verification" | "key_agreement" => UNVERIFIED,
+            "restricted" => REFUSED,
+            _ => FAILED,
+        };
+        let told = Some(detail.clone()).filter(|_| matches!(reason, "changed" | "disk" | "restricted"));
         let mut problem = Problem::new(reason, exit, detail);
         if reason == "disk" {
             problem =
@@ -256,9 +263,13 @@ impl Core {
             return self.source_ended(id, problem, Again::Later);
         }
         let Some(upload) = self.forget_upload(id) else { return };
+        let by_them = reason == "restricted";
+        let offer = upload.offer.filter(|_| by_them);
+        let told = if by_them { Some(by_their_rule(&upload.peer, told).message) } else { told };
         let reason = Some(reason.to_owned());
         let told = event::Transfer { reason, detail: told, bytes: Some(upload.bytes), ..upload.told(id) };
         self.tell(self.upload_ticket(&upload), Event::TransferFailed(told));
+        self.offer_restricted(offer);
     }
 
     /// Forgets a session with a holder. One that runs ends with its download; one that does not yet is ended here.
@@ -271,7 +282,7 @@ impl Core {
         self.tell_files(FilesCommand::Drop { transfer: *transfer, reason });
         if matches!(source.stage, Stage::Asked(_)) {
             // If it cannot be told, its own deadlines tell.
-            let _ = self.send_direct(&source.peer, Body::FileGivenUp { transfer: *transfer }, None);
+            let _ = self.send_direct(&source.peer, Body::FileGivenUp { transfer: *transfer, detail: None }, None);
         }
     }
 

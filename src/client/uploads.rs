@@ -5,11 +5,13 @@ use super::core::{Core, Ticket};
 use super::effects::{FilesCommand, UploadReady, Wanted};
 use super::event::{self, Event};
 use super::problem::{NOT_FOUND, Problem};
+use super::refusing::refused_upload;
 use super::transfers::shown_name;
 use crate::crypto::identity::PublicKey;
 use crate::group::Sealer;
 use crate::limits::{CANDIDATES_MAX, FILE_NAME_MAX};
 use crate::transfer::queue::{Claim, LINE_MAX, Verdict};
+use crate::transfer::restrict::{Item, Used, What};
 use crate::wire::id::{OfferId, RoomId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::{Body, FileKind, FileRefusal, FileRequest};
@@ -19,6 +21,11 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Upload {
     pub peer: FullName,
+    key: PublicKey,
+    /// The room through which it was found, whose rules hold.
+    room: Option<RoomId>,
+    /// Files and bytes that a quota counts once it begins.
+    pub amount: Option<(u64, u64)>,
     pub file: String,
     pub kind: FileKind,
     /// It takes this offer of ours.
@@ -69,6 +76,21 @@ pub(super) struct Opening {
 }
 
 impl Upload {
+    /// The asker's key, and the room through which it was found.
+    pub const fn whom(&self) -> (PublicKey, Option<RoomId>) {
+        (self.key, self.room)
+    }
+
+    /// What a quota counts once it begins.
+    pub fn promised(&self) -> Option<(What, (u64, u64))> {
+        Some((What::new(&self.key, self.root.as_ref()?), self.amount?))
+    }
+
+    /// As rules see it.
+    pub fn item(&self) -> Item<'_> {
+        Item { name: &self.file, folder: self.kind == FileKind::Folder, size: self.size, root: self.root.as_ref() }
+    }
+
     pub fn told(&self, id: &TransferId) -> event::Transfer {
         event::Transfer {
             id: id.to_string(),
@@ -178,12 +200,36 @@ impl Core {
         if let Some(reason) = refusal {
             return self.refuse_file(peer, id, reason);
         }
+        let (key, room) = (sender.key, request.room);
+        let item = Item { name: &request.file, folder: request.kind == FileKind::Folder, ..Item::default() };
+        if let Err(verdict) = self.rules_to((peer, key), room, Used::default()).judge(&item) {
+            let told = refused_upload(&id, peer, &request.file, request.kind);
+            return self.refuse_by_rule(peer, id, told, verdict.detail());
+        }
         let (peer, file, kind, offer) = (peer.clone(), request.file.clone(), request.kind, request.offer);
         let deadline = self.now + MEASURE_DEADLINE;
         let asked = Box::new(Opening { group, key: sender.key, request });
+        let amount = None;
         let (size, root, bytes, rate, pace, route, mode, left_out) = Default::default();
         let stage = Stage::Measuring { asked, deadline };
-        let upload = Upload { peer, file, kind, offer, size, root, bytes, rate, pace, route, mode, left_out, stage };
+        let upload = Upload {
+            peer,
+            key,
+            room,
+            amount,
+            file,
+            kind,
+            offer,
+            size,
+            root,
+            bytes,
+            rate,
+            pace,
+            route,
+            mode,
+            left_out,
+            stage,
+        };
         if let Stage::Measuring { asked, .. } = &upload.stage {
             let wanted = upload.wanted(&asked.request, self.rooms_with(&upload.peer));
             self.tell_files(FilesCommand::Measure { transfer: id, wanted });
@@ -219,12 +265,21 @@ impl Core {
     /// It may be sent, and is so large; or not.
     pub(super) fn measured(&mut self, id: TransferId, result: Result<u64, FileRefusal>) {
         let (now, Some(upload)) = (self.now, self.transfers.uploads.get_mut(&id)) else { return };
-        let Stage::Measuring { asked, .. } = &mut upload.stage else { return };
+        if !matches!(upload.stage, Stage::Measuring { .. }) {
+            return;
+        }
         let size = match result {
             Ok(size) => size,
             Err(reason) => return self.refuse_upload(&id, reason),
         };
         upload.size = Some(size);
+        let Some(upload) = self.transfers.uploads.get(&id) else { return };
+        let (key, room) = upload.whom();
+        if let Err(verdict) = self.rules_to((&upload.peer, key), room, Used::default()).judge(&upload.item()) {
+            return self.refuse_restricted(&id, verdict.detail());
+        }
+        let Some(upload) = self.transfers.uploads.get_mut(&id) else { return };
+        let Stage::Measuring { asked, .. } = &mut upload.stage else { return };
         let verdict = if upload.offer.is_some() {
             self.transfers.queue.pass(id, &upload.peer);
             Verdict::Go
@@ -267,7 +322,9 @@ impl Core {
         };
         let wanted = upload.wanted(&asked.request, rooms);
         upload.stage = Stage::Opening { asked, deadline: now + OPEN_DEADLINE, again: now };
-        self.tell_files(FilesCommand::PrepareUpload { transfer: *id, peer, wanted });
+        let (key, room) = upload.whom();
+        let rules = self.rules_to((&peer, key), room, Used::default());
+        self.tell_files(FilesCommand::PrepareUpload { transfer: *id, peer, wanted, rules });
     }
 
     /// The file side has it ready: the agreement on keys goes to the asker, and the channel starts.
@@ -276,6 +333,13 @@ impl Core {
             // Given up meanwhile.
             return self.cancel_files(id, false);
         };
+        if let (Ok(ready), Stage::Opening { .. }) = (&result, &upload.stage)
+            && let Err(verdict) = self.may_leave(&id, ready)
+        {
+            self.cancel_files(id, false);
+            return self.refuse_restricted(&id, verdict.detail());
+        }
+        let Some(upload) = self.transfers.uploads.get_mut(&id) else { return };
         let Stage::Opening { asked, .. } = std::mem::replace(&mut upload.stage, Stage::Running) else { return };
         let peer = upload.peer.clone();
         let answered = result.and_then(|ready| Ok((self.answer(id, &peer, *asked, &ready)?, ready)));
@@ -320,7 +384,11 @@ impl Core {
     pub(super) fn upload_started(&mut self, id: &TransferId, route: String) {
         let Some(upload) = self.transfers.uploads.get_mut(id) else { return };
         upload.route = Some(route);
-        let told = upload.told(id);
+        let (told, promised) = (upload.told(id), upload.promised());
+        upload.amount = None;
+        if let Some((what, amount)) = promised {
+            self.count_sent(&self.config.identity.public(), what, amount);
+        }
         let ticket = self.transfers.uploads.get(id).and_then(|upload| self.upload_ticket(upload));
         self.tell(ticket, Event::TransferStarted(told));
     }
@@ -338,10 +406,15 @@ impl Core {
     }
 
     /// The asker wants it no more.
-    pub(super) fn given_up(&mut self, sender: &Sealer, id: &TransferId) {
-        if self.transfers.uploads.get(id).is_some_and(|upload| upload.peer == sender.name) {
+    pub(super) fn given_up(&mut self, sender: &Sealer, id: &TransferId, detail: Option<String>) {
+        let Some(upload) = self.transfers.uploads.get(id).filter(|upload| upload.peer == sender.name) else { return };
+        if let Some(detail) = detail {
+            let offer = upload.offer;
+            self.tell_of_their_rule(&sender.name, id, detail);
             self.answer_failed(id);
+            return self.offer_restricted(offer);
         }
+        self.answer_failed(id);
     }
 
     /// Takes an upload out; whoever waits for its slot moves up.

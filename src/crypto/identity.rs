@@ -23,6 +23,8 @@ pub enum Purpose {
     LinkState,
     /// A server's word that somebody is banned.
     Ban,
+    /// A server's rules on what may be shared.
+    Sharing,
 }
 
 impl Purpose {
@@ -36,6 +38,7 @@ impl Purpose {
             Self::Pass => "pass",
             Self::LinkState => "link-state",
             Self::Ban => "ban",
+            Self::Sharing => "sharing",
         }
     }
 }

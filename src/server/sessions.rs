@@ -127,6 +127,7 @@ impl Core {
         if warned {
             self.warn(id, Doing::LogIn);
         }
+        self.tell_sharing(id);
         self.out.log(LogEvent::LoggedIn { name, addr, via });
         self.note_instance(key, login.instance);
     }

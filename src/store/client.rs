@@ -214,7 +214,7 @@ mod tests {
         let card = |name: &str, not_after| {
             let who = FullName::new(Name::parse(name).unwrap(), Name::parse("s1").unwrap());
             let cert = crate::wire::cert::NameCert::issue(&home, who, home.public(), not_after);
-            HomeCard { cert, authorities: Vec::new(), servers: Vec::new() }
+            HomeCard { cert, authorities: Vec::new(), servers: Vec::new(), sharing: None }
         };
         for card in [card("alice", 1), card("bob", 2), card("alice", 3)] {
             store.keep_home(&card).unwrap();

@@ -7,6 +7,7 @@
 pub mod client;
 mod failpoint;
 pub mod identity;
+pub mod ledger;
 mod lock;
 mod log;
 pub mod mesh;

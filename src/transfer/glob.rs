@@ -41,6 +41,11 @@ impl Glob {
         Ok(Self { alternatives })
     }
 
+    /// What it is read into: characters and sets of all alternatives.
+    pub(super) fn tokens(&self) -> usize {
+        self.alternatives.iter().map(Vec::len).sum()
+    }
+
     /// Whether the whole of `name` matches. The work is at most pattern times name.
     pub(super) fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = fold(name).collect();

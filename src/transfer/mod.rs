@@ -14,6 +14,7 @@
 //! planner   which groups are asked of which holder
 //! space     one numbering of groups over all files of a transfer
 //! queue     who waits for a slot
+//! restrict  rules on what may be shared -> yes, or which rule says no
 //! ```
 
 pub mod exchange;
@@ -25,6 +26,7 @@ pub mod planner;
 
 pub mod queue;
 pub mod ranges;
+pub mod restrict;
 pub mod search;
 pub mod shares;
 pub mod slots;

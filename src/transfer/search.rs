@@ -37,6 +37,11 @@ impl Pattern {
         Glob::parse(text).map(Self)
     }
 
+    /// What it is read into, which braces multiply: it takes memory and time.
+    pub fn tokens(&self) -> usize {
+        self.0.tokens()
+    }
+
     /// Whether a base name matches.
     pub fn matches(&self, name: &str) -> bool {
         self.0.matches(name)

@@ -116,6 +116,8 @@ impl CloseCode {
     pub const FILE: Self = Self(3);
     /// This end leaves or gives the channel up, and nobody wanted that: another channel may go on.
     pub const GONE: Self = Self(4);
+    /// A rule on sharing is against it; the reason says which.
+    pub const RESTRICTED: Self = Self(5);
 }
 
 /// Why a frame cannot be read or written.

@@ -5,7 +5,7 @@ use super::frame::ServerInfo;
 use super::name::Name;
 use super::{DecodeError, decode, encode};
 use crate::crypto::identity::PublicKey;
-use minicbor::bytes::ByteArray;
+use minicbor::bytes::{ByteArray, ByteVec};
 
 /// Other servers that are kept at most.
 pub const SERVERS_KEPT: usize = 256;
@@ -26,6 +26,9 @@ pub struct HomeCard {
     /// Servers for which an authority vouches, or the home server itself. Whatever was measured of them is 0.
     #[n(2)]
     pub servers: Vec<ServerInfo>,
+    /// What the home server does not want shared, as it said last: a signed [`super::sharing::Document`].
+    #[n(3)]
+    pub sharing: Option<ByteVec>,
 }
 
 impl HomeCard {
@@ -75,7 +78,7 @@ mod tests {
             hops: 0,
             round_trip_us: 0,
         };
-        let card = HomeCard { cert, authorities: vec![[7; 32].into()], servers: vec![listed] };
+        let card = HomeCard { cert, authorities: vec![[7; 32].into()], servers: vec![listed], sharing: None };
         assert_eq!(HomeCard::from_bytes(&card.to_bytes()), Ok(card.clone()));
         assert!(card.leads_to(&name("s1"), &home.public()) && card.leads_to(&name("s2"), &other));
         assert!(!card.leads_to(&name("s1"), &other) && !card.leads_to(&name("s3"), &other));

@@ -117,6 +117,9 @@ pub enum Body {
         #[n(1)]
         #[cbor(default)]
         full: bool,
+        /// Which rule is against it, for people; at most [`crate::limits::REFUSAL_DETAIL_MAX`] bytes.
+        #[n(2)]
+        detail: Option<String>,
     },
     /// Directly: the offer stands no longer.
     #[n(11)]
@@ -157,6 +160,9 @@ pub enum Body {
         /// The request's.
         #[n(0)]
         transfer: TransferId,
+        /// Which rule is against it, for people; at most [`crate::limits::REFUSAL_DETAIL_MAX`] bytes.
+        #[n(1)]
+        detail: Option<String>,
     },
 }
 

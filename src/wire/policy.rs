@@ -123,6 +123,11 @@ impl Policy {
         Self { version: self.version + 1, muted, ..self.clone() }
     }
 
+    /// The same policy with these rules on sharing and the next version.
+    pub fn with_rules(&self, rules: Vec<super::sharing::Rule>) -> Self {
+        Self { version: self.version + 1, rules, ..self.clone() }
+    }
+
     /// The encoded form, the extension's data.
     pub fn to_bytes(&self) -> Vec<u8> {
         encode(self)

@@ -1,8 +1,11 @@
 //! What may be shared: rules of a server or of a room's owner, which both ends of a transfer hold to.
 
 use super::id::RoomId;
-use crate::crypto::identity::PublicKey;
-use minicbor::bytes::ByteArray;
+use super::name::Name;
+use super::{DecodeError, decode, encode};
+use crate::crypto::identity::{Identity, PublicKey, Purpose};
+use crate::limits::SHARING_MAX;
+use minicbor::bytes::{ByteArray, ByteVec};
 use serde::{Deserialize, Serialize};
 
 /// One rule: all of its limits hold for whatever is in its scope.
@@ -89,6 +92,63 @@ pub struct Limits {
     pub only: Vec<String>,
 }
 
+/// All rules of one server. Only signed it leaves the server.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct Document {
+    /// Whose they are.
+    #[n(0)]
+    pub server: Name,
+    /// Grows with each change, and never goes back.
+    #[n(1)]
+    pub version: u64,
+    /// By their ids.
+    #[n(2)]
+    pub rules: Vec<Rule>,
+    /// When it was changed last, Unix milliseconds.
+    #[n(3)]
+    pub issued_ms: u64,
+}
+
+/// As it travels: the signature is over the bytes of the document.
+#[derive(minicbor::Encode, minicbor::Decode)]
+struct Signed {
+    #[n(0)]
+    document: ByteVec,
+    #[n(1)]
+    signature: ByteArray<64>,
+}
+
+/// Why bytes are not the rules of a server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadDocument {
+    /// Not a document.
+    #[error(transparent)]
+    Malformed(#[from] DecodeError),
+    /// Not signed by the server.
+    #[error("the server has not signed it")]
+    Signature,
+    /// Another server's.
+    #[error("it is of another server")]
+    OtherServer,
+}
+
+impl Document {
+    /// Signed by its server, as it is pushed: at most [`SHARING_MAX`] bytes if whoever makes it keeps to that.
+    pub fn sign(&self, server: &Identity) -> Vec<u8> {
+        let document = encode(self);
+        let signature = server.sign(Purpose::Sharing, &[&document]).into();
+        encode(&Signed { document: document.into(), signature })
+    }
+
+    /// Reads what this server, whose key this is, has signed.
+    pub fn open(bytes: &[u8], server: &Name, key: &PublicKey) -> Result<Self, BadDocument> {
+        let signed: Signed = decode(bytes, SHARING_MAX)?;
+        key.verify(Purpose::Sharing, &[&signed.document], &*signed.signature).map_err(|_| BadDocument::Signature)?;
+        let document: Self = decode(&signed.document, SHARING_MAX)?;
+        if document.server == *server { Ok(document) } else { Err(BadDocument::OtherServer) }
+    }
+}
+
 /// A rule as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "field names are the documented JSON keys; docs/PROTOCOL.md has the table")]
@@ -101,4 +161,30 @@ pub struct RuleView {
     pub limits: Limits,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_server_itself_has_signed_is_opened() {
+        let (server, other) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]));
+        let name = |text: &str| Name::parse(text).unwrap();
+        let limits = Limits { off: true, ..Limits::default() };
+        let rule = Rule { id: 1, scope: Scope::user(&other.public()), limits, reason: Some("spam".into()) };
+        let document = Document { server: name("s1"), version: 7, rules: vec![rule], issued_ms: 9 };
+        let bytes = document.sign(&server);
+        assert_eq!(Document::open(&bytes, &name("s1"), &server.public()), Ok(document));
+        assert_eq!(Document::open(&bytes, &name("s1"), &other.public()), Err(BadDocument::Signature));
+        assert_eq!(Document::open(&bytes, &name("s2"), &server.public()), Err(BadDocument::OtherServer));
+        for len in 0..bytes.len() {
+            assert!(Document::open(&bytes[..len], &name("s1"), &server.public()).is_err(), "{len}");
+        }
+        for at in 0..bytes.len() {
+            let mut forged = bytes.clone();
+            forged[at] ^= 1;
+            assert!(Document::open(&forged, &name("s1"), &server.public()).is_err(), "{at}");
+        }
+    }
 }

@@ -43,6 +43,7 @@ impl World {
                     Some(bytes) => Ok(UploadReady {
                         root: root_of(bytes),
                         size: bytes.len() as u64 + c.more,
+                        entries: 1,
                         partial: false,
                         connection: [2; 8],
                         candidates: Vec::new(),
@@ -53,7 +54,7 @@ impl World {
                 };
                 FilesEvent::UploadReady { transfer, result }
             }
-            FilesCommand::PrepareOffer { offer, path } => {
+            FilesCommand::PrepareOffer { offer, path, .. } => {
                 let name = path.file_name().unwrap().to_str().unwrap().to_owned();
                 let folder = format!("{name}/");
                 let (file, dir) = (c.disk.get(&name), c.disk.get(&folder));

@@ -13,6 +13,7 @@ mod model;
 mod moderated;
 mod modes;
 mod offers;
+mod restrictions;
 mod resume;
 mod scripts;
 mod servers;

@@ -262,8 +262,12 @@ fn with_a_false_alice() -> (World, usize) {
         round_trip_us: 0,
     };
     let cert = cert.with_chain(Some(world.servers[1].vouch()));
-    world.homes =
-        vec![HomeCard { cert, authorities: vec![(*authority().public().as_bytes()).into()], servers: vec![there] }];
+    world.homes = vec![HomeCard {
+        cert,
+        authorities: vec![(*authority().public().as_bytes()).into()],
+        servers: vec![there],
+        sharing: None,
+    }];
     let false_alice = world.add_as("alice", mallory, 66, Vec::new(), false);
     world.go_to(false_alice, 1);
     world.homes.clear();

@@ -13,6 +13,7 @@ use secchat::crypto::secret::Secret;
 use secchat::limits::LINK_FRAME_MAX;
 use secchat::server::{self, Config, Output, SessionId};
 use secchat::wire::admin::{Answer, Ask};
+use secchat::transfer::restrict::Ledger;
 use secchat::wire::frame::{Login, ToClient, ToServer, VERSION};
 use secchat::wire::home::HomeCard;
 use secchat::wire::id::{Id, RoomId, TransferId};
@@ -91,6 +92,8 @@ pub struct Client {
     pub done: BTreeMap<u64, u8>,
     pub exit: Option<u8>,
     pub pins: Vec<(FullName, PublicKey)>,
+    /// What it keeps of what was sent.
+    pub ledger: Ledger,
     /// What is answered when a password is asked for.
     pub password: Option<Secret>,
     /// Files that it shares.
@@ -203,8 +206,16 @@ impl World {
         let endpoint = Some((Host::Name("chat.example".into()), 4433));
         let files = self.rules.clone();
         let (process, homes) = (Id([instance; 16]), self.homes.clone());
-        let config =
-            CoreConfig { identity: identity.clone(), instance: process, homes, pins, endpoint, scripted, files };
+        let config = CoreConfig {
+            identity: identity.clone(),
+            instance: process,
+            homes,
+            pins,
+            endpoint,
+            scripted,
+            files,
+            ledger: Ledger::default(),
+        };
         self.clients.push(Client {
             core: Core::new(config, [instance; 32]),
             name: name.into(),
@@ -213,6 +224,7 @@ impl World {
             done: BTreeMap::new(),
             exit: None,
             pins: Vec::new(),
+            ledger: Ledger::default(),
             password: None,
             files: BTreeMap::new(),
             disk: BTreeMap::new(),
@@ -307,6 +319,7 @@ impl World {
             endpoint: Some((Host::Name("chat.example".into()), 4433)),
             scripted: false,
             files: self.rules.clone(),
+            ledger: c.ledger.clone(),
         };
         c.core = Core::new(config, [c.instance; 32]);
         c.commands = 0;
@@ -376,6 +389,7 @@ impl World {
                     }
                 }
                 Effect::KeepHome(card) => c.home = Some(*card),
+                Effect::KeepLedger(bytes) => c.ledger = Ledger::from_bytes(&bytes).unwrap(),
                 Effect::Exit(code) => c.exit = Some(code),
             }
         }

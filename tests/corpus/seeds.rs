@@ -6,6 +6,8 @@ mod bans;
 mod mesh;
 #[path = "seeds/relay.rs"]
 mod relay;
+#[path = "seeds/sharing.rs"]
+mod sharing;
 #[path = "seeds/transfer.rs"]
 mod transfer;
 
@@ -61,6 +63,7 @@ pub fn all() -> Vec<Seed> {
     add("mesh_neighbour", mesh::neighbours());
     add("relay", relay::messages());
     add("ban", bans::bans());
+    add("sharing", sharing::documents());
     all
 }
 
@@ -155,6 +158,7 @@ fn envelopes() -> Vec<(&'static str, Vec<u8>)> {
         offer: Some(Id([2; 16])),
         wait: true,
         rsa: Some(Box::new(PublicPart { n: [0xff; 384], y: [1; 35], x_hash: [2; 32] })),
+        room: Some(Id([7; 16])),
     };
     let answer = FileAnswer {
         transfer: Id([1; 16]),
@@ -182,6 +186,7 @@ fn envelopes() -> Vec<(&'static str, Vec<u8>)> {
         root: [5; 32].into(),
         kind: FileKind::Folder,
         entries: u64::MAX,
+        room: None,
     };
     let bodies = [
         ("ok-text", Body::Text("Grüße \u{202e}".into())),
@@ -192,11 +197,11 @@ fn envelopes() -> Vec<(&'static str, Vec<u8>)> {
         ("ok-refused", Body::FileRefused { transfer: Id([1; 16]), reason: FileRefusal::Busy, detail: None }),
         ("ok-ping", Body::Ping { token: 1 }),
         ("ok-offer", Body::FileOffer(offer)),
-        ("ok-offer-refused", Body::OfferRefused { offer: Id([2; 16]), full: true }),
+        ("ok-offer-refused", Body::OfferRefused { offer: Id([2; 16]), full: true, detail: None }),
         ("ok-offer-withdrawn", Body::OfferWithdrawn { offer: Id([2; 16]) }),
         ("ok-queued", Body::FileQueued { transfer: Id([1; 16]), place: u32::MAX, seconds: Some(u64::MAX) }),
         ("ok-hashing", Body::FileHashing { transfer: Id([1; 16]), bytes: 2, total: 1 }),
-        ("ok-given-up", Body::FileGivenUp { transfer: Id([1; 16]) }),
+        ("ok-given-up", Body::FileGivenUp { transfer: Id([1; 16]), detail: None }),
         ("ok-secret", Body::NewSecret { version: 2, secret: "two words".into() }),
     ];
     let sealed = |body| {

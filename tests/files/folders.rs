@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use secchat::client::effects::{FilesCommand, FilesEvent, LostReason, OfferRefusal, Offered, ShareCommand, Wanted};
+use secchat::transfer::restrict::Rules;
 use secchat::wire::payload::FileKind;
 
 use crate::place::{Place, Plan, bytes, ends, id, wanted};
@@ -60,7 +61,7 @@ async fn an_offered_folder_leaves_links_out_and_names_them() {
     fs::write(folder.join("a"), "a").unwrap();
     symlink("/etc/passwd", folder.join("link")).unwrap();
     symlink(holder.dir.path().join("trip"), holder.dir.path().join("elsewhere")).unwrap();
-    let prepare = |offer, path| FilesCommand::PrepareOffer { offer: id(offer), path };
+    let prepare = |offer, path| FilesCommand::PrepareOffer { offer: id(offer), path, rules: Rules::default() };
     holder.command(prepare(7, folder.clone())).await;
     let FilesEvent::OfferReady { result: Ok(ready), .. } = holder.next().await else { panic!() };
     assert_eq!((ready.name.as_str(), ready.kind, ready.size, ready.entries), ("trip", FileKind::Folder, 1, 1));

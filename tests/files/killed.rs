@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use secchat::client::effects::{ChannelStart, FilesCommand, FilesEvent, Skipped, UploadReady};
 use secchat::client::files::{FilesConfig, start};
+use secchat::transfer::restrict::Rules;
 use secchat::wire::id::TransferId;
 use secchat::wire::payload::{Arq, FileKind};
 use zeroize::Zeroizing;
@@ -119,6 +120,7 @@ async fn as_the_asker() {
     let upload = UploadReady {
         root: unhex(root),
         size: size.parse().unwrap(),
+        entries: 1,
         partial: false,
         connection: unhex(theirs),
         candidates: addrs(listed),
@@ -128,7 +130,15 @@ async fn as_the_asker() {
     };
     let channel = Box::new(channel(transfer, connection, upload.candidates.clone(), &upload, false));
     let (download, file) = (id(9), "film".to_owned());
-    let start = FilesCommand::StartDownload { channel, download, file, into: None, offered: None, room: None };
+    let start = FilesCommand::StartDownload {
+        channel,
+        download,
+        file,
+        into: None,
+        offered: None,
+        room: None,
+        rules: Rules::default(),
+    };
     files.commands().send(start).await.unwrap();
     while let Some(event) = files.next().await {
         match event {

@@ -6,5 +6,6 @@ mod hostile;
 mod killed;
 mod moves;
 mod place;
+mod rules;
 mod several;
 mod slots;

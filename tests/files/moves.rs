@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use secchat::client::effects::{FilesCommand, FilesEvent, ShareCommand};
 use secchat::client::files::start;
+use secchat::transfer::restrict::Rules;
 use secchat::wire::id::Id;
 
 use crate::place::{Place, begin, bytes, config, ends, id, person};
@@ -108,6 +109,7 @@ async fn shares_are_found_by_name_and_switches_survive_a_restart() {
         room: id(50),
         pattern: "*.ISO".into(),
         within: Duration::ZERO,
+        rules: Rules::default(),
     };
     holder.command(search(1)).await;
     let FilesEvent::Found { search: of, asker, rows, more } = holder.next().await else { panic!() };
@@ -138,6 +140,7 @@ async fn what_is_shared_is_hashed_in_the_background() {
                 room: id(50),
                 pattern,
                 within: Duration::ZERO,
+                rules: Rules::default(),
             })
             .await;
         let FilesEvent::Found { rows, .. } = holder.next().await else { panic!() };

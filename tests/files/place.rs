@@ -10,6 +10,7 @@ use secchat::client::effects::{
 };
 use secchat::client::files::{FilesConfig, FilesHandle, start};
 use secchat::net::udp::Offload;
+use secchat::transfer::restrict::Rules;
 use secchat::wire::id::{Id, RoomId, TransferId};
 use secchat::wire::name::{FullName, Name};
 use secchat::wire::payload::{Arq, FileKind, FileRefusal};
@@ -80,7 +81,8 @@ impl Place {
     }
 
     pub async fn prepare_upload(&mut self, transfer: TransferId, wanted: Wanted) -> Result<UploadReady, FileRefusal> {
-        self.command(FilesCommand::PrepareUpload { transfer, peer: person("asker"), wanted }).await;
+        self.command(FilesCommand::PrepareUpload { transfer, peer: person("asker"), wanted, rules: Rules::default() })
+            .await;
         match self.next().await {
             FilesEvent::UploadReady { transfer: of, result } if of == transfer => result,
             event => panic!("{event:?}"),
@@ -151,6 +153,8 @@ pub struct Plan<'p> {
     pub max_datagram: usize,
     pub offered: Option<Offered>,
     pub room: Option<RoomId>,
+    /// What the asker holds it against.
+    pub rules: Rules,
 }
 
 impl<'p> Plan<'p> {
@@ -158,12 +162,13 @@ impl<'p> Plan<'p> {
         let (arq, max_datagram) = (Arq::Auto, 65_507);
         let download = download_of(transfer);
         let (wanted, window, offered, room) = (wanted(file), None, None, None);
-        Self { transfer, download, wanted, name: file, arq, window, max_datagram, offered, room }
+        let rules = Rules::default();
+        Self { transfer, download, wanted, name: file, arq, window, max_datagram, offered, room, rules }
     }
 
     /// Starts it. `lie` may change what the asker is told.
     pub async fn begin(self, holder: &mut Place, asker: &mut Place, lie: impl FnOnce(&mut UploadReady)) {
-        let Self { transfer, download, wanted, name, arq, window, max_datagram, offered, room } = self;
+        let Self { transfer, download, wanted, name, arq, window, max_datagram, offered, room, rules } = self;
         asker.command(FilesCommand::PrepareDownload { transfer }).await;
         let (connection, candidates) = loop {
             // Events of other sources may come between.
@@ -202,7 +207,7 @@ impl<'p> Plan<'p> {
         let receiving = channel(connection, upload.connection, keys(2), keys(1), upload.candidates.clone(), told);
         holder.command(FilesCommand::StartUpload(Box::new(sending))).await;
         let (channel, file) = (Box::new(receiving), name.to_owned());
-        asker.command(FilesCommand::StartDownload { channel, download, file, into: None, offered, room }).await;
+        asker.command(FilesCommand::StartDownload { channel, download, file, into: None, offered, room, rules }).await;
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use secchat::client::effects::{FilesCommand, FilesEvent, LostReason, ShareCommand, Wanted};
+use secchat::transfer::restrict::Rules;
 use secchat::wire::payload::{FileKind, FileRefusal};
 
 use crate::place::{Place, Plan, bytes, download_of, id, person, until_end, wanted};
@@ -147,7 +148,16 @@ async fn who_fetches_a_file_serves_what_it_has_of_it() {
 /// What a search in this room finds, by name.
 async fn found(place: &mut Place, n: u8, room: u8) -> Vec<String> {
     let (search, asker, room) = (id(n), person("eve"), id(room));
-    place.command(FilesCommand::Search { search, asker, room, pattern: "*".into(), within: Duration::ZERO }).await;
+    place
+        .command(FilesCommand::Search {
+            search,
+            asker,
+            room,
+            pattern: "*".into(),
+            within: Duration::ZERO,
+            rules: Rules::default(),
+        })
+        .await;
     loop {
         match place.next().await {
             FilesEvent::Found { search: of, rows, .. } if of == search => {

@@ -7,4 +7,5 @@ mod harness;
 mod interrupted;
 mod names;
 mod roaming;
+mod sharing;
 mod trouble;

@@ -65,6 +65,6 @@ fn forge(all: &Mesh, liar: &secchat::crypto::identity::Identity) {
         round_trip_us: 0,
     };
     let authorities = files.authorities.iter().map(|key| (*key.as_bytes()).into()).collect();
-    let card = HomeCard { cert: cert.with_chain(Some(files.cert)), authorities, servers: vec![there] };
+    let card = HomeCard { cert: cert.with_chain(Some(files.cert)), authorities, servers: vec![there], sharing: None };
     store.keep_home(&card).unwrap();
 }

@@ -6,6 +6,7 @@ use super::usage::{cpu_seconds, peak_memory};
 use crate::cli::tuning::inject;
 use crate::client::effects::{ChannelStart, FilesCommand, FilesEvent, ShareCommand, UploadReady, Wanted};
 use crate::client::files::{FilesConfig, FilesHandle, start};
+use crate::transfer::restrict::Rules;
 use crate::wire::id::{Id, TransferId};
 use crate::wire::name::{FullName, Name};
 use crate::wire::payload::FileKind;
@@ -111,6 +112,7 @@ pub fn ask(case: Case, dir: &Path, transfer: [u8; 16]) -> Result<(), BenchError>
             into: None,
             offered: None,
             room: None,
+            rules: Rules::default(),
         })
         .await?;
         let ended = end
@@ -172,7 +174,7 @@ impl End {
     async fn prepare(&mut self, transfer: [u8; 16], file: &str) -> Result<Introduction, BenchError> {
         let (id, peer): (TransferId, _) = (Id(transfer), person("asker")?);
         let wanted = Wanted { file: file.to_owned(), kind: FileKind::File, root: None, offer: None, rooms: Vec::new() };
-        self.command(FilesCommand::PrepareUpload { transfer: id, peer, wanted }).await?;
+        self.command(FilesCommand::PrepareUpload { transfer: id, peer, wanted, rules: Rules::default() }).await?;
         let ready = self
             .event(|event| match event {
                 FilesEvent::UploadReady { transfer: of, result } if of == id => Some(result),

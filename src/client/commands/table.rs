@@ -40,6 +40,20 @@ pub const TABLE: &[Spec] = &[
     is("invite", "/invite [--with-secret]", "an invite to the current room", Needs::Room, |a| {
         matches!(a, "" | "--with-secret").then_some(Command::Invite { with_secret: !a.is_empty() })
     }),
+    is(
+        "restrict",
+        "/restrict [--off] [--max-size N] [--deny-name GLOB] [--deny-type MIME] [--deny-root HASH] [--files-a-day N] …",
+        "as a room's owner: what may not be shared here (also --allow-name, --allow-type, --bytes-a-day, --at-once, --only NAME, \
+         --user NAME, --reason TEXT)",
+        Needs::Room,
+        |a| (!a.is_empty()).then(|| Command::Restrict { flags: a.to_owned() }),
+    ),
+    is("unrestrict", "/unrestrict ID", "as a room's owner: lift such a rule", Needs::Room, |a| {
+        Some(Command::Unrestrict { id: a.parse().ok()? })
+    }),
+    is("restrictions", "/restrictions", "what may not be shared in the current room", Needs::Room, |a| {
+        alone(a, Command::Restrictions)
+    }),
     is("get_rooms", "@server get_rooms, /rooms", "the public rooms of all servers within reach", Needs::Link, |a| {
         alone(a, Command::Rooms)
     }),

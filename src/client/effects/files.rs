@@ -5,6 +5,7 @@
 //! waits is the core's business; the file side does what it is told.
 
 use crate::crypto::handover::Handover;
+use crate::transfer::restrict::Rules;
 use crate::wire::id::{OfferId, RoomId, SearchId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::{Arq, FileKind, FileRefusal, FileRow};
@@ -29,6 +30,8 @@ pub enum FilesCommand {
         pattern: String,
         /// The delay is at most this.
         within: Duration,
+        /// What they are against is not found.
+        rules: Rules,
     },
     /// Tell whether something may be sent, and its size; hashes nothing. Answered by [`FilesEvent::Measured`].
     Measure {
@@ -46,6 +49,8 @@ pub enum FilesCommand {
         peer: FullName,
         /// What is asked for.
         wanted: Wanted,
+        /// Every file is held against them, by its first bytes too; answered by [`FilesEvent::Restricted`] if one is against it.
+        rules: Rules,
     },
     /// Gather candidates for one source of a download; answered by [`FilesEvent::DownloadReady`].
     PrepareDownload {
@@ -69,6 +74,8 @@ pub enum FilesCommand {
         offered: Option<Offered>,
         /// Whose members may have it from us while it comes; without a room nobody may.
         room: Option<RoomId>,
+        /// Every file is held against them, by its first bytes as soon as they are here, and nothing stays of what they are against.
+        rules: Rules,
     },
     /// Open and hash a file or folder anywhere on the disk, to offer it; kept ready for uploads that name this offer until it is
     /// cancelled. Answered by [`FilesEvent::OfferReady`], with [`FilesEvent::Hashing`] on the way.
@@ -77,6 +84,8 @@ pub enum FilesCommand {
         offer: OfferId,
         /// Where it stands, as typed.
         path: PathBuf,
+        /// As for an upload.
+        rules: Rules,
     },
     /// End one source of a download, running or only prepared; the others go on. Nothing is answered.
     Drop {
@@ -250,6 +259,22 @@ pub enum FilesEvent {
         /// Or why not.
         result: Result<OfferReady, OfferRefusal>,
     },
+    /// To `PrepareUpload` and `PrepareOffer`: a rule is against it, and nothing is kept ready.
+    Restricted {
+        /// The transfer or the offer.
+        transfer: TransferId,
+        /// Which rule, for people.
+        detail: String,
+    },
+    /// The list of files of a folder that we fetch is here.
+    Listed {
+        /// The download.
+        download: TransferId,
+        /// Files in it.
+        entries: u64,
+        /// Bytes of all of them.
+        bytes: u64,
+    },
     /// To `Share`.
     Shares {
         /// The global switch.
@@ -319,7 +344,8 @@ pub enum FilesEvent {
     Failed {
         /// The download, a source that never ran (prepared only), or the upload.
         transfer: TransferId,
-        /// One of `cancelled`, `timeout`, `no_path`, `verification`, `disk`, `changed`, `peer_closed`, `protocol`, `key_agreement`.
+        /// One of `cancelled`, `timeout`, `no_path`, `verification`, `disk`, `changed`, `peer_closed`, `protocol`, `key_agreement`,
+        /// `restricted`.
         reason: String,
         /// For people.
         detail: String,
@@ -354,6 +380,8 @@ pub struct UploadReady {
     pub root: [u8; 32],
     /// Bytes; of a folder, of its manifest.
     pub size: u64,
+    /// Files: 1, or those in the folder.
+    pub entries: u64,
     /// Only a part is here.
     pub partial: bool,
     /// Random; on datagrams to us.

@@ -149,6 +149,14 @@ impl Content {
         }
     }
 
+    /// Opens an item to read its bytes from, without its tree.
+    pub(super) fn open_plain(&self, item: u32) -> io::Result<Reader> {
+        match &self.body {
+            Body::Folder(folder) if item > 0 => folder.open_plain(item).map(Reader::File),
+            _ => self.open(item),
+        }
+    }
+
     /// Opens an item to read from.
     pub(super) fn open(&self, item: u32) -> io::Result<Reader> {
         match &self.body {
@@ -172,6 +180,17 @@ impl Folder {
             let found = self.dir.symlink_metadata(path.join("/"));
             found.is_ok_and(|metadata| Stamp::of(&metadata) == *stamp)
         })
+    }
+
+    /// The encoded list of its files.
+    pub(super) fn manifest(&self) -> &[u8] {
+        &self.manifest
+    }
+
+    fn open_plain(&self, item: u32) -> io::Result<Opened> {
+        let (path, stamp, _) = self.entry(item).ok_or(io::ErrorKind::NotFound)?;
+        let file = open_beneath(&self.dir, path)?.into_std();
+        Ok(Opened { file: Arc::new(file), stamp: *stamp, outboard: Arc::default() })
     }
 
     fn open(&self, item: u32) -> io::Result<Opened> {

@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 
 use super::downloads::{DownloadError, Downloads, Workplace};
 use super::part::Part;
+use super::rules::judge_manifest;
 use super::store::Store;
 use super::writer::{Expected, Report, Work};
 use crate::limits::MANIFEST_MAX;
 use crate::transfer::exchange::{Assembler, Lie, Refusal, VerifiedSink};
 use crate::transfer::manifest::Manifest;
 use crate::transfer::ranges::RangeSet;
+use crate::transfer::restrict::{HEAD, Verdict};
 use crate::transfer::space::Space;
 use crate::transfer::tree::{Geometry, Pair};
 use crate::wire::id::TransferId;
@@ -58,9 +60,14 @@ impl Desk<'_> {
             }
             !self.stopped.load(Ordering::Relaxed)
         })?;
+        if let Err(error) = self.check_heads(&mut store, true) {
+            store.remove()?;
+            return Err(error);
+        }
         let part = self.expected.room.and_then(|room| store.part(room));
         let (space, have) = (Box::new(store.space().clone()), store.have().clone());
-        (self.tell)(Report::Opened { space, have, part: part.clone() });
+        let entries = store.entries();
+        (self.tell)(Report::Opened { space, have, entries, part: part.clone() });
         self.write(Target::Store(Box::new(store), part), &mut sources)
     }
 
@@ -82,7 +89,13 @@ impl Desk<'_> {
                 }
                 Err(DownloadError::Folder("it is not as much as was offered".into()))
             }
-            Some((manifest, bytes)) => Store::folder(place, name, manifest, bytes, *root).map(Some),
+            Some((manifest, bytes)) => {
+                if let Err(verdict) = judge_manifest(name.as_str(), &manifest, &self.expected.rules) {
+                    place.remove()?;
+                    return Err(restricted(&verdict));
+                }
+                Store::folder(place, name, manifest, bytes, *root).map(Some)
+            }
             None => {
                 place.remove()?;
                 Ok(None)
@@ -136,27 +149,51 @@ impl Desk<'_> {
         let mut flushed = Instant::now();
         while let Ok(work) = self.queue.recv() {
             match work {
-                Work::Finish => return target.finish(&self.expected),
+                Work::Finish => return self.finish(target),
                 Work::Remove => {
                     target.remove()?;
                     return Ok(None);
                 }
                 work => {
                     if let Err(error) = self.take(work, sources, &mut target) {
-                        // A full disk, say: what has come is good for another time, if it can be said at all.
-                        let _ = target.leave();
-                        return Err(error);
+                        return Err(target.fail(error));
                     }
                 }
             }
             if flushed.elapsed() >= FLUSH_EVERY {
-                self.flush(sources, &mut target)?;
+                if let Err(error) = self.flush(sources, &mut target) {
+                    return Err(target.fail(error));
+                }
                 target.save()?;
                 flushed = Instant::now();
             }
         }
         target.leave()?;
         Ok(None)
+    }
+
+    /// Everything is there: it gets its name, if no rule is against any of it.
+    fn finish(&self, mut target: Target) -> Result<Option<PathBuf>, DownloadError> {
+        if let Target::Store(store, _) = &mut target
+            && let Err(error) = self.check_heads(store, false)
+        {
+            return Err(target.fail(error));
+        }
+        target.finish(&self.expected)
+    }
+
+    /// Holds the first bytes of what stands on the disk against the rules. `known`: of a single file, if its beginning is there yet.
+    fn check_heads(&self, store: &mut Store, known: bool) -> Result<(), DownloadError> {
+        let rules = &self.expected.rules;
+        if !rules.ask_types() || known && (self.expected.kind == FileKind::Folder || !store.have().contains(&(0..1))) {
+            return Ok(());
+        }
+        for item in store.items() {
+            let head = store.head(item)?;
+            let name = store.path(item).unwrap_or(self.expected.name.as_str());
+            rules.judge_head(name, &head).map_err(|verdict| restricted(&verdict))?;
+        }
+        Ok(())
     }
 
     /// Takes what concerns a source.
@@ -211,7 +248,7 @@ impl Desk<'_> {
         push: impl FnOnce(&mut Assembler, &mut Taking<'_>) -> Result<(), Lie>,
     ) -> Result<(), DownloadError> {
         let Some(assembler) = stream_of(sources, source) else { return Ok(()) };
-        let mut taking = Taking { source, target, tell: self.tell, failed: None };
+        let mut taking = Taking { source, target, expected: &self.expected, tell: self.tell, failed: None };
         let pushed = push(assembler, &mut taking);
         if let Some(failed) = taking.failed {
             return Err(failed);
@@ -222,6 +259,10 @@ impl Desk<'_> {
         }
         Ok(())
     }
+}
+
+fn restricted(verdict: &Verdict) -> DownloadError {
+    DownloadError::Restricted(verdict.detail())
 }
 
 fn stream_of(sources: &mut Sources, source: TransferId) -> Option<&mut Assembler> {
@@ -244,6 +285,15 @@ impl Target {
         if let Self::Store(store, _) = self { store.save() } else { Ok(()) }
     }
 
+    /// A full disk, say: what has come is good for another time, if it can be said at all. Of what a rule is against nothing stays.
+    fn fail(self, error: DownloadError) -> DownloadError {
+        let cleared = if matches!(error, DownloadError::Restricted(_)) { self.remove() } else { self.leave() };
+        if let Err(trouble) = cleared {
+            tracing::warn!("what is left of a failed download cannot be put in order: {trouble}");
+        }
+        error
+    }
+
     /// Stays for another time, if there is anything.
     fn leave(self) -> io::Result<()> {
         match self {
@@ -258,8 +308,23 @@ impl Target {
 struct Taking<'t> {
     source: TransferId,
     target: &'t mut Target,
+    expected: &'t Expected,
     tell: &'t dyn Fn(Report),
     failed: Option<DownloadError>,
+}
+
+impl Taking<'_> {
+    /// Looks at the beginning of a file before it is written.
+    fn is_against_rules(&mut self, item: u32, bytes: &[u8]) -> bool {
+        let (Target::Store(store, _), true) = (&*self.target, self.expected.rules.ask_types()) else { return false };
+        if store.space().base(item).is_none() {
+            return false;
+        }
+        let name = store.path(item).unwrap_or(self.expected.name.as_str());
+        let head = bytes.get(..HEAD).unwrap_or(bytes);
+        self.failed = self.expected.rules.judge_head(name, head).err().map(|verdict| restricted(&verdict));
+        self.failed.is_some()
+    }
 }
 
 impl VerifiedSink for Taking<'_> {
@@ -273,6 +338,9 @@ impl VerifiedSink for Taking<'_> {
 
     fn groups(&mut self, item: u32, groups: Range<u64>, bytes: &mut Vec<u8>) {
         if self.failed.is_some() {
+            return;
+        }
+        if groups.start == 0 && self.is_against_rules(item, bytes) {
             return;
         }
         match &mut *self.target {

@@ -48,6 +48,9 @@ pub(super) enum DownloadError {
     /// What the folder holds cannot be made here.
     #[error("the folder cannot be taken: {0}")]
     Folder(String),
+    /// A rule on sharing is against it.
+    #[error("{0}")]
+    Restricted(String),
     /// The name and every number after it are taken.
     #[error("too many files have this name already")]
     NamesTaken,

@@ -82,6 +82,8 @@ pub(super) enum Internal {
     Prepared(TransferId, Result<Arc<Content>, FileRefusal>),
     /// Something was opened and hashed to be offered, or not.
     Offered(OfferId, Result<(Arc<Content>, OfferReady), OfferRefusal>),
+    /// A rule is against what was opened.
+    Restricted(TransferId, String),
     /// The server is at this host now, and answers STUN at this port, if it is not 0.
     Server(String, u16),
     /// Its addresses, looked up.
@@ -147,6 +149,7 @@ impl Engine {
                 self.up.address.send(UploadLetter::Servers(servers.clone()));
                 self.down.address.send(FetchLetter::Servers(servers));
             }
+            Internal::Restricted(transfer, detail) => self.on_restricted(transfer, detail),
             Internal::Prepared(transfer, result) => self.on_prepared(transfer, result),
             Internal::Offered(offer, result) => self.on_offered(offer, result),
         }

@@ -21,6 +21,7 @@ use crate::transfer::space::Space;
 use crate::transfer::tree::{GROUP, Geometry, Root};
 use crate::wire::datagram::CloseCode;
 use crate::wire::id::TransferId;
+use crate::wire::payload::FileKind;
 
 /// A file or folder that we fetch.
 #[derive(Debug)]
@@ -220,10 +221,14 @@ impl Fetch {
                     self.told.push_back(FilesEvent::Hashing { transfer: self.download, bytes, total });
                 }
             }
-            Report::Opened { space, have, part } => {
+            Report::Opened { space, have, entries, part } => {
                 let bytes = have.iter().map(|range| space.bytes(&range)).sum();
                 let space = Arc::new(*space);
                 self.size = space.size();
+                if self.expected.kind == FileKind::Folder {
+                    let (download, bytes) = (self.download, space.size());
+                    self.told.push_back(FilesEvent::Listed { download, entries, bytes });
+                }
                 if matches!(&self.stage, Stage::Manifest(asked, _) if asked.len() <= 1) {
                     // What was asked for has come; of several who were asked, the others still send it.
                     self.supplies.iter_mut().for_each(|supply| supply.brought(u64::MAX));
@@ -257,9 +262,14 @@ impl Fetch {
             Report::Lied(transfer, lie) => self.end(now, transfer, LostReason::Lied, &lie.to_string()),
             Report::Done(path) => self.done(now, path.to_string_lossy().into_owned()),
             Report::Failed(error) => {
-                self.close_all(now, CloseCode::CANCELLED, "the file was not taken");
-                let reason = if matches!(error, DownloadError::Folder(_)) { "verification" } else { "disk" };
-                self.failed(reason, error.to_string());
+                let detail = error.to_string();
+                let (reason, code, told) = match error {
+                    DownloadError::Restricted(_) => ("restricted", CloseCode::RESTRICTED, detail.as_str()),
+                    DownloadError::Folder(_) => ("verification", CloseCode::CANCELLED, NOT_TAKEN),
+                    _ => ("disk", CloseCode::CANCELLED, NOT_TAKEN),
+                };
+                self.close_all(now, code, told);
+                self.failed(reason, detail);
             }
         }
     }
@@ -449,6 +459,8 @@ impl Running {
     }
 }
 
+/// What holders are told of our own troubles.
+const NOT_TAKEN: &str = "the file was not taken";
 /// How long a source has for a folder's manifest before another is asked for it too, and how many are at once.
 const MANIFEST_STALL: Duration = Duration::from_secs(2);
 const MANIFEST_SOURCES: usize = 3;

@@ -27,7 +27,7 @@ use crate::wire::id::TransferId;
 #[derive(Debug)]
 pub(super) enum FetchLetter {
     /// Run the channel of a source.
-    Start { channel: Box<ChannelStart>, download: TransferId, expected: Expected, downloads: Downloads },
+    Start { channel: Box<ChannelStart>, download: TransferId, expected: Box<Expected>, downloads: Downloads },
     /// End a source.
     Drop(TransferId, String),
     /// Give a download up; what is there may stay.
@@ -115,7 +115,7 @@ impl Lane for Fetches {
         match letter {
             FetchLetter::Start { channel, download, expected, downloads } => {
                 let transfer = channel.transfer;
-                if let Err(detail) = self.start(now, *channel, download, expected, downloads) {
+                if let Err(detail) = self.start(now, *channel, download, *expected, downloads) {
                     let reason = "disk".to_owned();
                     let _ = self.events.send(Internal::Event(FilesEvent::Failed { transfer, reason, detail }));
                 }

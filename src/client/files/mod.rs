@@ -27,6 +27,7 @@
 //! part       what others may have of it
 //! downloads  the downloads directory: unfinished things, and their final names
 //!
+//! rules      what may be shared, held against what is on the disk
 //! shares     the shared folder and its switches
 //! walk       the files of a folder
 //! hashing    trees of files, made in the background
@@ -52,6 +53,7 @@ mod prepare;
 mod rates;
 mod reading;
 mod reflexive;
+mod rules;
 mod session;
 mod shares;
 mod side;

@@ -15,6 +15,7 @@ use super::hashing::{HashError, Trees};
 use super::prepare::Watching;
 use super::stamp::Stamp;
 use crate::client::effects::{FilesEvent, OfferReady, OfferRefusal, Wanted};
+use crate::transfer::restrict::Rules;
 use crate::wire::id::OfferId;
 use crate::wire::payload::FileRefusal;
 
@@ -28,7 +29,7 @@ pub(super) enum Offer {
 }
 
 impl Engine {
-    pub(super) fn prepare_offer(&mut self, offer: OfferId, path: PathBuf) {
+    pub(super) fn prepare_offer(&mut self, offer: OfferId, path: PathBuf, rules: Rules) {
         let cancel = Arc::new(AtomicBool::new(false));
         let cancelled = Arc::clone(&cancel);
         self.offers.insert(offer, Offer::Opening { _cancel: CancelOnDrop(cancel) });
@@ -36,7 +37,12 @@ impl Engine {
         tokio::task::spawn_blocking(move || {
             let mut watch = Watching::new(offer, &results, &cancelled);
             let result = open(&path, &trees, &mut watch);
-            let _ = results.send(Internal::Offered(offer, result));
+            let verdict = result.as_ref().map(|(content, ready)| content.judge(&ready.name, &rules));
+            let told = match verdict {
+                Ok(Err(verdict)) => Internal::Restricted(offer, verdict.detail()),
+                _ => Internal::Offered(offer, result),
+            };
+            let _ = results.send(told);
         });
     }
 

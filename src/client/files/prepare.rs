@@ -18,6 +18,7 @@ use super::uploads::UploadLetter;
 use super::writer::Expected;
 use crate::client::effects::{ChannelStart, FilesCommand, FilesEvent, Offered, ShareCommand, UploadReady, Wanted};
 use crate::transfer::name::SafeName;
+use crate::transfer::restrict::Rules;
 use crate::transfer::search::{Pattern, SharedFile};
 use crate::wire::datagram::CloseCode;
 use crate::wire::id::{RoomId, SearchId, TransferId};
@@ -48,23 +49,26 @@ struct Start<'s> {
     into: Option<&'s Path>,
     offered: Option<Offered>,
     room: Option<RoomId>,
+    rules: Rules,
 }
 
 impl Engine {
     pub(super) fn on_command(&mut self, command: FilesCommand) {
         match command {
-            FilesCommand::Search { search, asker, room, pattern, within } => {
-                self.search(search, asker, room, &pattern, within);
+            FilesCommand::Search { search, asker, room, pattern, within, rules } => {
+                self.search((search, asker), room, &pattern, within, rules);
             }
             FilesCommand::Measure { transfer, wanted } => self.measure(transfer, wanted),
-            FilesCommand::PrepareUpload { transfer, wanted, .. } => self.prepare_upload(transfer, wanted),
+            FilesCommand::PrepareUpload { transfer, wanted, rules, .. } => {
+                self.prepare_upload(transfer, wanted, rules);
+            }
             FilesCommand::PrepareDownload { transfer } => self.prepare_download(transfer),
             FilesCommand::StartUpload(start) => self.start_upload(start),
-            FilesCommand::StartDownload { channel, download, file, into, offered, room } => {
-                let fetch = Start { download, file: &file, into: into.as_deref(), offered, room };
+            FilesCommand::StartDownload { channel, download, file, into, offered, room, rules } => {
+                let fetch = Start { download, file: &file, into: into.as_deref(), offered, room, rules };
                 self.start_download(channel, fetch);
             }
-            FilesCommand::PrepareOffer { offer, path } => self.prepare_offer(offer, path),
+            FilesCommand::PrepareOffer { offer, path, rules } => self.prepare_offer(offer, path, rules),
             FilesCommand::Drop { transfer, reason } => {
                 self.prepared.remove(&transfer);
                 self.down.address.send(FetchLetter::Drop(transfer, reason));
@@ -80,7 +84,14 @@ impl Engine {
     }
 
     /// The delay is random so that a room's holders do not all answer at once.
-    fn search(&mut self, search: SearchId, asker: FullName, room: RoomId, pattern: &str, within: Duration) {
+    fn search(
+        &mut self,
+        (search, asker): (SearchId, FullName),
+        room: RoomId,
+        pattern: &str,
+        within: Duration,
+        rules: Rules,
+    ) {
         let (Ok(pattern), Ok(permit)) = (Pattern::parse(pattern), Arc::clone(&self.searches).try_acquire_owned())
         else {
             return;
@@ -90,7 +101,7 @@ impl Engine {
         let parts = self.coming(room);
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            let found = tokio::task::spawn_blocking(move || folder.search(&pattern, parts)).await;
+            let found = tokio::task::spawn_blocking(move || folder.search(&pattern, parts, &rules)).await;
             if let Ok((rows, more)) = found
                 && !rows.is_empty()
             {
@@ -141,7 +152,7 @@ impl Engine {
         });
     }
 
-    fn prepare_upload(&mut self, transfer: TransferId, wanted: Wanted) {
+    fn prepare_upload(&mut self, transfer: TransferId, wanted: Wanted, rules: Rules) {
         if self.prepared.contains_key(&transfer) {
             let result = Err(FileRefusal::BadRequest);
             return self.outbox.push_back(FilesEvent::UploadReady { transfer, result });
@@ -150,18 +161,29 @@ impl Engine {
         let cancelled = Arc::clone(&cancel);
         let until = self.now() + HASH_DEADLINE;
         self.prepared.insert(transfer, Prepared { kind: Kind::Opening { _cancel: CancelOnDrop(cancel) }, until });
-        if let Some(offer) = &wanted.offer {
-            let result = self.offered(offer, &wanted);
-            return self.on_prepared(transfer, result);
-        }
+        let offered = wanted.offer.map(|offer| self.offered(&offer, &wanted));
         let (folder, trees, parts) = (Arc::clone(&self.folder), Arc::clone(&self.trees), Arc::clone(&self.parts));
         let results = self.results.clone();
         tokio::task::spawn_blocking(move || {
             let mut watch = Watching::new(transfer, &results, &cancelled);
-            let opened = open(&folder, &trees, &wanted, &mut watch);
-            let content = opened.or_else(|refusal| part_of(&folder, &parts, &wanted).ok_or(refusal));
-            let _ = results.send(Internal::Prepared(transfer, content.map(Arc::new)));
+            let content = offered.unwrap_or_else(|| {
+                let opened = open(&folder, &trees, &wanted, &mut watch);
+                opened.or_else(|refusal| part_of(&folder, &parts, &wanted).ok_or(refusal)).map(Arc::new)
+            });
+            let told = match content.as_ref().map(|content| content.judge(&wanted.file, &rules)) {
+                Ok(Err(verdict)) => Internal::Restricted(transfer, verdict.detail()),
+                _ => Internal::Prepared(transfer, content),
+            };
+            let _ = results.send(told);
         });
+    }
+
+    /// What was opened is not sent: a rule is against it.
+    pub(super) fn on_restricted(&mut self, transfer: TransferId, detail: String) {
+        let prepared = self.prepared.remove(&transfer).is_some();
+        if self.offers.remove(&transfer).is_some() || prepared {
+            self.outbox.push_back(FilesEvent::Restricted { transfer, detail });
+        }
     }
 
     pub(super) fn on_prepared(&mut self, transfer: TransferId, result: Result<Arc<Content>, FileRefusal>) {
@@ -175,6 +197,7 @@ impl Engine {
             let ready = UploadReady {
                 root: content.root,
                 size: content.size,
+                entries: content.entries,
                 partial: content.is_part(),
                 connection,
                 candidates: self.up.candidates(self.loopback),
@@ -210,7 +233,7 @@ impl Engine {
     }
 
     fn start_download(&mut self, channel: Box<ChannelStart>, fetch: Start<'_>) {
-        let Start { download, file, into, offered, room } = fetch;
+        let Start { download, file, into, offered, room, rules } = fetch;
         match self.prepared.remove(&channel.transfer) {
             Some(Prepared { kind: Kind::Download(connection), .. }) if connection == channel.our_connection => {}
             _ => return self.fail(channel.transfer, "timeout", "the answer came too late"),
@@ -224,7 +247,7 @@ impl Engine {
             Some(Err((path, error))) => return self.fail(download, "disk", &format!("{}: {error}", path.display())),
         };
         let (kind, size, root) = (channel.kind, channel.size, channel.root);
-        let expected = Expected { name, kind, size, root, offered, room, tag };
+        let expected = Box::new(Expected { name, kind, size, root, offered, room, rules, tag });
         self.down.address.send(FetchLetter::Start { channel, download, expected, downloads });
     }
 

@@ -51,7 +51,11 @@ pub(super) fn reason_of_failure(failure: Failure) -> &'static str {
 
 /// The stable word for why the peer closed.
 pub(super) fn reason_of_close(code: CloseCode) -> &'static str {
-    if code == CloseCode::VIOLATION { "protocol" } else { "peer_closed" }
+    match code {
+        CloseCode::VIOLATION => "protocol",
+        CloseCode::RESTRICTED => "restricted",
+        _ => "peer_closed",
+    }
 }
 
 /// Below that of the timers that decide what is lost.

@@ -13,11 +13,13 @@ use thiserror::Error;
 
 use super::content::Content;
 use super::hashing::{HashError, Trees};
+use super::rules::head_of_file;
 use super::stamp::Stamp;
 use super::walk::{open_dir, open_file, walk};
 use crate::client::effects::ShareCommand;
 use crate::limits::MANIFEST_FILES;
 use crate::transfer::name::is_shareable;
+use crate::transfer::restrict::{Item, Rules};
 use crate::transfer::search::{Pattern, SharedFile, find};
 use crate::transfer::shares::Switches;
 use crate::transfer::tree::Root;
@@ -102,7 +104,7 @@ impl SharedFolder {
 
     /// Shared files and folders that match, and `parts` of others that are coming, where everything is shared. Hashes
     /// nothing.
-    pub(super) fn search(&self, pattern: &Pattern, parts: Vec<SharedFile>) -> (Vec<FileRow>, u64) {
+    pub(super) fn search(&self, pattern: &Pattern, parts: Vec<SharedFile>, rules: &Rules) -> (Vec<FileRow>, u64) {
         let folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let shared = self.shared().into_iter().filter_map(|Entry { name, kind, stamp }| {
             let (size, root) = match (kind, folders.get(&name)) {
@@ -113,8 +115,23 @@ impl SharedFolder {
             };
             Some(SharedFile { name, size, root, kind, partial: false })
         });
+        let all = shared.chain(parts.into_iter().filter(|_| self.shares_all()));
         // The core knows how many slots are free.
-        find(pattern, shared.chain(parts.into_iter().filter(|_| self.shares_all())), 0)
+        find(pattern, all.filter(|file| pattern.matches(&file.name) && self.may_be_found(file, rules)), 0)
+    }
+
+    /// Whether rules let a file be sent. Of a folder its files are looked at when it is asked for.
+    fn may_be_found(&self, file: &SharedFile, rules: &Rules) -> bool {
+        let folder = file.kind == FileKind::Folder;
+        let item = Item { name: &file.name, folder, size: Some(file.size), root: file.root.as_ref() };
+        if rules.judge(&item).is_err() {
+            return false;
+        }
+        if folder || file.partial || !rules.ask_types() {
+            return true;
+        }
+        let head = self.open_shared(&file.name).ok().and_then(|open| head_of_file(&open.file, open.stamp.size).ok());
+        head.is_some_and(|head| rules.judge_head(&file.name, &head).is_ok())
     }
 
     /// Whether everything in the folder is shared that is not held back.
@@ -305,7 +322,7 @@ mod tests {
     }
 
     fn found(folder: &SharedFolder, pattern: &str) -> Vec<(String, bool)> {
-        let (rows, _) = folder.search(&Pattern::parse(pattern).unwrap(), Vec::new());
+        let (rows, _) = folder.search(&Pattern::parse(pattern).unwrap(), Vec::new(), &Rules::default());
         rows.into_iter().map(|row| (row.name, row.root.is_some())).collect()
     }
 

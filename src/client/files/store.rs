@@ -116,6 +116,27 @@ impl Store {
         self.have.verified()
     }
 
+    /// Its items: one, or the files of the folder.
+    pub(super) fn items(&self) -> Range<u32> {
+        let count = u32::try_from(self.pairs.len()).unwrap_or(u32::MAX);
+        self.first_item..self.first_item.saturating_add(count)
+    }
+
+    /// How many there are.
+    pub(super) fn entries(&self) -> u64 {
+        self.pairs.len() as u64
+    }
+
+    /// The beginning of an item, whether it is there yet or not.
+    pub(super) fn head(&mut self, item: u32) -> io::Result<Vec<u8>> {
+        let span = self.space.item(item).ok_or(io::ErrorKind::NotFound)?;
+        match span.geometry.size() {
+            // Nothing of it ever comes.
+            0 => Ok(Vec::new()),
+            size => super::rules::head_of(size, |head| self.read(item, 0, head)),
+        }
+    }
+
     /// The path of an item in the folder, if it is one.
     pub(super) fn path(&self, item: u32) -> Option<&str> {
         let Files::Folder { paths, .. } = &self.files else { return None };

@@ -16,6 +16,7 @@ use crate::client::effects::Offered;
 use crate::transfer::exchange::{Lie, Refusal, Wanted};
 use crate::transfer::name::SafeName;
 use crate::transfer::ranges::RangeSet;
+use crate::transfer::restrict::Rules;
 use crate::transfer::space::Space;
 use crate::transfer::tree::Root;
 use crate::wire::id::{RoomId, TransferId};
@@ -47,6 +48,8 @@ pub(super) struct Expected {
     pub(super) offered: Option<Offered>,
     /// Whose members may have it from us while it comes.
     pub(super) room: Option<RoomId>,
+    /// What it is held against.
+    pub(super) rules: Rules,
     /// Random.
     pub(super) tag: [u8; 8],
 }
@@ -78,6 +81,8 @@ pub(super) enum Report {
         space: Box<Space>,
         /// Those that are there.
         have: RangeSet,
+        /// Files in it.
+        entries: u64,
         /// What others may have of it.
         part: Option<Arc<Part>>,
     },

@@ -17,7 +17,8 @@ impl Style {
             Event::TransferOffered(t) => line(Hue::Good, self.offered(t)),
             Event::OfferRefused(t) => {
                 let reason = t.reason.as_deref().unwrap_or("refused");
-                line(Hue::Warn, format!("the offer of {} is over: {}", self.transfer(t), shown(reason)))
+                let detail = detail(t);
+                line(Hue::Warn, format!("the offer of {} is over: {}{detail}", self.transfer(t), shown(reason)))
             }
             Event::TransferStarted(t) => line(Hue::Dim, self.started(t)),
             Event::TransferProgress(t) => line(Hue::Dim, self.progress(t)),

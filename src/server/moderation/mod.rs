@@ -52,6 +52,7 @@ pub(super) struct Moderation {
     allowed: gate::Allowed,
     invitations: invitations::Invitations,
     settings: settings::Settings,
+    sharing: sharing::Sharing,
     waiting: BTreeMap<u64, Waiting>,
 }
 
@@ -65,6 +66,7 @@ impl Moderation {
             allowed: gate::Allowed::load(register)?,
             invitations: invitations::Invitations::load(register)?,
             settings: settings::Settings::load(register)?,
+            sharing: sharing::Sharing::load(register)?,
             waiting: BTreeMap::new(),
         })
     }

@@ -17,6 +17,7 @@ mod people;
 mod rates;
 mod restart;
 mod rooms;
+mod sharing;
 mod strangers;
 mod world;
 

@@ -1,7 +1,7 @@
 //! What two say to each other about a file: what there is, what is offered, and the agreement on its keys.
 
 use crate::crypto::rsa_split::PublicPart;
-use crate::wire::id::{OfferId, TransferId};
+use crate::wire::id::{OfferId, RoomId, TransferId};
 use minicbor::bytes::{ByteArray, ByteVec};
 
 /// A file in an answer to a search.
@@ -50,6 +50,9 @@ pub struct FileOffer {
     /// Files: 1, or those in the folder.
     #[n(5)]
     pub entries: u64,
+    /// The room through which it is offered, whose rules hold; without one those of all rooms in which both are.
+    #[n(6)]
+    pub room: Option<RoomId>,
 }
 
 /// The asker's part of the agreement on a file's keys.
@@ -106,6 +109,9 @@ pub struct FileRequest {
     /// The public part of a split RSA key, if that mode is offered.
     #[n(15)]
     pub rsa: Option<Box<PublicPart>>,
+    /// The room through which it was found, whose rules hold; without one those of all rooms in which both are.
+    #[n(16)]
+    pub room: Option<RoomId>,
 }
 
 /// The holder's part.
