@@ -78,6 +78,8 @@ pub(super) enum News {
     Delivered(Box<Item>),
     /// Somebody said something, and all that can be checked about it holds.
     Said { sender: Sealer, envelope: Box<Envelope> },
+    /// Somebody whom the room's owner has muted sent something, which is dropped.
+    Muted { sender: Sealer },
     /// A new epoch; each who is gone, and why.
     Changed { change: Box<Change>, gone: Vec<(MemberInfo, &'static str)> },
     /// Our own leaf is gone.

@@ -209,6 +209,7 @@ impl Core {
             match news {
                 News::Delivered(item) => self.delivered(id, *item),
                 News::Said { sender, envelope } => self.said(id, &sender, *envelope),
+                News::Muted { .. } => {}
                 News::Changed { change, gone } => self.changed(id, &change, &gone),
                 News::Out { reason } => self.out(id, reason),
                 News::Integrity { kind, peer } => {

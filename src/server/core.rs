@@ -277,6 +277,7 @@ impl Core {
         self.room_lists.prune(self.now);
         self.wasted_leases.prune(self.now);
         self.expire_rooms();
+        self.forget_locks();
         if self.rounds.is_multiple_of(ALL_LOGS) {
             self.trim_logs();
         }

@@ -171,7 +171,6 @@ impl Core {
     }
 
     /// Whether an officer may act against somebody: not against oneself, nor against who has as much to say.
-    #[expect(dead_code, reason = "the next parts ask it")]
     pub(super) fn may_touch(&self, officer: &Officer, key: &crate::crypto::identity::PublicKey) -> Result<(), Answer> {
         if officer.person.as_ref().is_some_and(|(_, own)| own == key) {
             let why = "that is you: it would lock you out";

@@ -36,12 +36,19 @@ use std::collections::BTreeMap;
 pub(super) struct Moderation {
     roles: roles::Roles,
     waiting: BTreeMap<u64, Waiting>,
+    pub(super) locks: rooms::Locks,
+    wishes: rooms::Wishes,
 }
 
 impl Moderation {
     /// From what was stored.
     pub(super) fn load(register: &[Entry]) -> Result<Self, LoadError> {
-        Ok(Self { roles: roles::Roles::load(register)?, waiting: BTreeMap::new() })
+        Ok(Self {
+            roles: roles::Roles::load(register)?,
+            waiting: BTreeMap::new(),
+            locks: rooms::Locks::load(register)?,
+            wishes: rooms::Wishes::default(),
+        })
     }
 }
 

@@ -4,11 +4,23 @@ use super::super::core::Core;
 use super::{Officer, Told};
 use crate::crypto::identity::PublicKey;
 use crate::wire::admin::{Answer, Ask, Failure};
+use crate::wire::log::RemoveReason;
 use crate::wire::name::{FullName, Name};
 
 impl Core {
-    pub(super) fn people_ask(&mut self, _officer: &Officer, ask: &Ask) -> Told {
+    pub(super) fn people_ask(&mut self, officer: &Officer, ask: &Ask) -> Told {
+        if let Ask::Kick { name, room: Some(room), .. } = ask {
+            return self.kick_from_room(officer, name, room);
+        }
         Err(Answer::failed(Failure::Failed, format!("{ask:?} is not understood")))
+    }
+
+    fn kick_from_room(&mut self, officer: &Officer, name: &str, room: &str) -> Told {
+        let (name, key) = self.person(name)?;
+        let room = self.room_named(room)?.id;
+        self.may_touch(officer, &key)?;
+        self.expel(room, &key, RemoveReason::Kicked);
+        Ok(Answer::done(format!("{name} is kicked")))
     }
 
     /// Somebody whom this server knows: `NAME` or `NAME@SERVER`, of its own or here from another server.

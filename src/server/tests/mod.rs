@@ -4,6 +4,7 @@ mod directs;
 mod doors;
 mod hall;
 mod joins;
+mod kicks;
 mod leaving;
 mod linked;
 mod login;
