@@ -1,6 +1,7 @@
 //! One room or direct conversation: its log processed strictly in order, every message checked against what its sender says it saw.
 
 use super::core::Ticket;
+use super::governing::Rule;
 use super::history::{History, Place};
 use super::outbox::{Item, Outbox};
 use crate::crypto::identity::PublicKey;
@@ -45,6 +46,8 @@ pub(super) struct Conversation {
     pub joined_at: Option<(u64, Vec<u8>)>,
     /// When our leaf is renewed next.
     pub renew_at: Duration,
+    /// Roles, acts of its owner, and where it stands with its secret.
+    pub rule: Rule,
     session: [u8; 8],
     counter: u64,
     /// The counter of our last message in the log.
@@ -133,6 +136,7 @@ impl Conversation {
             left: false,
             joined_at: None,
             renew_at: Duration::MAX,
+            rule: Rule::default(),
             session,
             counter: 0,
             logged: 0,

@@ -160,6 +160,7 @@ impl Core {
             self.surveys_timeout(),
             self.entries_timeout(),
             self.rooms_timeout(),
+            self.rotations_timeout(),
             self.peers.next_timeout(),
             self.searches.next_timeout(),
             self.transfers.next_timeout(self.sources_max()),
@@ -213,6 +214,7 @@ impl Core {
         }
         self.entries_timeouts();
         self.surveys_timeouts();
+        self.rotations_timeouts();
         self.peers_timeouts();
         self.searches_timeouts();
         self.transfers_timeouts();

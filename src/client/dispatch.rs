@@ -90,6 +90,7 @@ impl Core {
                 self.ok(number, "room");
             }),
             Command::Invite { with_secret } => self.show_invite(number, with_secret),
+            Command::Govern(deed) => self.govern_typed(number, deed),
             Command::Help { about } => self.help(number, about.as_deref()),
         };
         if let Err(problem) = result {
@@ -138,7 +139,13 @@ impl Core {
         let id = self.room_named(None)?;
         let conversation = self.conversations.get(&id).ok_or_else(no_room)?;
         let peers = conversation.room.members().map(|m| m.name.to_string()).collect();
-        self.tell(Some(number), Event::Peers { room: conversation.title(), peers });
+        let (room, policy) = (conversation.title(), conversation.room.policy());
+        let called = |keys: Vec<PublicKey>| keys.iter().map(|key| self.called(conversation, key)).collect();
+        let topic = Some(policy.topic.clone()).filter(|topic| !topic.is_empty());
+        let owner = Some(self.called(conversation, &policy.owner()));
+        let moderators = called(policy.moderators().collect());
+        let (muted, banned) = (called(policy.muted().collect()), called(policy.banned().collect()));
+        self.tell(Some(number), Event::Peers { room, peers, topic, owner, moderators, muted, banned });
         self.done(Some(number), 0);
         Ok(())
     }
