@@ -1,5 +1,6 @@
 //! Kicks, bans, mutes and roles: who may, and what is left to who is out.
 
+use super::attacks::{intrusion, proof, refused};
 use super::*;
 
 fn govern(policy: Policy) -> Governing {
@@ -166,4 +167,37 @@ fn kind_and_label_of_a_room_never_change_and_its_lists_are_bounded() {
     let out = world.rooms[0].govern(govern(topic)).unwrap();
     world.log(&out, Some(0));
     assert_eq!(world.rooms[1].policy().topic, "what we read");
+}
+
+#[test]
+fn a_modified_client_with_the_old_secret_gets_in_under_no_name() {
+    let mut world = World::of_three(RoomKind::Private);
+    let out = world.rooms[0].govern(Governing { remove: Some(key(3)), join: Some(id(201)), policy: None }).unwrap();
+    world.log(&out, Some(0));
+    world.rooms.remove(2);
+    // The server gives it the present state, whatever its own rules say about that.
+    for comer in [user(3, "carol"), user(9, "mallory")] {
+        let joiner = comer.identity.public();
+        for version in [1, 2] {
+            let out = intrusion(&world, &comer, |info| {
+                proof(&secret(), &ROOM, version, info.context.epoch().as_u64(), &info.tag, joiner)
+            });
+            assert_eq!(refused(&mut world, &out), Refusal::JoinProof);
+        }
+    }
+}
+
+#[test]
+fn a_newcomer_with_the_new_secret_takes_no_state_from_before_it() {
+    let mut world = World::of_three(RoomKind::Private);
+    let before = world.directory.grant();
+    let out = world.rooms[0].govern(Governing { remove: Some(key(3)), join: Some(id(201)), policy: None }).unwrap();
+    world.log(&out, Some(0));
+    // Vouched for anew by who was kicked, with the only secret it has.
+    let mut forged = before.clone();
+    forged.vouch = Some(info::vouch(&secret(), &ROOM, world.directory.policy(), &before.group_info));
+    for grant in [before, forged] {
+        let told = Room::join(&user(4, "dave"), &target(RoomKind::Private), &grant, Some(id(201)), &pinned);
+        assert_eq!(told.unwrap_err().integrity(), Some(Integrity::BadVouch));
+    }
 }
