@@ -1,5 +1,6 @@
 //! What a room's owner and moderators do in it: each act becomes one commit, made again until it wins an epoch or is no longer needed.
 
+use super::acts::{Act, Step};
 use super::commands::Deed;
 use super::conversation::Conversation;
 use super::core::{Core, Ticket};
@@ -11,13 +12,13 @@ use super::rotating::Rotation;
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::{RoomKeys, generate_room_secret, weak_secret};
 use crate::crypto::secret::Secret;
-use crate::group::{Change, CommitError, Governing, MemberInfo, Room, Sealer};
+use crate::group::{Change, CommitError, Governing, MemberInfo, Sealer};
 use crate::limits::TEXT_MAX;
 use crate::wire::admin::Wish;
 use crate::wire::id::RoomId;
 use crate::wire::name::FullName;
 use crate::wire::payload::Body;
-use crate::wire::policy::{MODERATORS_MAX, Policy, ROOM_BANS_MAX, RoomKind, TOPIC_MAX};
+use crate::wire::policy::{MODERATORS_MAX, Policy, ROOM_BANS_MAX, TOPIC_MAX};
 use std::collections::{BTreeSet, VecDeque};
 
 /// A room's government as this client has part in it.
@@ -63,36 +64,6 @@ enum Stage {
     Sent(u64),
 }
 
-/// What is done to whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Act {
-    Kick(PublicKey),
-    Ban(PublicKey),
-    Unban(PublicKey),
-    Mute(PublicKey),
-    Unmute(PublicKey),
-    Op(PublicKey),
-    Deop(PublicKey),
-    Topic(String),
-    HandOver(PublicKey),
-    /// Another secret by the owner's wish; of the owner's own making if true.
-    Secret(bool),
-    /// Another secret because somebody who is out knows the present one.
-    Rotate,
-}
-
-/// What an act comes to in the room as it is now.
-enum Step {
-    /// It is so already.
-    Done,
-    Never(Problem),
-    Commit {
-        remove: Option<PublicKey>,
-        policy: Option<Policy>,
-        secret: bool,
-    },
-}
-
 impl Planned {
     pub const fn new(ticket: Ticket, act: Act) -> Self {
         Self { ticket, act, fresh: None, stage: Stage::Ready, tries: 0 }
@@ -119,82 +90,6 @@ impl Rule {
     }
 }
 
-impl Act {
-    /// The command that it is.
-    const fn word(&self) -> &'static str {
-        match self {
-            Self::Kick(_) => "kick",
-            Self::Ban(_) => "ban",
-            Self::Unban(_) => "unban",
-            Self::Mute(_) => "mute",
-            Self::Unmute(_) => "unmute",
-            Self::Op(_) => "op",
-            Self::Deop(_) => "deop",
-            Self::Topic(_) => "topic",
-            Self::HandOver(_) => "owner",
-            Self::Secret(_) | Self::Rotate => "password",
-        }
-    }
-
-    fn is_allowed(&self, room: &Room) -> bool {
-        let (policy, me) = (room.policy(), room.own_key());
-        match self {
-            _ if policy.owner() == me => true,
-            Self::Kick(key) => policy.is_moderator(&me) && *key != policy.owner() && !policy.is_moderator(key),
-            _ => false,
-        }
-    }
-
-    fn step(&self, room: &Room, stale: bool) -> Step {
-        let policy = room.policy();
-        if !self.is_allowed(room) {
-            let text = if matches!(self, Self::Kick(_)) {
-                "only the owner of this room may kick them, and a moderator whom is neither"
-            } else {
-                "only the owner of this room may do this"
-            };
-            return Step::Never(Problem::new("not_allowed", REFUSED, text));
-        }
-        let governs = policy.owner() == room.own_key();
-        let private = policy.kind == RoomKind::Private;
-        let there = |key: &PublicKey| room.member(key).is_some();
-        let change = |policy| Step::Commit { remove: None, policy: Some(policy), secret: false };
-        match self {
-            Self::Kick(key) if !there(key) => Step::Done,
-            Self::Kick(key) => Step::Commit { remove: Some(*key), policy: None, secret: governs && private },
-            Self::Ban(key) if policy.is_banned(key) && !there(key) => Step::Done,
-            Self::Ban(key) => {
-                let next = policy.with_banned(with(policy.banned(), key));
-                let next = next.with_moderators(without(policy.moderators(), key));
-                let next = next.with_muted(without(policy.muted(), key));
-                let secret = private && (there(key) || stale);
-                Step::Commit { remove: there(key).then_some(*key), policy: Some(next), secret }
-            }
-            Self::Unban(key) if !policy.is_banned(key) => Step::Done,
-            Self::Unban(key) => change(policy.with_banned(without(policy.banned(), key))),
-            Self::Mute(key) if policy.is_muted(key) => Step::Done,
-            Self::Mute(key) => change(policy.with_muted(with(policy.muted(), key))),
-            Self::Unmute(key) if !policy.is_muted(key) => Step::Done,
-            Self::Unmute(key) => change(policy.with_muted(without(policy.muted(), key))),
-            Self::Op(key) if policy.is_moderator(key) => Step::Done,
-            Self::Op(key) => change(policy.with_moderators(with(policy.moderators(), key))),
-            Self::Deop(key) if !policy.is_moderator(key) => Step::Done,
-            Self::Deop(key) => change(policy.with_moderators(without(policy.moderators(), key))),
-            Self::Topic(text) if policy.topic == *text => Step::Done,
-            Self::Topic(text) => change(policy.with_topic(text.as_str())),
-            Self::HandOver(key) if !there(key) => {
-                Step::Never(Problem::new("not_found", NOT_FOUND, "they are not in this room any more"))
-            }
-            Self::HandOver(key) => change(policy.with_owner(key)),
-            Self::Rotate if !stale => Step::Done,
-            Self::Secret(_) | Self::Rotate if !private => {
-                Step::Never(Problem::new("not_private", REFUSED, "this room is public: it has no password"))
-            }
-            Self::Secret(_) | Self::Rotate => Step::Commit { remove: None, policy: None, secret: true },
-        }
-    }
-}
-
 impl Core {
     /// `/kick NAME`, `/topic TEXT` and the like, in the current room.
     pub(super) fn govern_typed(&mut self, number: u64, deed: Deed) -> Result<(), Problem> {
@@ -213,8 +108,10 @@ impl Core {
         }
         if let (Some(reason), Act::Kick(key)) = (reason, &act) {
             let whom = conversation.room.member(key).map(|member| member.name.to_string()).unwrap_or_default();
-            let mut text = format!("kick {whom}: {reason}");
-            text.truncate(text.floor_char_boundary(TEXT_MAX));
+            let text = format!("kick {whom}: {reason}");
+            if text.len() > TEXT_MAX {
+                return Err(Problem::new("too_large", FAILED, "the reason is too long"));
+            }
             // Said first, so that they hear it too.
             self.queue(&id, Body::Text(text), None)?;
         }
@@ -235,7 +132,7 @@ impl Core {
             Deed::Kick { name, .. } => Act::Kick(self.member_named(conversation, &name)?),
             Deed::Ban { name } => {
                 full(policy.banned().count(), ROOM_BANS_MAX)?;
-                let known = || Some(self.peers.pinned(&self.full_name(&name).ok()?)?);
+                let known = || self.peers.pinned(&self.full_name(&name).ok()?);
                 let key = self.member_named(conversation, &name).or_else(|problem| known().ok_or(problem))?;
                 Act::Ban(key)
             }
@@ -323,15 +220,13 @@ impl Core {
         if before.owner() != now.owner() {
             role(&now.owner(), "owner");
         }
-        let lists: [(fn(&Policy) -> BTreeSet<PublicKey>, &str, &str); 3] = [
-            (|policy| policy.moderators().collect(), "moderator", "no_moderator"),
-            (|policy| policy.muted().collect(), "muted", "unmuted"),
-            (|policy| policy.banned().collect(), "banned", "unbanned"),
-        ];
-        for (list, on, off) in lists {
-            let (before, now) = (list(before), list(now));
-            now.difference(&before).for_each(|key| role(key, on));
-            before.difference(&now).for_each(|key| role(key, off));
+        let lists = |policy: &Policy| -> [BTreeSet<PublicKey>; 3] {
+            [policy.moderators().collect(), policy.muted().collect(), policy.banned().collect()]
+        };
+        let words = [("moderator", "no_moderator"), ("muted", "unmuted"), ("banned", "unbanned")];
+        for ((before, now), (on, off)) in lists(before).iter().zip(&lists(now)).zip(words) {
+            now.difference(before).for_each(|key| role(key, on));
+            before.difference(now).for_each(|key| role(key, off));
         }
         events.into_iter().for_each(|event| self.tell(None, event));
     }
@@ -513,14 +408,6 @@ impl Core {
         }
         true
     }
-}
-
-fn with(keys: impl Iterator<Item = PublicKey>, key: &PublicKey) -> BTreeSet<PublicKey> {
-    keys.chain([*key]).collect()
-}
-
-fn without(keys: impl Iterator<Item = PublicKey>, key: &PublicKey) -> BTreeSet<PublicKey> {
-    keys.filter(|own| own != key).collect()
 }
 
 fn cannot(error: &CommitError) -> Problem {

@@ -309,7 +309,7 @@ impl Core {
         if entry.ticket.is_none()
             && let Some(id) = entry.room
         {
-            self.drop_room(&id, "lost");
+            self.drop_room(&id, if problem.code == "banned" { "banned" } else { "lost" });
         }
         self.done(entry.ticket, problem.exit);
     }

@@ -1,10 +1,11 @@
 //! The client: a pure core (input -> effects), the command table, and the drivers around them.
 //!
 //! [`core::Core`] is the way in. Beside it, by concern: commands (`commands`, `running`, `dispatch`); into, in and out of rooms (`entering`,
-//! `joining`, `rooms`, `commits`, `catching_up`, `leaving`); who governs them (`governing`, `rotating`, `parting`); one conversation (`conversation`, `reading`, `history`, `outbox`); people
+//! `joining`, `rooms`, `commits`, `catching_up`, `leaving`); who governs them (`governing`, `acts`, `rotating`, `parting`); one conversation (`conversation`, `reading`, `history`, `outbox`); people
 //! (`direct`, `hearing`, `peers`); files (`search`, `transfers`, `download`, `downloads`, `uploads`, `offers`, `agreeing`,
 //! `filing`); servers (`links`, `attach`, `requests`, `servers`, `survey`).
 
+mod acts;
 mod agreeing;
 mod attach;
 mod catching_up;

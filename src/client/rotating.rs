@@ -1,11 +1,12 @@
 //! A private room's secret after somebody who knows it was put out: changed by its owner, learned by those who are there, asked for by who
 //! lacks it.
 
+use super::acts::Act;
 use super::conversation::{Conversation, Kind};
 use super::core::{Core, Ticket};
 use super::effects::Effect;
 use super::event::Event;
-use super::governing::{Act, Planned};
+use super::governing::Planned;
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::RoomKeys;
 use crate::crypto::secret::Secret;
@@ -35,6 +36,8 @@ pub(super) struct Rotation {
     asked: u32,
     /// The owner's word, while its keys are derived: the number and the version of the policy.
     learning: Option<(u64, Secret, u64)>,
+    /// Words of the owner's that did not fit: each cost an Argon2.
+    misled: u32,
     /// When we, the owner, said it again last.
     said: Option<Duration>,
 }
@@ -158,7 +161,8 @@ impl Core {
         let due = policy.owner() == sender.key && policy.version == version && !conversation.room.holds_join_key();
         let learning = conversation.rule.rotation.learning.as_ref().is_some_and(|(_, _, known)| *known == version);
         let Ok(password) = Secret::new(secret) else { return };
-        if !conversation.is_private() || !due || learning {
+        let misled = conversation.rule.rotation.misled >= MISLED_MAX;
+        if !conversation.is_private() || !due || learning || misled {
             return;
         }
         conversation.rule.rotation.learning = Some((ticket, password.clone(), version));
@@ -180,6 +184,7 @@ impl Core {
             conversation.rule.rotation.ask_at = None;
             self.tell(None, Event::SecretChanged { room, version, invite: None, secret: None });
         } else if conversation.room.policy().version == version {
+            conversation.rule.rotation.misled += 1;
             self.integrity(None, room, "bad_secret", peer);
         }
     }
@@ -307,5 +312,7 @@ const ROTATE_AGAIN: Duration = Duration::from_secs(30);
 /// Whoever has not got the new secret by then asks for it, and again after twice that, and so on.
 const ASK_AFTER: Duration = Duration::from_secs(10);
 const ASKS: u32 = 5;
+/// Wrong secrets for one policy whose keys are derived.
+const MISLED_MAX: u32 = 3;
 /// How often an owner says it again.
 const SAY_APART: Duration = Duration::from_secs(5);

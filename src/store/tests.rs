@@ -172,7 +172,12 @@ fn a_database_of_the_first_version_knows_the_size_of_its_logs_afterwards() {
     let writes = (1..=4).map(|seq| row(seq, RowKind::Message, &[0; 100]));
     let writes: Vec<Write> = std::iter::once(Write::NewRoom(Box::new(room()))).chain(writes).collect();
     store.apply(&writes).unwrap();
-    store.connection.execute_batch("DROP TABLE log_sizes; UPDATE schema_version SET version = 1").unwrap();
+    store
+        .connection
+        .execute_batch(
+            "DROP TABLE log_sizes; DROP TABLE register; DROP TABLE acts; UPDATE schema_version SET version = 1",
+        )
+        .unwrap();
     drop(store);
     let mut store = ServerStore::open(dir.path()).unwrap();
     store.apply(&[Write::Bound { max_bytes: 250 }]).unwrap();

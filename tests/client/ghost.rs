@@ -2,9 +2,9 @@
 
 use openmls::prelude::tls_codec::DeserializeBytes;
 use openmls::prelude::{
-    BasicCredential, Capabilities, Ciphersuite, CredentialType, CredentialWithKey, Extension, ExtensionType,
-    Extensions, ExternalProposal, LeafNodeParameters, MlsGroup, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn,
-    PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProposalType, RatchetTreeIn, SenderExtensionIndex, UnknownExtension,
+    BasicCredential, Capabilities, Ciphersuite, CredentialType, CredentialWithKey, ExtensionType, LeafNodeParameters,
+    MlsGroup, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProposalType,
+    RatchetTreeIn,
 };
 use openmls_traits::OpenMlsProvider;
 use openmls_traits::signatures::{Signer, SignerError};
@@ -62,21 +62,6 @@ pub fn ghost_commit(server: &Identity, published: &Published) -> Vec<u8> {
     bundle.into_commit().to_bytes().unwrap()
 }
 
-/// A change of the room's policy, signed by the server as the external sender that it is.
-pub fn ghost_policy(server: [u8; 32], published: &Published, policy: &Policy) -> Vec<u8> {
-    let message = MlsMessageIn::tls_deserialize_exact_bytes(&published.group_info).unwrap();
-    let MlsMessageBodyIn::GroupInfo(info) = message.extract() else { panic!() };
-    let extension = Extension::Unknown(POLICY_EXTENSION, UnknownExtension(policy.to_bytes()));
-    let proposal = ExternalProposal::new_group_context_extensions::<openmls_rust_crypto::OpenMlsRustCrypto>(
-        Extensions::single(extension).unwrap(),
-        info.group_id().clone(),
-        published.epoch.into(),
-        &GhostSigner(ed25519_dalek::SigningKey::from_bytes(&server)),
-        SenderExtensionIndex::new(0),
-    );
-    proposal.unwrap().to_bytes().unwrap()
-}
-
 /// A private room of that id and label, made by somebody who guessed a password of their own.
 pub fn own_room(server: &Identity, real: &Published) -> Published {
     let identity = Identity::from_seed(&[66; 32]);
@@ -96,7 +81,8 @@ pub fn own_room(server: &Identity, real: &Published) -> Published {
     }
 }
 
-struct GhostSigner(ed25519_dalek::SigningKey);
+/// Signs for whom it has the key of.
+pub struct GhostSigner(pub ed25519_dalek::SigningKey);
 
 impl Signer for GhostSigner {
     fn sign(&self, payload: &[u8]) -> Result<Vec<u8>, SignerError> {

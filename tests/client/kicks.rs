@@ -1,6 +1,8 @@
 //! Owners and operators put people out: who sees what, what ends, and who has the secret afterwards.
 
 use crate::world::{World, line, password};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{RngCore, SeedableRng};
 use secchat::client::effects::{Input, Start};
 use secchat::client::event::Event;
 use secchat::crypto::secret::Secret;
@@ -8,6 +10,7 @@ use secchat::server;
 use secchat::wire::admin::{Ask, Wish};
 use secchat::wire::frame::{Push, ToClient};
 use secchat::wire::log::RowKind;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 impl World {
@@ -388,6 +391,23 @@ fn the_owner_commits_a_new_secret_and_loses_its_link_before_it_hears_so() {
 }
 
 #[test]
+fn an_owner_that_was_lost_with_its_new_secret_comes_back_with_it() {
+    let mut world = World::den(&["alice", "bob", "carol"]);
+    let kick = world.type_line(0, "/kick carol");
+    world.cut_answers(0);
+    // Past her grace: nobody else has the secret that is in force, so nobody can remove her leaf, nor speak before that.
+    world.pass(Duration::from_secs(700));
+    assert_eq!(world.told_of_change(1), 0);
+    world.connect(0);
+    world.pass(Duration::from_secs(20));
+    assert_eq!((world.clients[0].done[&kick], world.told_of_change(0), world.told_of_change(1)), (0, 1, 1));
+    let secret = world.secret(0).unwrap();
+    let dave = world.join_mesh("dave");
+    assert!(world.enters(dave, Some(&secret)));
+    world.chats(&[0, 1, dave]);
+}
+
+#[test]
 fn a_member_that_missed_the_new_secret_asks_for_it() {
     let mut world = World::den(&["alice", "bob", "carol"]);
     // Bob gets rows, but the first message after the kick is kept from him.
@@ -441,3 +461,75 @@ fn a_closed_room_and_an_operators_wish_are_shown_and_nothing_is_done() {
     world.run();
     assert!(matches!(world.clients[carol].last(), Some(Event::Joined { .. })));
 }
+
+/// Kicks by owner and operator, lost links, restarts and newcomers in any order: in the end whoever is in the room hears everybody in it, and
+/// the owner's newest secret, and no other, opens it.
+#[test]
+fn whatever_comes_together_the_room_goes_on_with_its_newest_secret() {
+    for seed in 0..SEEDS {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let mut world = World::den(&["alice", "bob", "carol", "dave", "erin"]);
+        let mut newest: Option<String> = None;
+        for _ in 0..14 {
+            let who = 1 + (rng.next_u32() % 4) as usize;
+            let name = world.clients[who].name.clone();
+            match rng.next_u32() % 10 {
+                0 if world.clients[0].session.is_some() => drop(world.type_line(0, &format!("/kick {name}"))),
+                1 => world.operator_kicks(&name),
+                2 => world.cut(who),
+                3 => world.cut(0),
+                4 => drop(world.held.insert(who - 1)),
+                5 => world.held.clear(),
+                6 if world.clients[who].core.rooms().is_empty() => drop(world.enters(who, newest.as_deref())),
+                7 => world.restart_server(),
+                8 => drop(world.say(who, "hello")),
+                _ => world.pass(Duration::from_secs(u64::from(rng.next_u32() % 4))),
+            }
+            if rng.next_u32() % 2 == 0 {
+                world.run();
+            }
+            newest = world.secret(0).or(newest);
+            (0..5).filter(|_| rng.next_u32() % 2 == 0).for_each(|client| {
+                if world.clients[client].session.is_none() {
+                    world.connect(client);
+                }
+            });
+        }
+        world.held.clear();
+        (0..5).for_each(|client| {
+            if world.clients[client].session.is_none() {
+                world.connect(client);
+            }
+        });
+        world.run();
+        world.pass(Duration::from_secs(200));
+        newest = world.secret(0).or(newest);
+        let inside: Vec<usize> = (0..5).filter(|client| !world.clients[*client].core.rooms().is_empty()).collect();
+        assert!(inside.contains(&0), "seed {seed}");
+        let frank = world.join_mesh("frank");
+        assert_eq!(world.enters(frank, None), newest.is_none(), "seed {seed}");
+        if let Some(newest) = &newest {
+            assert!(world.enters(frank, Some(newest)), "seed {seed}: {:?}", world.clients[frank].last());
+        }
+        let members: Vec<usize> = inside.iter().copied().chain([frank]).collect();
+        let names: BTreeSet<String> = members.iter().map(|m| format!("{}@s1", world.clients[*m].name)).collect();
+        world.clear();
+        for member in &members {
+            world.say(*member, "/members");
+            let peers = world.clients[*member].pick(|e| match e {
+                Event::Peers { peers, .. } => Some(peers.iter().cloned().collect::<BTreeSet<_>>()),
+                _ => None,
+            });
+            assert_eq!(peers, std::slice::from_ref(&names), "seed {seed} {member}");
+        }
+        for member in &members {
+            world.say(*member, "last words");
+        }
+        for member in &members {
+            assert_eq!(world.clients[*member].heard().len(), members.len() - 1, "seed {seed} {member}");
+        }
+        assert!(members.iter().all(|member| !world.not_rotated(*member)), "seed {seed}");
+    }
+}
+
+const SEEDS: u64 = 40;

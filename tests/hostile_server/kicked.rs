@@ -1,14 +1,18 @@
 //! Somebody who was kicked keeps all that it had, and the server helps it as well as it can.
 
-use crate::ghost::{ghost_commit, ghost_policy};
+use crate::ghost::{GhostSigner, ghost_commit};
 use crate::harness::{
     Stage, WAIT, field, heard, integrity, say, server_identity, settle, shown, wait_integrity, wait_message,
+};
+use openmls::prelude::tls_codec::DeserializeBytes;
+use openmls::prelude::{
+    Extension, Extensions, ExternalProposal, MlsMessageBodyIn, MlsMessageIn, SenderExtensionIndex, UnknownExtension,
 };
 use secchat::crypto::identity::Identity;
 use secchat::wire::admin::Wish;
 use secchat::wire::frame::{Code, Published, Push, Reply, Request, ToClient, ToServer};
 use secchat::wire::log::{Row, RowKind};
-use secchat::wire::policy::{Policy, RoomKind};
+use secchat::wire::policy::{POLICY_EXTENSION, Policy, RoomKind};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
@@ -114,10 +118,10 @@ fn help(stage: &Stage, kept: &Arc<Mutex<Kept>>) {
         let mut kept = ours.lock().unwrap();
         match (&mut frame, name) {
             (ToClient::Push(Push::Row { .. }), "carol") if kept.kicked => return Vec::new(),
-            (ToClient::Push(Push::Row { row, .. }), _) if kept.kicked => {
-                if !kept.rows.iter().any(|known| known.seq == row.seq) {
-                    kept.rows.push(row.clone());
-                }
+            (ToClient::Push(Push::Row { row, .. }), _)
+                if kept.kicked && !kept.rows.iter().any(|known| known.seq == row.seq) =>
+            {
+                kept.rows.push(row.clone());
             }
             (ToClient::Reply { body: entered @ Reply::Entered { .. }, .. }, "bob") => kept.old = Some(entered.clone()),
             (ToClient::Reply { body: Reply::Entered { published, .. }, .. }, _) if HELPED.contains(&name) => {
@@ -196,4 +200,19 @@ fn a_wish_of_the_server_is_shown_to_the_owner_and_nothing_follows_from_it() {
     assert!(told.recv_timeout(WAIT).is_ok());
     assert!(shown(&bob, "wished", "room").is_empty(), "who is not the owner has nothing to do with it");
     assert!(shown(&alice, "secret_changed", "room").is_empty());
+}
+
+/// A change of the room's policy, signed by the server as the external sender that it is.
+fn ghost_policy(server: [u8; 32], published: &Published, policy: &Policy) -> Vec<u8> {
+    let message = MlsMessageIn::tls_deserialize_exact_bytes(&published.group_info).unwrap();
+    let MlsMessageBodyIn::GroupInfo(info) = message.extract() else { panic!() };
+    let extension = Extension::Unknown(POLICY_EXTENSION, UnknownExtension(policy.to_bytes()));
+    let proposal = ExternalProposal::new_group_context_extensions::<openmls_rust_crypto::OpenMlsRustCrypto>(
+        Extensions::single(extension).unwrap(),
+        info.group_id().clone(),
+        published.epoch.into(),
+        &GhostSigner(ed25519_dalek::SigningKey::from_bytes(&server)),
+        SenderExtensionIndex::new(0),
+    );
+    proposal.unwrap().to_bytes().unwrap()
 }

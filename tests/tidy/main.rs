@@ -32,6 +32,7 @@ const DRIVERS: &[&str] = &[
     "src/mesh/link",
     "src/mesh/run",
     "src/server/actor.rs",
+    "src/server/desk.rs",
     "src/server/admin.rs",
     "src/server/connection.rs",
     "src/server/metrics.rs",
