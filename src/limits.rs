@@ -104,6 +104,13 @@ pub const LOG_PAGE_BYTES: usize = 512 * 1024;
 pub const SEARCH_ROWS: usize = 50;
 /// See [`SEARCH_ROWS`].
 pub const SEARCH_HOLDERS: usize = 32;
+/// Searches of one person: so many at once, then one each time this has passed. Its own client holds to it; holders answer no more
+/// than [`SEARCHES_ANSWERED`] of one person in a minute, for a modified client may not.
+pub const SEARCH_BURST: u32 = 10;
+/// See [`SEARCH_BURST`].
+pub const SEARCH_EVERY: Duration = Duration::from_secs(1);
+/// See [`SEARCH_BURST`]: a burst, a minute's worth, and some that a slow link has held up.
+pub const SEARCHES_ANSWERED: usize = 90;
 /// Candidates (addresses) in one file request or answer.
 pub const CANDIDATES_MAX: usize = 16;
 /// Rooms in one answer to `get_rooms`.
@@ -143,6 +150,16 @@ pub const ROOM_LISTS: u32 = 30;
 /// One address may hide many people, but not do more than this many keys may of what [`COMMITS`], [`PACKAGES_TAKEN`] and
 /// [`ROOM_LISTS`] bound.
 pub const BY_ADDRESS: u32 = 10;
+/// Logins of one key in [`DOOR_WINDOW`], refused ones too: a link that breaks every second is still let in.
+pub const LOGINS: u32 = 120;
+/// Joins that one key asks for in [`DOOR_WINDOW`]: all its rooms, some times over.
+pub const JOINS: u32 = 120;
+/// The same as [`BY_ADDRESS`] for [`LOGINS`], [`JOINS`], [`NEW_DIRECTS`] and [`OPERATOR_LINES`]: as many people as one address may hide come back at once after a restart.
+pub const MANY_BY_ADDRESS: u32 = 50;
+/// Whoever is slowed down without a pause for so long is cut.
+pub const FLOOD_MAX: Duration = Duration::from_secs(30);
+/// ... and is told so much before that.
+pub const FLOOD_NOTICE: Duration = Duration::from_secs(6);
 /// Key packages left at which a client is asked for new ones.
 pub const KEY_PACKAGES_LOW: usize = 8;
 /// Hashes of one key that may wait or run.
@@ -250,3 +267,9 @@ pub const REASON_MAX: usize = 512;
 pub const REFUSAL_DETAIL_MAX: usize = 512;
 /// Entries of each list in the register: bans, mutes, roles, rules.
 pub const REGISTER_MAX: usize = 10_000;
+/// An invitation as somebody wrote it down, bytes.
+pub const TOKEN_TEXT_MAX: usize = 64;
+/// The longest time for which something is muted, banned or open, seconds: a hundred years. What is to last longer is for good.
+pub const TERM_MAX_S: u64 = 100 * 366 * 24 * 3600;
+/// Rows of a list that has no pages, bytes of JSON: with all escapes they fit into a frame.
+pub const ADMIN_LIST_BYTES: usize = 512 * 1024;

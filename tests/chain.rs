@@ -144,6 +144,7 @@ impl Client {
             authority: None,
             trust: Trust { ask: Some(Arc::new(|_| true)), ..Trust::default() },
             homes: Vec::new(),
+            token: None,
         };
         let (established, sender, receiver) = timeout(DEADLINE, connect(&dial)).await.unwrap().unwrap();
         let cert = NameCert::from_bytes(&established.welcome.cert).unwrap();

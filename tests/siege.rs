@@ -62,6 +62,7 @@ fn dial(server: &Server, address: SocketAddr, seed: u8) -> Dial {
         authority: None,
         trust: Trust { invite: Some((pin, server)), ..Trust::default() },
         homes: Vec::new(),
+        token: None,
     }
 }
 

@@ -1,7 +1,9 @@
 //! The test vectors of docs/PROTOCOL.md that span several parts: the document holds what the code makes.
 
 use secchat::crypto::identity::{Identity, Purpose};
+use secchat::crypto::pair::Standing;
 use secchat::crypto::seal::SealKey;
+use secchat::mesh::packet::put_tags;
 use secchat::transfer::exchange::{Answers, Ask, Catalog, Here, Item, PartSource};
 use secchat::transfer::manifest::{Entry, Manifest};
 use secchat::transfer::ranges::RangeSet;
@@ -13,6 +15,7 @@ use secchat::wire::id::Id;
 use secchat::wire::log::{Chain, RowKind};
 use secchat::wire::name::{FullName, Name};
 use secchat::wire::packet::{ConnectionId, HEADER_LEN, Header};
+use secchat::wire::vouch::NodeId;
 
 const PROTOCOL: &str = include_str!("../docs/PROTOCOL.md");
 
@@ -44,6 +47,26 @@ fn frames() {
     let enter = Request::Enter { room: Id([3; 16]), door: Some([7; 32].into()) };
     published("enter", &ToServer::Request { id: 300, body: enter }.to_bytes());
     published("alive", &ToServer::Alive.to_bytes());
+}
+
+#[test]
+fn a_tagged_frame_between_servers() {
+    let (one, other) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]));
+    let standing = [Standing::of(&one), Standing::of(&other)];
+    let publics = [standing[0].public(), standing[1].public()];
+    published("standing key", &publics[0]);
+    published("the other's", &publics[1]);
+    let (id, other_id) = (NodeId::of(&one.public()), NodeId::of(&other.public()));
+    let here = standing[0].pair(&publics[1], &id.0, &other_id.0).unwrap();
+    let there = standing[1].pair(&publics[0], &other_id.0, &id.0).unwrap();
+    let [seven, eight, first] = [7u64, 8, 1].map(u64::to_le_bytes);
+    let target = [&other_id.0[..], &eight, &first, &first, &[0], &first, &first, &[0], &[0; 16]].concat();
+    let message = [&[1, 0, 0, 2][..], b"hd", &[4], b"body"].concat();
+    let mut frame = [&[3, 15][..], &id.0, &seven, &[1], &target, &message].concat();
+    put_tags(&mut frame, |_| Some(&here.ours), &mut Vec::new());
+    published("data frame", &frame);
+    let covered = [&frame[..1], &frame[2..42], &frame[43..117], &frame[133..]];
+    assert!(there.theirs.holds(&covered, frame[117..133].try_into().unwrap()));
 }
 
 #[test]

@@ -66,7 +66,7 @@ pub fn run(args: AdminArgs) -> Result<ExitCode, Report> {
 
 #[cfg(unix)]
 fn ask(dir: &Path, ask: &Ask) -> Result<Answer, Report> {
-    use crate::server::desk::{ANSWER_DEADLINE, ANSWER_MAX, socket_in};
+    use crate::server::desk::{ADMIN_PATIENCE, ANSWER_MAX, socket_in};
     use std::io::Read;
     use std::os::unix::net::UnixStream;
     let path = socket_in(dir);
@@ -74,15 +74,32 @@ fn ask(dir: &Path, ask: &Ask) -> Result<Answer, Report> {
         Report::new(ExitCode::Unreachable, format!("no server answers at {}: {e}", path.display()))
             .hint("is it running, as the same user, and is this its --data?")
     };
+    let silent = || {
+        let waited = ADMIN_PATIENCE.as_secs();
+        Report::new(
+            ExitCode::Unreachable,
+            format!("the server at {} does not answer within {waited} s", path.display()),
+        )
+        .hint("it runs, but is stopped or stuck: look at its process (`ps`, state T means stopped) and its log")
+    };
     let exchange = || -> io::Result<String> {
         let mut stream = UnixStream::connect(&path)?;
-        stream.set_read_timeout(Some(2 * ANSWER_DEADLINE))?;
+        stream.set_read_timeout(Some(ADMIN_PATIENCE))?;
+        stream.set_write_timeout(Some(ADMIN_PATIENCE))?;
         stream.write_all((serde_json::to_string(ask)? + "\n").as_bytes())?;
         let mut answer = String::new();
         stream.take(ANSWER_MAX).read_to_string(&mut answer)?;
         Ok(answer)
     };
-    let answer = exchange().map_err(|e| failed(&e))?;
+    let answer = exchange().map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => silent(),
+        io::ErrorKind::NotFound => failed(&"there is no such socket"),
+        io::ErrorKind::ConnectionRefused => failed(&"the server that made it is gone"),
+        _ => failed(&e),
+    })?;
+    if answer.is_empty() {
+        return Err(silent());
+    }
     serde_json::from_str(&answer).map_err(|e| failed(&e))
 }
 

@@ -28,6 +28,7 @@ use crate::wire::invite::{INVITE_MAX, Invite, InviteError};
 use crate::wire::name::{FullName, Name};
 use crate::wire::pin::ServerPin;
 use crate::wire::text::shown;
+use crate::wire::token::Token;
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -62,6 +63,12 @@ pub struct Reach {
     /// Open file descriptor to read the room's password from
     #[arg(long, value_name = "N")]
     pub password_fd: Option<u32>,
+    /// File whose first line is an invitation, for a new name on a server that wants one
+    #[arg(long, value_name = "FILE", conflicts_with = "token_fd")]
+    pub token_file: Option<PathBuf>,
+    /// Open file descriptor to read the invitation from
+    #[arg(long, value_name = "N")]
+    pub token_fd: Option<u32>,
     /// Authorities that vouch for servers, PEM
     #[arg(long, value_name = "PEM", env = "SECCHAT_CA")]
     pub ca: Option<PathBuf>,
@@ -288,7 +295,8 @@ impl Reached {
             scripted: !interactive,
             files: FileRules::default(),
         };
-        let dial = Dial { endpoint, identity, name, instance, authority, trust, homes };
+        let token = token(reach)?;
+        let dial = Dial { endpoint, identity, name, instance, authority, trust, homes, token };
         Ok(Self { dial, routes, core, store })
     }
 
@@ -372,6 +380,16 @@ pub fn data_dir(reach: &Reach) -> Result<PathBuf, Report> {
 /// The room's password, if one was given.
 pub fn password(reach: &Reach) -> Result<Option<Secret>, Report> {
     Ok(from_file_or_descriptor("password", reach.password_file.as_deref(), reach.password_fd)?)
+}
+
+/// The invitation to a new name, if one was given.
+pub fn token(reach: &Reach) -> Result<Option<Token>, Report> {
+    let given = from_file_or_descriptor("invitation", reach.token_file.as_deref(), reach.token_fd)?;
+    let read = |secret: Secret| Token::parse(secret.expose());
+    given
+        .map(read)
+        .transpose()
+        .map_err(|bad| Report::new(ExitCode::Usage, bad).hint("give it as the operator gave it to you"))
 }
 
 /// The invite, if one was given. One that holds a secret must not have come by the arguments, which other users can see.

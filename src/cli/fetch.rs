@@ -164,7 +164,11 @@ impl Screen for Progress {
                 self.ended();
                 println!("{}", shown(transfer.path.as_deref().unwrap_or_default()));
             }
-            Event::TransferFailed(_) | Event::Error { .. } | Event::Integrity { .. } | Event::Reconnecting { .. } => {
+            Event::TransferFailed(_)
+            | Event::Error { .. }
+            | Event::Integrity { .. }
+            | Event::Reconnecting { .. }
+            | Event::RoomWaiting { .. } => {
                 self.ended();
                 render::lines(event, &Style::default()).iter().for_each(|line| eprintln!("{line}"));
             }

@@ -67,7 +67,7 @@ impl MeshArgs {
             mesh_cert::check(dir, files, identity, name)?;
         }
         if self.mesh_listen.is_empty() && self.link.is_empty() {
-            return Ok(None);
+            return if certs.is_none() && self.mesh_trust.is_empty() { Ok(None) } else { Err(no_links()) };
         }
         if certs.is_none() && self.mesh_trust.is_empty() {
             return Err(Report::new(ExitCode::Usage, "it is not said which other servers to believe").hint(
@@ -88,6 +88,12 @@ impl From<MeshStartError> for Report {
         let report = Self::new(ExitCode::Failed, error);
         if taken { report.hint("choose another address with --mesh-listen") } else { report }
     }
+}
+
+/// A server that is told whom to believe and would stand alone is not what was meant.
+fn no_links() -> Report {
+    Report::new(ExitCode::Usage, "--mesh-certs or --mesh-trust is given, and this server would link with no other one")
+        .hint("say --mesh-listen ADDR:PORT to let others link with it, --link HOST:PORT to link with one, or both")
 }
 
 fn parse_link(text: &str) -> Result<Endpoint, String> {

@@ -5,8 +5,8 @@ use super::report::Report;
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::net::clock::wall_ms;
 use crate::store::identity::{self, IdentityError};
-use crate::store::mesh::{self, MeshFiles};
-use crate::store::private;
+use crate::store::mesh::{self, MeshFileError, MeshFiles};
+use crate::store::private::{self, PrivateError};
 use crate::wire::cert::CertError;
 use crate::wire::name::Name;
 use crate::wire::vouch::ServerCert;
@@ -28,6 +28,9 @@ pub struct IssueArgs {
     /// Where to put what the server needs; by default DIR/NAME
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Vouch for another key than last time; what was issued for the earlier one holds until its end
+    #[arg(long)]
+    new_key: bool,
     /// For how long
     #[arg(long, value_name = "DAYS", default_value_t = 730, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     days: u32,
@@ -63,10 +66,17 @@ pub fn issue(args: &IssueArgs) -> Result<(), Report> {
         loaded => loaded?,
     };
     let out = args.out.clone().unwrap_or_else(|| args.dir.join(args.name.as_str()));
+    let mut issued = mesh::read_issued(&mesh::issued_in(&args.dir))?;
+    let wanted = wanted_key(args, &out, issued.get(&args.name))?;
     private::make_dir(&out)?;
-    let key = server_key(args, &out)?;
+    let key = match wanted {
+        Some(key) => key,
+        None => identity::create(&identity::path_in(&out), None)?.public(),
+    };
     let lifetime = u64::from(args.days) * 24 * 3600 * 1000;
     let cert = ServerCert::issue(&authority, args.name.clone(), key, wall_ms().saturating_add(lifetime));
+    issued.insert(args.name.clone(), key);
+    mesh::write_issued(&mesh::issued_in(&args.dir), &issued)?;
     mesh::write_cert(&mesh::cert_in(&out), &cert, &date(cert.not_after))?;
     mesh::write_authorities(&mesh::public_in(&out), &mesh::read_authorities(&mesh::public_in(&args.dir))?)?;
     let (name, until, out) = (&args.name, date(cert.not_after), out.display());
@@ -74,34 +84,68 @@ pub fn issue(args: &IssueArgs) -> Result<(), Report> {
     Ok(())
 }
 
-/// The key to sign for: the one given, or the one that is there from last time, or a new one.
-fn server_key(args: &IssueArgs, out: &Path) -> Result<PublicKey, Report> {
+/// The key to sign for: the one given, or the one that is there from last time; `None` for a new one. Two keys under one name would be
+/// two servers of which the mesh takes one, so the second needs a word for it.
+fn wanted_key(args: &IssueArgs, out: &Path, issued: Option<&PublicKey>) -> Result<Option<PublicKey>, Report> {
+    let (name, dir, shown) = (&args.name, args.dir.display(), out.display());
+    let there = key_there(out)?;
+    if let (Some(given), Some(there)) = (args.key, there)
+        && given != there
+    {
+        return Err(Report::new(ExitCode::Failed, format!("{shown} belongs to another key: {there}"))
+            .hint("if the server has a new key now, move that directory away first, and say --new-key"));
+    }
+    let wanted = args.key.or(there);
+    match issued.filter(|issued| wanted != Some(**issued) && !args.new_key) {
+        None => Ok(wanted),
+        Some(issued) => Err(Report::new(
+            ExitCode::Failed,
+            format!("{name} was issued a certificate before, for the key {issued}, which {shown} does not have"),
+        )
+        .hint(format!(
+            "to renew it: secchat cert issue {dir} {name} --key {issued} --out {shown}; if the server is to have another key: --new-key"
+        ))),
+    }
+}
+
+/// The key of a server's directory, whether it is in there or only named by the certificate.
+fn key_there(out: &Path) -> Result<Option<PublicKey>, Report> {
     let (secret, cert) = (identity::path_in(out), mesh::cert_in(out));
-    let earlier = if secret.exists() {
+    Ok(if secret.exists() {
         Some(identity::load(&secret, None)?.public())
     } else if cert.exists() {
         Some(mesh::read_cert(&cert)?.key())
     } else {
         None
-    };
-    match (args.key, earlier) {
-        (Some(given), Some(earlier)) if given != earlier => {
-            Err(Report::new(ExitCode::Failed, format!("{} belongs to another key: {earlier}", out.display()))
-                .hint("if the server has a new key now, move that directory away first"))
-        }
-        (Some(key), _) | (None, Some(key)) => Ok(key),
-        (None, None) => Ok(identity::create(&secret, None)?.public()),
-    }
+    })
 }
 
 /// Takes what a `--mesh-certs` directory has for the server: its key, if the data directory has none yet.
 pub fn take_up(certs: &Path, data: &Path) -> Result<MeshFiles, Report> {
-    let files = mesh::load(certs)?;
+    let files = mesh::load(certs).map_err(|error| match error {
+        MeshFileError::File(error) if error.is_absent() => nothing_there(certs, &error),
+        error => error.into(),
+    })?;
     let own = identity::path_in(data);
     if let (Some(identity), false) = (&files.identity, own.exists()) {
         identity::save_new(&own, identity, None)?;
     }
     Ok(files)
+}
+
+/// The directory, or a file in it, is missing.
+fn nothing_there(certs: &Path, error: &PrivateError) -> Report {
+    let shown = certs.display();
+    let cause = if certs.is_dir() {
+        format!("--mesh-certs {shown} is not what `secchat cert issue` makes for a server: {error}")
+    } else {
+        format!("--mesh-certs {shown}: there is no such directory")
+    };
+    let name = certs.file_name().and_then(|name| Name::parse(name.to_str()?).ok());
+    let name = name.map_or("NAME".to_owned(), |name| name.to_string());
+    Report::new(ExitCode::Failed, cause).hint(format!(
+        "where the mesh's authority is: secchat cert issue DIR {name}; then copy DIR/{name} here, all of it"
+    ))
 }
 
 /// Whether the certificate is for this server and holds.

@@ -2,11 +2,12 @@
 
 use super::core::Core;
 use super::effects::{Effect, LinkInfo};
+use super::problem::Problem;
 use super::requests::{Purpose, Requests};
 use crate::crypto::identity::PublicKey;
 use crate::group::KeyPackages;
 use crate::limits::{FRAME_MAX, KEEPALIVE, LOGIN_DEADLINE, REQUEST_DEADLINE};
-use crate::wire::frame::{Away, Login, Refusal, Request, ToClient, ToServer, VERSION, Welcome};
+use crate::wire::frame::{Away, Code, Login, Refusal, Request, ToClient, ToServer, VERSION, Welcome};
 use crate::wire::id::RoomId;
 use crate::wire::name::Name;
 use crate::wire::vouch::Pass;
@@ -66,6 +67,12 @@ impl Core {
     pub(super) fn is_coming(&self, server: &Name) -> bool {
         let tried = self.attachments.get(server).is_some_and(|a| a.told_away);
         !self.is_up(server) && !tried && self.servers.is_listed(server)
+    }
+
+    /// Whether what is said there waits until it, or any link, is back.
+    pub(super) fn is_away(&self, server: &Name) -> bool {
+        let told = self.attachments.get(server).is_some_and(|a| a.told_away);
+        !self.is_up(server) && (told || self.link.is_none())
     }
 
     /// Whether the link leads to this server itself.
@@ -172,6 +179,10 @@ impl Core {
     }
 
     fn login_refused(&mut self, server: &Name, refusal: Refusal) {
+        let known = self.attachments.get(server).is_some_and(|attachment| attachment.told_away);
+        if !known && matches!(refusal.code, Code::Banned | Code::NotListed) {
+            self.tell(None, Problem::from(refusal.clone()).event());
+        }
         self.fail_entries(server, &refusal.into());
         self.put_off(server, REFUSED_PAUSE);
     }
@@ -241,6 +252,7 @@ impl Core {
         if !std::mem::replace(&mut attachment.told_away, true) {
             self.tell_rooms(server, true);
             self.go_another_way(server);
+            self.hold_lines(server);
         }
     }
 
@@ -337,14 +349,12 @@ impl Core {
     /// may hear us and have nothing to say, sooner, for in a mesh there is another one to go to; and those that are reached through
     /// it, which send no keep-alives.
     fn questions(&self) -> impl Iterator<Item = (&Name, Duration, Duration)> {
-        let waiting = |a: &Attachment| a.state == State::LoggingIn || a.requests.next_deadline().is_some();
-        let patience = if self.attachments.values().any(waiting) { PATIENCE_WAITING } else { PATIENCE };
         let meshed = self.link.as_ref().is_some_and(|link| link.meshed);
         let open =
             self.attachments.iter().filter(move |(_, a)| meshed && a.state == State::Up && !a.requests.is_doubted());
         open.map(move |(server, a)| {
             let (patience, within) =
-                if self.is_access(server) { (patience, ALIVE_DEADLINE) } else { (KEEPALIVE, REQUEST_DEADLINE) };
+                if self.is_access(server) { (PATIENCE, ALIVE_DEADLINE) } else { (KEEPALIVE, REQUEST_DEADLINE) };
             (server, a.heard + patience, within)
         })
     }
@@ -399,10 +409,10 @@ impl Attachment {
     }
 }
 
-/// A server that has said nothing for so long is asked whether it is still there: sooner while something is waited for ...
-const PATIENCE_WAITING: Duration = Duration::from_secs(3);
-const PATIENCE: Duration = Duration::from_secs(10);
-/// ... and must say something by then; a slow line carries the largest commit meanwhile.
+/// A server of a mesh that has said nothing for so long is asked whether it is still there ...
+const PATIENCE: Duration = Duration::from_secs(3);
+/// ... and must say something by then; a slow line carries the largest commit meanwhile. Together less than ten seconds, for who
+/// only listens has no other way to notice that nothing comes any more.
 const ALIVE_DEADLINE: Duration = Duration::from_secs(6);
 const DOUBT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);

@@ -23,6 +23,8 @@ pub(super) struct Conversation {
     pub kind: Kind,
     pub room: Room,
     pub outbox: Outbox,
+    /// Held lines that went since the last one that was told of.
+    pub held_sent: u64,
     pub history: History,
     /// Rows are fetched from the log; what is pushed meanwhile comes with them.
     pub syncing: bool,
@@ -124,6 +126,7 @@ impl Conversation {
             kind,
             room,
             outbox: Outbox::default(),
+            held_sent: 0,
             history: History::new(at),
             syncing: false,
             held: false,
@@ -151,6 +154,14 @@ impl Conversation {
         match &self.kind {
             Kind::Room { name, .. } => name.to_string(),
             Kind::Direct { peer, .. } => peer.to_string(),
+        }
+    }
+
+    /// The same as fields of events: the room, or the person.
+    pub fn whither(&self) -> (Option<String>, Option<String>) {
+        match &self.kind {
+            Kind::Room { name, .. } => (Some(name.to_string()), None),
+            Kind::Direct { peer, .. } => (None, Some(peer.to_string())),
         }
     }
 

@@ -76,6 +76,8 @@ pub struct Core {
     pub(super) searches: Searches,
     pub(super) transfers: Transfers,
     pub(super) running: Running,
+    /// There is no first link, though it was tried.
+    pub(super) tried_in_vain: bool,
     effects: VecDeque<Effect>,
 }
 
@@ -111,6 +113,7 @@ impl Core {
             searches: Searches::default(),
             transfers,
             running: Running::default(),
+            tried_in_vain: false,
             effects: VecDeque::new(),
         }
     }
@@ -134,6 +137,7 @@ impl Core {
             Input::RoomDerived { ticket, keys } => self.room_derived(ticket, *keys),
             Input::SplitKey { transfer, made } => self.split_key_made(&transfer, made.map(|made| *made)),
             Input::EndOfInput => self.end_of_input(),
+            Input::Interrupt => self.interrupted(),
             Input::Files(event) => self.files(event),
             Input::Timeout => {}
         }
@@ -185,6 +189,7 @@ impl Core {
             return self.exit("failed", problem.exit);
         }
         let name = self.me().map(ToString::to_string).unwrap_or_default();
+        self.tried_in_vain = false;
         self.first.get_or_insert_with(|| info.server.clone());
         let (server, fingerprint) = (info.server.to_string(), info.server_key.fingerprint().to_string());
         self.tell(None, Event::Connected { server, fingerprint, name, tls: info.tls });
@@ -202,7 +207,8 @@ impl Core {
         if self.running.is_leaving() {
             return self.exit_now();
         }
-        if was_up || self.home.is_none() {
+        self.tried_in_vain = self.home.is_none();
+        if was_up || self.tried_in_vain {
             self.tell(None, Event::Reconnecting { reason });
         }
     }

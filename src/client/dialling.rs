@@ -154,12 +154,12 @@ impl Links {
         }
     }
 
-    pub async fn close(&mut self) {
+    pub async fn close(&mut self, within: Duration) {
         let (Some(sender), Some(task)) = (self.sender.take(), self.task.take()) else { return };
         let _ = sender.send(ToServer::Goodbye.to_bytes().into());
         sender.close();
         // It ends when all is written and the server has closed its side too.
-        let _ = tokio::time::timeout(GOODBYE, task).await;
+        let _ = tokio::time::timeout(within, task).await;
     }
 }
 
@@ -206,4 +206,3 @@ const LINK_NEWS: usize = 64;
 /// Before the same server is tried again.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
-const GOODBYE: Duration = Duration::from_secs(2);

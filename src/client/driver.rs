@@ -14,6 +14,7 @@ use crate::crypto::rsa_split::SplitKey;
 use crate::crypto::secret::Secret;
 use crate::net::link::{Dial, LinkError};
 use crate::wire::endpoint::Endpoint;
+use crate::wire::frame::Code;
 use crate::wire::home::HomeCard;
 use crate::wire::name::FullName;
 use crate::wire::pin::ServerPin;
@@ -161,7 +162,8 @@ pub async fn run(options: Options, mut user: mpsc::Receiver<UserInput>, mut file
     // Who still has news for us hears that nobody listens.
     drop(link_news);
     drop(std::mem::take(&mut driver.jobs));
-    tokio::join!(driver.links.close(), control.close());
+    let goodbye = if driver.interrupted { HASTY_GOODBYE } else { GOODBYE };
+    tokio::join!(driver.links.close(goodbye), control.close());
     driver.ended.unwrap_or(Ended::Exit(0))
 }
 
@@ -243,8 +245,7 @@ impl Driver {
             return;
         }
         self.interrupted = true;
-        script.typed();
-        self.input(Input::Command { line: "exit".into(), tag: None }, script);
+        self.input(Input::Interrupt, script);
     }
 
     /// Does what the core wants; some wishes are answered at once.
@@ -355,14 +356,12 @@ impl Driver {
     fn link_down(&mut self, error: LinkError, script: &mut Script) {
         let was_up = self.links.is_up();
         self.links.drop_link();
-        let (reason, others) = (error.to_string(), self.links.routes.has_more());
+        let (reason, others, ever) = (error.to_string(), self.links.routes.has_more(), self.links.ever);
         match error {
-            LinkError::Refused(refusal) if !others => {
+            LinkError::Refused(refusal) if !others && (!ever || refusal.code != Code::TooMany) => {
                 self.input(Input::LinkDown { reason, fatal: Some(refusal) }, script);
             }
-            error if !others && (!self.links.ever || !passes(&error)) => {
-                self.ended = Some(Ended::Link(Box::new(error)))
-            }
+            error if !others && (!ever || !passes(&error)) => self.ended = Some(Ended::Link(Box::new(error))),
             error => {
                 self.input(Input::LinkDown { reason, fatal: None }, script);
                 if was_up {
@@ -411,5 +410,9 @@ fn wall_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Until the server has closed its side too.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// The same where somebody waits for the prompt, or the machine for its shutdown.
+const HASTY_GOODBYE: Duration = Duration::from_millis(500);
 /// The exit code of an interrupted process.
 const INTERRUPTED: u8 = 130;

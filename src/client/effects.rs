@@ -72,6 +72,8 @@ pub enum Input {
     },
     /// Standard input has ended: finish transfers, then leave.
     EndOfInput,
+    /// Ctrl-C, or SIGTERM: leave now, whatever is waited for.
+    Interrupt,
     /// News of the file side.
     Files(FilesEvent),
     /// Time passed; see `Core::next_timeout`.

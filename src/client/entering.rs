@@ -56,7 +56,7 @@ impl Core {
 
     fn join_room(&mut self, number: u64, room: &str, password: Option<Secret>) -> Result<(), Problem> {
         let name = self.at_home(room)?;
-        self.enter(Entry { password, ..Entry::new(Some(number), name) })
+        self.enter(Entry { password, bare: !room.contains('@'), ..Entry::new(Some(number), name) })
     }
 
     fn join_invited(&mut self, number: u64, invite: Invite, password: Option<Secret>) -> Result<(), Problem> {

@@ -85,6 +85,24 @@ pub enum Event {
         to: Option<String>,
         id: String,
     },
+    Held {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+        id: String,
+        /// That is away; none while there is no link at all.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        server: Option<String>,
+        waiting: u64,
+    },
+    HeldSent {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+        count: u64,
+    },
     Notice {
         from: String,
         text: String,
@@ -167,6 +185,11 @@ pub enum Event {
     RoomBack {
         room: String,
         server: String,
+    },
+    RoomWaiting {
+        room: String,
+        server: String,
+        lines: u64,
     },
     Reconnecting {
         reason: String,

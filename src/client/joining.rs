@@ -8,6 +8,7 @@ use super::governing::Fresh;
 use super::links::{grant_of, published_of};
 use super::problem::{FAILED, NO_LINK, Problem, REFUSED, UNVERIFIED};
 use super::requests::Purpose;
+use super::running::ENTRY_PATIENCE;
 use crate::crypto::room::RoomKeys;
 use crate::crypto::secret::Secret;
 use crate::group::{JoinError, Refusal, Room, Target};
@@ -34,6 +35,10 @@ pub(super) struct Entry {
     pub step: Step,
     pub tries: u32,
     pub deadline: Duration,
+    /// That it takes long was told.
+    pub told: bool,
+    /// Its server was not named: another one's may be meant.
+    pub bare: bool,
 }
 
 pub(super) enum Step {
@@ -60,7 +65,7 @@ pub(super) struct Joining {
 
 impl Core {
     pub(super) fn is_entering(&self) -> bool {
-        self.entries.values().any(|entry| entry.ticket.is_some())
+        self.entries.values().any(|entry| entry.ticket.is_some()) || self.looks_around()
     }
 
     /// Does whatever is missing next.
@@ -274,6 +279,7 @@ impl Core {
             conversation.leaving = old.leaving;
             conversation.mends = old.mends;
             conversation.rule = old.rule;
+            conversation.held_sent = old.held_sent;
         }
         conversation.rule.begin(conversation.room.policy());
         self.conversations.insert(id, conversation);
@@ -305,6 +311,9 @@ impl Core {
             return;
         }
         let Some(entry) = self.entries.remove(&number) else { return };
+        if entry.bare && problem.code == Code::WrongRoomOrPassword.as_str() {
+            return self.look_around(entry.ticket, entry.name, problem);
+        }
         self.tell(entry.ticket, problem.clone().event());
         if entry.ticket.is_none()
             && let Some(id) = entry.room
@@ -365,7 +374,8 @@ impl Core {
 
     pub(super) fn entries_timeout(&self) -> Option<Duration> {
         let runs = |e: &&Entry| !matches!(e.step, Step::Password);
-        self.entries.values().filter(runs).map(|e| e.deadline).min().filter(|d| *d != Duration::MAX)
+        let told = |e: &Entry| if e.told { e.deadline } else { e.deadline.min(e.tells_at()) };
+        self.entries.values().filter(runs).map(told).min().filter(|d| *d != Duration::MAX)
     }
 
     pub(super) fn entries_timeouts(&mut self) {
@@ -389,7 +399,16 @@ impl Entry {
             step: Step::Idle,
             tries: 0,
             deadline: Duration::MAX,
+            told: false,
+            bare: false,
         }
+    }
+
+    /// When whoever waits for it is told what it waits for.
+    pub fn tells_at(&self) -> Duration {
+        let waits = self.ticket.is_some() && !matches!(self.step, Step::Password);
+        let began = self.deadline.checked_sub(ENTRY_DEADLINE).filter(|_| waits);
+        began.map_or(Duration::MAX, |began| began + ENTRY_PATIENCE)
     }
 
     fn door(&self) -> Option<ByteArray<32>> {

@@ -6,6 +6,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use std::io::{BufRead, Read, Write};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
@@ -63,8 +64,10 @@ impl Keyboard {
             let _ = lines.blocking_send(UserInput::End);
         });
         let keyboard = self.clone();
+        // Caught from here on, not from when that task runs first.
+        let Some(mut signals) = Signals::new() else { return receiver };
         tokio::spawn(async move {
-            while interrupted().await {
+            while signals.next().await {
                 keyboard.state().question = None;
                 if sender.send(UserInput::Interrupt).await.is_err() {
                     return;
@@ -121,13 +124,24 @@ impl Drop for Hidden {
     }
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-async fn interrupted() -> bool {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut term) = signal(SignalKind::terminate()) else { return false };
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result.is_ok(),
-        result = term.recv() => result.is_some(),
+/// Ctrl-C and SIGTERM; none is lost between two waits.
+struct Signals {
+    ctrl_c: Signal,
+    term: Signal,
+}
+
+impl Signals {
+    fn new() -> Option<Self> {
+        let (ctrl_c, term) = (signal(SignalKind::interrupt()).ok()?, signal(SignalKind::terminate()).ok()?);
+        Some(Self { ctrl_c, term })
+    }
+
+    async fn next(&mut self) -> bool {
+        let got = tokio::select! {
+            got = self.ctrl_c.recv() => got,
+            got = self.term.recv() => got,
+        };
+        got.is_some()
     }
 }
 

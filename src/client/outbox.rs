@@ -15,6 +15,8 @@ pub(super) struct Item {
     pub ticket: Option<u64>,
     /// Its place among ours in this session; given when it is first sealed.
     pub counter: Option<u64>,
+    /// It waits for a server that is away, and whoever said it knows.
+    pub held: bool,
     sealed: Option<Sealed>,
     in_flight: bool,
     size: usize,
@@ -29,7 +31,7 @@ struct Sealed {
 impl Item {
     pub fn new(id: MessageId, body: Body, ticket: Option<u64>) -> Self {
         let size = encode(&body).len();
-        Self { id, body, ticket, counter: None, sealed: None, in_flight: false, size }
+        Self { id, body, ticket, counter: None, held: false, sealed: None, in_flight: false, size }
     }
 
     /// The bytes, if they were sealed in this epoch: such are repeated as they are.
@@ -49,6 +51,8 @@ pub(super) struct Outbox {
     /// How many are on their way, and their bytes: kept, since a queue may be long.
     flying: usize,
     flying_bytes: usize,
+    /// How many are held.
+    held: usize,
 }
 
 impl Outbox {
@@ -58,8 +62,24 @@ impl Outbox {
             return Err(Box::new(item));
         }
         self.bytes += item.size;
+        self.held += usize::from(item.held);
         self.items.push_back(item);
         Ok(())
+    }
+
+    /// How many are held.
+    pub const fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Holds all lines; those that were not held before, with the commands that they are of.
+    pub fn hold(&mut self) -> Vec<(MessageId, Option<u64>)> {
+        let text = |item: &&mut Item| matches!(item.body, Body::Text(_)) && !item.held;
+        let lines = self.items.iter_mut().filter(text);
+        let held: Vec<_> =
+            lines.map(|item| (std::mem::replace(&mut item.held, true), (item.id, item.ticket)).1).collect();
+        self.held += held.len();
+        held
     }
 
     pub fn is_empty(&self) -> bool {
@@ -140,6 +160,7 @@ impl Outbox {
         let at = self.items.iter().position(|i| i.id == *id)?;
         let item = self.items.remove(at)?;
         self.bytes -= item.size;
+        self.held -= usize::from(item.held);
         Some(item)
     }
 
@@ -152,6 +173,7 @@ impl Outbox {
             (self.flying, self.flying_bytes) = (0, 0);
         }
         self.bytes = self.items.iter().map(|i| i.size).sum();
+        self.held = self.items.iter().filter(|i| i.held).count();
         out.into_iter().map(|i| Item { counter: None, sealed: None, in_flight: false, ..i }).collect()
     }
 

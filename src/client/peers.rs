@@ -2,6 +2,7 @@
 
 use super::outbox::Outbox;
 use crate::crypto::identity::PublicKey;
+use crate::limits::SEARCHES_ANSWERED;
 use crate::wire::id::{MessageId, RoomId};
 use crate::wire::name::FullName;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,6 +27,8 @@ pub(super) struct Peers {
     strangers: VecDeque<Duration>,
     /// When each asked for something that costs us work.
     asked: BTreeMap<FullName, VecDeque<Duration>>,
+    /// When each searched.
+    searched: BTreeMap<FullName, VecDeque<Duration>>,
 }
 
 /// The way to somebody.
@@ -179,17 +182,26 @@ impl Peers {
         allow(&mut self.strangers, now, STRANGERS)
     }
 
-    /// Whether somebody may ask for one more search or file now.
+    /// Whether somebody may ask for one more file now.
     pub fn may_ask(&mut self, name: &FullName, now: Duration) -> bool {
-        if self.asked.len() >= HEARD_KEYS && !self.asked.contains_key(name) {
-            self.asked.retain(|_, times| times.back().is_some_and(|t| now < *t + WINDOW));
-        }
-        allow(self.asked.entry(name.clone()).or_default(), now, ASKS)
+        allow_each(&mut self.asked, name, now, ASKS)
+    }
+
+    /// Whether one more search of somebody is answered now.
+    pub fn may_search(&mut self, name: &FullName, now: Duration) -> bool {
+        allow_each(&mut self.searched, name, now, SEARCHES_ANSWERED)
     }
 
     pub fn next_timeout(&self) -> Option<Duration> {
         self.pings.values().map(|p| p.sent + PING_DEADLINE).min()
     }
+}
+
+fn allow_each(all: &mut BTreeMap<FullName, VecDeque<Duration>>, name: &FullName, now: Duration, most: usize) -> bool {
+    if all.len() >= HEARD_KEYS && !all.contains_key(name) {
+        all.retain(|_, times| times.back().is_some_and(|t| now < *t + WINDOW));
+    }
+    allow(all.entry(name.clone()).or_default(), now, most)
 }
 
 fn allow(times: &mut VecDeque<Duration>, now: Duration, most: usize) -> bool {
@@ -215,7 +227,7 @@ const PINS_MAX: usize = 1 << 16;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Conversations that strangers may begin with us in [`WINDOW`].
 const STRANGERS: usize = 20;
-/// Searches and file requests of one person in [`WINDOW`].
+/// File requests of one person in [`WINDOW`].
 const ASKS: usize = 600;
 
 #[cfg(test)]

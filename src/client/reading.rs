@@ -2,8 +2,9 @@
 
 use super::conversation::{Conversation, News, kind_of};
 use super::history::{Flaw, Place};
+use crate::crypto::identity::PublicKey;
 use crate::group::{By, CertCheck, CertRefused, Change, Integrity, ReceiveError, Received, Refusal, Sealer};
-use crate::wire::log::{Row, RowKind};
+use crate::wire::log::{RemoveReason, Row, RowKind};
 use crate::wire::payload::Envelope;
 
 impl Conversation {
@@ -58,6 +59,10 @@ impl Conversation {
             Received::Application { sender, payload } => self.said(row.seq, sender, &payload, true),
             Received::Muted { sender, payload } => self.said(row.seq, sender, &payload, false),
             Received::Own => vec![News::Integrity { kind: "forged_sender", peer: None }],
+            // The server gives us nothing of this room after that.
+            Received::Proposal { member, .. } if self.is_room() && self.is_put_out(&member.key, row.reason) => {
+                vec![News::Out { reason: row.reason.map_or("left", |reason| reason.as_str()) }]
+            }
             Received::Proposal { member, .. } => {
                 self.reasons.extend(row.reason.map(|reason| (member.key, reason)));
                 Vec::new()
@@ -67,6 +72,12 @@ impl Conversation {
                 self.changed(*change)
             }
         }
+    }
+
+    /// Whether a moderator has us out, which is in nobody's way to be committed.
+    fn is_put_out(&self, member: &PublicKey, reason: Option<RemoveReason>) -> bool {
+        use RemoveReason::{Banned, Kicked, Released};
+        matches!(reason, Some(Kicked | Banned | Released)) && self.room.own().is_some_and(|own| own.key == *member)
     }
 
     fn said(&mut self, seq: u64, sender: Sealer, payload: &[u8], heard: bool) -> Vec<News> {

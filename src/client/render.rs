@@ -129,6 +129,20 @@ impl Style {
             Event::RoomBack { room, server } => {
                 line(Hue::Good, format!("{}: its server {} is back", self.short(room), shown(server)))
             }
+            Event::RoomWaiting { room, server, lines } => {
+                let typed = if *lines > 0 { format!("{} until then; ", wait(*lines)) } else { String::new() };
+                let (room, server) = (self.short(room), shown(server));
+                line(Hue::Warn, format!("waiting for the server {server} to let us into {room} ({typed}Ctrl-C leaves)"))
+            }
+            Event::Held { room, to, server, waiting, .. } => {
+                let place = self.whither(room.as_deref(), to.as_deref());
+                let until = server.as_ref().map_or("there is a link".into(), |s| format!("{} is back", shown(s)));
+                line(Hue::Warn, format!("{place}held until {until} ({})", wait(*waiting)))
+            }
+            Event::HeldSent { room, to, count } => {
+                let place = self.whither(room.as_deref(), to.as_deref());
+                line(Hue::Good, format!("{place}{count} held line{} sent", if *count == 1 { "" } else { "s" }))
+            }
             Event::Gap { room, from, to } => {
                 line(Hue::Warn, format!("{}: messages {from} to {to} are no longer kept", self.short(room)))
             }
@@ -157,6 +171,15 @@ impl Style {
         if room == self.current { String::new() } else { format!("[{}] ", self.short(room)) }
     }
 
+    /// Where a line of ours goes, where that is not the current room.
+    fn whither(&self, room: Option<&str>, to: Option<&str>) -> String {
+        match (room, to) {
+            (Some(room), _) => self.place(room),
+            (None, Some(to)) => format!("[{}] ", self.short(to)),
+            (None, None) => String::new(),
+        }
+    }
+
     fn list(&self, names: &[String]) -> String {
         names.iter().map(|n| self.short(n)).collect::<Vec<_>>().join(", ")
     }
@@ -183,6 +206,10 @@ impl Style {
         };
         format!("\x1b[{code}m{text}\x1b[0m")
     }
+}
+
+fn wait(lines: u64) -> String {
+    if lines == 1 { "1 line waits".into() } else { format!("{lines} lines wait") }
 }
 
 fn created(room: &str, private: bool, invite: &str, secret: Option<&str>) -> String {
@@ -268,6 +295,10 @@ mod tests {
             Event::MemberLeft { room: n(), name: n(), reason: n() },
             Event::Message { room: n(), from: n(), text: n(), id: n() },
             Event::Direct { from: n(), text: n(), id: n() },
+            Event::Held { room: Some(n()), to: None, id: n(), server: some(), waiting: 2 },
+            Event::Held { room: None, to: some(), id: n(), server: None, waiting: 1 },
+            Event::HeldSent { room: some(), to: None, count: 1 },
+            Event::RoomWaiting { room: n(), server: n(), lines: 1 },
             Event::Notice { from: n(), text: n() },
             Event::FileFound { room: n(), from: n(), file: n(), size: 1, root: None, state: n(), free_slots: 0 },
             Event::SearchDone { room: n(), pattern: n(), found: 0 },
@@ -346,6 +377,23 @@ mod tests {
         let said = |command: &str| lines(&Event::Ok { command: command.into() }, &Style::default());
         assert_eq!(said("transfers"), ["that is all"]);
         assert_eq!(said("operator"), ["the operator has it"]);
+    }
+
+    #[test]
+    fn what_waits_says_what_for() {
+        let style = Style { colour: false, home: "s2".into(), current: "den@s1".into() };
+        let said = |event: &Event| lines(event, &style).remove(0);
+        let held = |room: &str, server: Option<&str>, waiting| {
+            let (room, server) = (Some(room.to_owned()), server.map(str::to_owned));
+            said(&Event::Held { room, to: None, id: String::new(), server, waiting })
+        };
+        assert_eq!(held("den@s1", Some("s1"), 1), "held until s1 is back (1 line waits)");
+        assert_eq!(held("own@s2", None, 3), "[own] held until there is a link (3 lines wait)");
+        assert_eq!(said(&Event::HeldSent { room: Some("den@s1".into()), to: None, count: 2 }), "2 held lines sent");
+        assert_eq!(
+            said(&Event::RoomWaiting { room: "den@s1".into(), server: "s1".into(), lines: 2 }),
+            "waiting for the server s1 to let us into den@s1 (2 lines wait until then; Ctrl-C leaves)"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Conversations as they run: posts go out, rows come in, members come and go, removals are committed, rooms are left.
 
-use super::conversation::{Conversation, Kind, News};
+use super::conversation::{Conversation, News};
 use super::core::{Core, Ticket};
 use super::dispatch::no_room;
 use super::event::Event;
@@ -28,7 +28,39 @@ impl Core {
             let text = format!("{} is held: somebody broke its rules", conversation.title());
             return Err(Problem::new("held", UNVERIFIED, text).hint("/leave it, ask the others, /join again"));
         }
-        conversation.outbox.push(item).map_err(|_| Problem::full())
+        conversation.outbox.push(item).map_err(|_| Problem::full())?;
+        let server = conversation.server.clone();
+        if self.is_away(&server) {
+            self.hold(*id);
+        }
+        Ok(())
+    }
+
+    /// What was said at a server that is away: each line is marked.
+    pub(super) fn hold_lines(&mut self, server: &Name) {
+        let there = self.conversations.values().filter(|c| c.server == *server && !c.outbox.is_empty());
+        let ids: Vec<RoomId> = there.map(|c| c.id).collect();
+        ids.into_iter().for_each(|id| self.hold(id));
+    }
+
+    fn hold(&mut self, id: RoomId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let first = conversation.outbox.held() as u64 + 1;
+        let (lines, (room, to)) = (conversation.outbox.hold(), conversation.whither());
+        let server = self.link.as_ref().and(Some(conversation.server.to_string()));
+        for (waiting, (message, ticket)) in (first..).zip(lines) {
+            let (room, to, server) = (room.clone(), to.clone(), server.clone());
+            self.tell(ticket, Event::Held { room, to, id: message.to_string(), server, waiting });
+        }
+    }
+
+    /// The last held line is through.
+    fn tell_held_sent(&mut self, id: RoomId) {
+        let Some(conversation) = self.conversations.get_mut(&id).filter(|c| c.outbox.held() == 0) else { return };
+        let (count, (room, to)) = (std::mem::take(&mut conversation.held_sent), conversation.whither());
+        if count > 0 {
+            self.tell(None, Event::HeldSent { room, to, count });
+        }
     }
 
     /// Sends what can be sent, and leaves what is to be left.
@@ -130,6 +162,7 @@ impl Core {
                 self.exit(reason, REFUSED)
             }
             "replaced" | "kicked" | "banned" => self.closed_by(server),
+            "flooding" => self.server_says(server, "the link is cut: too much was posted for too long".into()),
             "draining" => self.server_says(server, "the server is stopping".into()),
             _ => {}
         }
@@ -189,6 +222,7 @@ impl Core {
             Reply::Refused(refusal) => {
                 let item = conversation.post_failed(&message);
                 item.into_iter().for_each(|item| self.fail_item(item, refusal.clone().into()));
+                self.tell_held_sent(id);
             }
             _ => {}
         }
@@ -238,20 +272,17 @@ impl Core {
     }
 
     fn delivered(&mut self, id: RoomId, item: Item) {
-        let message = item.id.to_string();
-        match (&item.body, self.conversations.get(&id).map(|c| &c.kind)) {
-            (Body::Text(_), Some(Kind::Room { name, .. })) => {
-                let event = Event::Sent { room: Some(name.to_string()), to: None, id: message };
-                self.tell(item.ticket, event);
-            }
-            (Body::Text(_), Some(Kind::Direct { peer, .. })) => {
-                let event = Event::Sent { room: None, to: Some(peer.to_string()), id: message };
-                self.tell(item.ticket, event);
+        match (&item.body, self.conversations.get_mut(&id)) {
+            (Body::Text(_), Some(conversation)) => {
+                conversation.held_sent += u64::from(item.held);
+                let (room, to) = conversation.whither();
+                self.tell(item.ticket, Event::Sent { room, to, id: item.id.to_string() });
             }
             (Body::WhoHas { search, .. }, _) => self.search_posted(&search.clone()),
             _ => {}
         }
         self.done(item.ticket, 0);
+        self.tell_held_sent(id);
     }
 
     /// Who came and who went. A member that comes back after a restart replaces its own leaf: that is no news.

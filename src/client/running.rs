@@ -3,6 +3,7 @@
 use super::core::{Core, Ticket};
 use super::effects::{Effect, Fetch, Start};
 use super::event::Event;
+use super::joining::Entry;
 use super::problem::{FAILED, Problem};
 use crate::wire::frame::ToServer;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,6 +17,8 @@ pub(super) struct Running {
     starts: BTreeSet<u64>,
     waiting: VecDeque<(u64, Wish)>,
     waiting_bytes: usize,
+    /// The commands up to this one know that they wait.
+    told_to_wait: u64,
     ended: bool,
     leaving: Option<Leaving>,
     gone: bool,
@@ -99,6 +102,10 @@ impl Core {
     pub(super) fn command(&mut self, line: String, tag: Option<String>) {
         let number = self.running.open(Asker { tag, into: None });
         self.wait(number, Wish::Line(line));
+        if self.tried_in_vain {
+            let text = "there is no link to a server yet; what you type waits for it (Ctrl-C leaves)";
+            self.tell(Some(number), Event::Notice { from: "link".into(), text: text.into() });
+        }
     }
 
     pub(super) fn fetch(&mut self, fetch: Fetch) {
@@ -159,6 +166,7 @@ impl Core {
             }
             self.pump_all();
         }
+        self.tell_waiting();
         // Without a first link it is not known yet whether there can be one, which is what the exit code says.
         let known = self.running.ended && self.home.is_some();
         let finished = known && self.running.open.is_empty() && !self.transfers.any();
@@ -168,11 +176,43 @@ impl Core {
         self.leave_on();
     }
 
+    /// Whoever types while a room is being entered hears what that waits for.
+    fn tell_waiting(&mut self) {
+        let late = |e: &Entry| self.now >= e.tells_at();
+        let Some((entry, first)) = self.entries.values_mut().find(|e| late(e)).map(|e| {
+            let first = !std::mem::replace(&mut e.told, true);
+            ((e.name.to_string(), e.name.server.to_string()), first)
+        }) else {
+            return;
+        };
+        let (told, waiting) = (self.running.told_to_wait, &self.running.waiting);
+        let lines = waiting.len() as u64;
+        let mut askers: Vec<Ticket> = waiting.iter().map(|(n, _)| *n).filter(|n| *n > told).map(Some).collect();
+        self.running.told_to_wait = self.running.count;
+        if first {
+            askers = vec![None];
+        }
+        for asker in askers {
+            let (room, server) = entry.clone();
+            self.tell(asker, Event::RoomWaiting { room, server, lines });
+        }
+    }
+
     /// A clean end: what waits is sent, rooms are left, then the process ends.
     pub(super) fn quit(&mut self, number: u64) {
         self.done(Some(number), 0);
         self.cancel_transfers();
         self.running.set_leaving("quit", 0, self.now);
+    }
+
+    /// The same in haste, and what is being entered is not waited for.
+    pub(super) fn interrupted(&mut self) {
+        self.cancel_transfers();
+        self.entries.clear();
+        self.surveys.clear();
+        self.running.set_leaving("quit", 0, self.now);
+        let hasty = self.now + HASTY_DEADLINE;
+        self.running.leaving.iter_mut().for_each(|leaving| leaving.deadline = leaving.deadline.min(hasty));
     }
 
     fn leave_on(&mut self) {
@@ -206,8 +246,19 @@ impl Core {
         if self.link.take().is_some() {
             self.effect(Effect::Send(ToServer::Goodbye));
         }
+        self.tell_unsent();
         self.tell(None, Event::Bye { reason });
         self.effect(Effect::Exit(code));
+    }
+
+    /// Lines that wait for a server that is away end with us.
+    fn tell_unsent(&mut self) {
+        let held = self.conversations.values().filter(|c| c.outbox.held() > 0);
+        let lost: Vec<(usize, String)> = held.map(|c| (c.outbox.held(), c.title())).collect();
+        for (count, place) in lost {
+            let lines = if count == 1 { "1 held line" } else { &format!("{count} held lines") };
+            self.tell(None, Problem::new("not_sent", FAILED, format!("{lines} for {place} not sent")).event());
+        }
     }
 
     pub(super) fn running_timeouts(&mut self) {
@@ -223,3 +274,7 @@ impl Core {
 const WAITING_BYTES: usize = 1 << 20;
 /// A clean leave is over by then.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
+/// One that was interrupted.
+const HASTY_DEADLINE: Duration = Duration::from_secs(1);
+/// What takes longer to be entered is told of, and what is typed meanwhile is answered.
+pub(super) const ENTRY_PATIENCE: Duration = Duration::from_secs(2);

@@ -4,9 +4,9 @@ use super::core::{Core, Ticket};
 use super::download::Download;
 use super::effects::FilesCommand;
 use super::event::Event;
-use super::problem::{NOT_FOUND, Problem};
+use super::problem::{FAILED, NOT_FOUND, Problem};
 use super::transfers::shown_name;
-use crate::limits::{SEARCH_HOLDERS, SEARCH_ROWS};
+use crate::limits::{SEARCH_BURST, SEARCH_EVERY, SEARCH_HOLDERS, SEARCH_ROWS};
 use crate::transfer::search::literal;
 use crate::wire::id::{RoomId, SearchId, TransferId};
 use crate::wire::name::FullName;
@@ -17,6 +17,8 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(super) struct Searches {
     open: BTreeMap<SearchId, Search>,
+    /// When what we have asked would be over at the steady rate; ahead by a burst at the most.
+    paid_until: Duration,
     /// Searches of others that our file side looks into, and whence. It says nothing where nothing matches, so the oldest go.
     asked: VecDeque<(SearchId, FullName)>,
 }
@@ -49,6 +51,7 @@ impl Core {
     /// `@all whohas GLOB`.
     pub(super) fn who_has(&mut self, number: u64, pattern: String) -> Result<(), Problem> {
         let room = self.room_named(None)?;
+        self.may_search()?;
         self.search(Some(number), room, pattern.clone(), pattern, None).map(|_| ())
     }
 
@@ -61,11 +64,23 @@ impl Core {
         kind: FileKind,
         wait: bool,
     ) -> Result<(), Problem> {
+        self.may_search()?;
         let download = self.new_id();
         let search = self.search_holders(Some(number), room, &file, download)?;
         let mut wanted = Download::new(Some(number), file, kind, wait);
         (wanted.room, wanted.serves, wanted.search) = (Some(room), Some(room), Some(search));
         self.transfers.downloads.insert(download, wanted);
+        Ok(())
+    }
+
+    /// Every member of a room looks through its files for a search of ours, and no server can see how many we make.
+    fn may_search(&mut self) -> Result<(), Problem> {
+        let paid = self.searches.paid_until.max(self.now) + SEARCH_EVERY;
+        if paid > self.now + SEARCH_EVERY * SEARCH_BURST {
+            let text = format!("too many searches: {SEARCH_BURST} at once, then one a second");
+            return Err(Problem::new("too_many", FAILED, text).hint("try again in a while"));
+        }
+        self.searches.paid_until = paid;
         Ok(())
     }
 
@@ -113,7 +128,7 @@ impl Core {
 
     /// Somebody in a room asks; the file side answers when it has found something.
     pub(super) fn asked_who_has(&mut self, room: RoomId, asker: &FullName, search: SearchId, pattern: String) {
-        if pattern.len() > PATTERN_MAX || !self.peers.may_ask(asker, self.now) {
+        if pattern.len() > PATTERN_MAX || !self.peers.may_search(asker, self.now) {
             return;
         }
         self.searches.asked.push_back((search, asker.clone()));

@@ -26,6 +26,8 @@ pub(super) struct Servers {
     known: BTreeMap<Name, ServerInfo>,
     /// Within reach of the server that the link leads to, once it has said so.
     listed: Option<BTreeSet<Name>>,
+    /// Those that ever were.
+    seen: BTreeSet<Name>,
     /// What was told already: a server may say it again and again.
     told: BTreeSet<(Name, [u8; 32])>,
 }
@@ -195,7 +197,17 @@ impl Core {
         }
     }
 
+    /// Those that were within reach since our start, or have business with us, and are out of it.
+    pub(super) fn away_servers(&self) -> BTreeSet<Name> {
+        let rooms = self.conversations.values().filter(|c| c.is_room()).map(|c| &c.server);
+        let known = self.servers.seen.iter().chain(rooms);
+        known.filter(|server| !self.servers.is_listed(server) && !self.is_access(server)).cloned().collect()
+    }
+
     fn within_reach(&mut self, names: BTreeSet<Name>) {
+        let free = SERVERS_KEPT.saturating_sub(self.servers.seen.len());
+        let new: Vec<Name> = names.difference(&self.servers.seen).take(free).cloned().collect();
+        self.servers.seen.extend(new);
         let before = self.servers.listed.replace(names.clone()).unwrap_or_default();
         names.difference(&before).for_each(|server| self.retry_now(server));
         self.take_key_packages();

@@ -7,7 +7,7 @@ use super::requests::Purpose;
 use super::rooms::millis;
 use crate::limits::{REQUEST_DEADLINE, SURVEY_DEADLINE};
 use crate::wire::frame::{Refusal, Reply, Request, RoomInfo};
-use crate::wire::name::Name;
+use crate::wire::name::{FullName, Name};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -23,10 +23,12 @@ pub(super) struct Survey {
     deadline: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum About {
     Rooms,
     RoundTrips,
+    /// Public rooms of this label at other servers than this one, for the hint of a join that failed.
+    Elsewhere(FullName, Problem),
 }
 
 impl Survey {
@@ -36,7 +38,22 @@ impl Survey {
 }
 
 impl Core {
-    /// Asks the link's server and all that it reaches.
+    /// Whether a join that failed waits for its hint.
+    pub(super) fn looks_around(&self) -> bool {
+        self.surveys.values().any(|survey| matches!(survey.about, About::Elsewhere(..)))
+    }
+
+    /// There is no such room that could be entered: perhaps another server has one.
+    pub(super) fn look_around(&mut self, ticket: Ticket, room: FullName, problem: Problem) {
+        let others = self.servers.listed().is_some_and(|listed| !listed.is_empty());
+        let number = ticket.filter(|_| others && self.link.is_some());
+        let asked = number.map(|number| self.ask_all(number, About::Elsewhere(room, problem.clone())));
+        if !matches!(asked, Some(Ok(()))) {
+            self.fail(ticket, problem);
+        }
+    }
+
+    /// Asks the link's server and all that it reaches. Those that were within reach and are not now count as silent.
     pub(super) fn ask_all(&mut self, number: u64, about: About) -> Result<(), Problem> {
         let access = self.link.as_ref().ok_or_else(Problem::no_link)?.server.clone();
         let mut waiting: BTreeSet<Name> = self.servers.listed().cloned().unwrap_or_default();
@@ -44,7 +61,7 @@ impl Core {
         waiting.insert(access);
         let deadline = self.now + within;
         let asked: Vec<Name> = waiting.iter().cloned().collect();
-        let (silent, rows) = (BTreeSet::new(), Vec::new());
+        let (silent, rows) = (self.away_servers(), Vec::new());
         self.surveys.insert(number, Survey { ticket: Some(number), about, waiting, silent, rows, deadline });
         asked.iter().for_each(|server| self.ask_one(number, server));
         Ok(())
@@ -52,8 +69,8 @@ impl Core {
 
     fn ask_one(&mut self, number: u64, server: &Name) {
         let Some(survey) = self.surveys.get(&number) else { return };
-        let body = match survey.about {
-            About::Rooms => Request::Rooms,
+        let body = match &survey.about {
+            About::Rooms | About::Elsewhere(..) => Request::Rooms,
             About::RoundTrips => Request::Ping,
         };
         self.request(server, body, Purpose::Survey { number, sent: self.now });
@@ -96,7 +113,7 @@ impl Core {
 
     fn survey_refused(&mut self, number: u64, refusal: Refusal) {
         if let Some(survey) = self.surveys.remove(&number) {
-            self.fail(survey.ticket, refusal.into());
+            self.survey_failed(survey, refusal.into());
         }
     }
 
@@ -105,7 +122,7 @@ impl Core {
         if self.link.is_none() {
             if let Some(survey) = self.surveys.remove(&number) {
                 let text = "the link broke before the server answered";
-                self.fail(survey.ticket, Problem::new("link_lost", NO_LINK, text));
+                self.survey_failed(survey, Problem::new("link_lost", NO_LINK, text));
             }
             return;
         }
@@ -115,6 +132,13 @@ impl Core {
             survey.silent.insert(server.clone());
         }
         self.survey_over(number);
+    }
+
+    fn survey_failed(&mut self, survey: Survey, problem: Problem) {
+        match survey.about {
+            About::Elsewhere(_, cause) => self.fail(survey.ticket, cause),
+            About::Rooms | About::RoundTrips => self.fail(survey.ticket, problem),
+        }
     }
 
     fn survey_over(&mut self, number: u64) {
@@ -134,6 +158,13 @@ impl Core {
                     let problem = Problem::timeout(&format!("the server {server}"));
                     self.tell(ticket, problem.event());
                 }
+            }
+            About::Elsewhere(room, problem) => {
+                let head = format!("{}@", room.name);
+                let same = |row: &RoomRow| row.room.starts_with(&head) && row.room != room.to_string();
+                let found: Vec<String> = rows.into_iter().filter(same).map(|row| row.room).collect();
+                let hint = format!("there is a public room {}: name its server too", found.join(", and one "));
+                return self.fail(ticket, if found.is_empty() { problem } else { problem.hint(hint) });
             }
         }
         self.done(ticket, 0);

@@ -5,6 +5,7 @@ pub mod handover;
 pub mod identity;
 pub mod kdf;
 pub mod keyfile;
+pub mod pair;
 pub mod replay;
 pub mod room;
 pub mod rsa_split;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::incoming::Incoming;
 use super::outgoing::Outgoing;
 use super::packet::{Ack, Target};
+use crate::crypto::pair::TAG_LEN;
 use crate::wire::vouch::NodeId;
 
 /// The streams with one process of another node.
@@ -125,7 +126,9 @@ impl Streams {
         }
         self.answer_at = None;
         let ack: Ack = self.incoming.ack();
-        Target { id, instance, epoch: self.epoch, peer_epoch: self.peer_epoch, asks, base, ack }
+        let (epoch, peer_epoch) = (self.epoch, self.peer_epoch);
+        // The tag is made when the packet is whole.
+        Target { id, instance, epoch, peer_epoch, asks, base, ack, tag: [0; TAG_LEN] }
     }
 }
 

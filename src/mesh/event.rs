@@ -24,7 +24,8 @@ pub struct NodeConfig {
     pub trust: ServerTrust,
     /// Where clients find this server, `host:port`; at most [`ENDPOINTS_MAX`](super::ENDPOINTS_MAX).
     pub endpoints: Vec<String>,
-    /// This process: milliseconds of the Unix clock at its start times 65,536, plus something random below that.
+    /// This process: milliseconds of the Unix clock at its start times 65,536, plus something random below that. A node
+    /// that hears of a former process with a greater one takes a greater one still.
     pub instance: u64,
     /// Bytes that may wait or be under way for one destination; more void the streams with it.
     pub queue_bytes: usize,
@@ -104,6 +105,9 @@ pub enum Output {
     },
     /// For the log.
     Log(MeshLog),
+    /// A newer process of this very server is in the mesh. All other nodes are [`Output::Down`] and stay so: the driver
+    /// ends its links and this node.
+    Ousted,
 }
 
 /// Which frames go first on a link.
@@ -206,14 +210,28 @@ pub enum MeshLog {
         /// Who is refused.
         refused: NodeId,
     },
-    /// Another process uses our identity, or our clock was set back.
+    /// An older process with our identity is in the mesh.
     OurselvesElsewhere,
+    /// There was a process of this server whose clock was ahead of ours; we go on as its successor.
+    ClockSetBack,
+    /// A record of an earlier process of this node: two use its identity, or its clock was set back.
+    FormerProcess(NodeId),
     /// There are more nodes than a mesh may have; this one is not taken.
     TooManyNodes(NodeId),
     /// Records of this node come faster than any honest node sends them; some are not taken.
     TooManyRecords(NodeId),
     /// Packets that claim to come from this node, which is unknown or ourselves; told at most once a minute.
     ForgedOrigin(NodeId),
+    /// Packets that this node has not sent, or not so: somebody on the way makes them up or changes them. Told at most
+    /// once a minute.
+    ForgedPacket {
+        /// Who is said to have sent them.
+        origin: NodeId,
+        /// The neighbour that they came from; it may only have passed them on.
+        through: NodeId,
+    },
+    /// A record of a node that tells a key with which everybody agrees on the same secret.
+    WeakKey(NodeId),
 }
 
 /// What has been counted since the start.
@@ -233,8 +251,11 @@ pub struct MeshCounts {
     pub dropped: u64,
     /// Packets refused: unknown or impossible origin, or of a stream that is void.
     pub refused: u64,
+    /// Packets refused because the tag on them is not their origin's.
+    pub forged: u64,
     /// Records taken.
     pub records: u64,
-    /// Records refused: forged, doubted, absurd, too many, a name that is taken. Old ones are not counted.
+    /// Records refused: forged, doubted, absurd, too many, of a former process, a name that is taken. Old ones are not
+    /// counted.
     pub records_refused: u64,
 }

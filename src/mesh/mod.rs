@@ -18,11 +18,10 @@
 //! ```
 //!
 //! A record says which servers its server is linked to; it is signed, its key and name are vouched for, and a link counts
-//! when both ends tell it. So a server can lie about itself only. Data frames are not signed: the links prove who speaks,
-//! and servers of the mesh are vouched for, but one of them, wherever it is, could make up messages of others, and change
-//! those that pass through it. What clients say to each other is sealed end to end and names are proved by certificates, so such a
-//! server can disturb and not read nor pretend to be a person. A frame of an unknown server, of ourselves, or of another
-//! process than its record says is refused.
+//! when both ends tell it. So a server can lie about itself only. A record also tells a standing X25519 key, and each target
+//! of a data frame has a tag by the keys of origin and target: a server on the way can drop, hold back and repeat what passes
+//! through it, and neither make it up nor change it. A frame of an unknown server, of ourselves, of another process than its
+//! record says, or with another tag is refused before anything in it is believed.
 //!
 //! Whoever passes a frame on keeps nothing of it and drops it when the link is full; the ends repeat it. Nothing waits for
 //! room on another link, so no circle of servers can wait for itself.

@@ -27,6 +27,8 @@ pub struct Node {
     dirty: Vec<NodeId>,
     full: BTreeSet<LinkId>,
     deaf: bool,
+    // A newer process is what we were.
+    ousted: bool,
     // Nothing has come since the outputs were drained to the end.
     flushed: bool,
     // Bytes sent since all queues were summed up.
@@ -37,6 +39,8 @@ pub struct Node {
     group: u64,
     counts: MeshCounts,
     scratch: Vec<u8>,
+    // What a tag is over.
+    covered: Vec<u8>,
 }
 
 impl Node {
@@ -48,6 +52,7 @@ impl Node {
             dirty: Vec::new(),
             full: BTreeSet::new(),
             deaf: false,
+            ousted: false,
             flushed: false,
             unsummed: 0,
             outputs: VecDeque::new(),
@@ -55,6 +60,7 @@ impl Node {
             group: 0,
             counts: MeshCounts::default(),
             scratch: Vec::new(),
+            covered: Vec::new(),
         }
     }
 

@@ -5,17 +5,21 @@
 //! digest   2, then for each: node id, number u64
 //! data     3, links left u8, origin id, origin instance u64, n u8, n targets, messages
 //!   target   id, instance u64, epoch u64, the target's epoch u64, asks u8, base u64, acknowledged below u64,
-//!            n u8, n ranges beyond that: gap varint, length varint
+//!            n u8, n ranges beyond that: gap varint, length varint; tag
 //!   message  n u8, for each of n: index of the target u8, number less its base varint, head length varint, head;
 //!            body length varint, body
 //! ```
 //! Numbers are little-endian, varints LEB128. A data frame without messages acknowledges only. First bytes from
 //! [`LINK_KIND`] on are left to the link itself: hello, ping, pong.
+//!
+//! A target's tag, 16 bytes, is over what it believes of the frame: the frame as it would be for this target alone,
+//! without the links left, the number of targets and the tag. So it holds however the frame is split on its way.
 
 use std::ops::Range;
 
 use super::bytes::{Malformed, Reader, put_varint};
 use super::record::RECORD_MAX;
+use crate::crypto::pair::{TAG_LEN, TagKey};
 use crate::limits;
 use crate::wire::vouch::NodeId;
 
@@ -72,6 +76,8 @@ pub struct Target {
     pub base: u64,
     /// What the origin has of the target's messages.
     pub ack: Ack,
+    /// Proves to the target that the origin has said all this; see the top of this file.
+    pub tag: [u8; TAG_LEN],
 }
 
 /// What of a stream has arrived.
@@ -150,6 +156,29 @@ impl<'a> Data<'a> {
         std::iter::from_fn(move || if rest.is_empty() { None } else { Message::read(&mut rest).ok() })
     }
 
+    /// Whether the tag of a target, which stands at this place, is what the key of the origin and that target makes.
+    /// `scratch` is emptied and used.
+    pub(super) fn holds(&self, target: &Target, place: u8, key: &TagKey, scratch: &mut Vec<u8>) -> bool {
+        key.holds(&self.tagged(target, place, scratch), &target.tag)
+    }
+
+    /// What a tag is over.
+    fn tagged<'s>(&'s self, target: &Target, place: u8, scratch: &'s mut Vec<u8>) -> [&'s [u8]; 2] {
+        scratch.clear();
+        scratch.push(DATA);
+        put_origin(scratch, self.origin, self.instance);
+        target.write_untagged(scratch);
+        if self.targets.len() == 1 {
+            return [scratch, self.messages];
+        }
+        let mut places = [None; 256];
+        if let Some(only) = places.get_mut(usize::from(place)) {
+            *only = Some(0);
+        }
+        self.write_messages(scratch, &places);
+        [scratch, &[]]
+    }
+
     /// Writes the frame anew for some of its targets only, with one link less to cross.
     pub fn write_part(&self, out: &mut Vec<u8>, wanted: &[bool]) {
         let mut places = [None; 256];
@@ -163,6 +192,11 @@ impl<'a> Data<'a> {
         begin_data(out, self.hops.saturating_sub(1), self.origin, self.instance, next);
         let chosen = self.targets.iter().zip(wanted).filter(|(_, wanted)| **wanted);
         chosen.for_each(|(target, _)| target.write(out));
+        self.write_messages(out, &places);
+    }
+
+    /// The messages for those targets that have a place, which is the new one.
+    fn write_messages(&self, out: &mut Vec<u8>, places: &[Option<u8>; 256]) {
         for message in self.messages() {
             let place = |to: &Addressed<'_>| places.get(usize::from(to.target)).copied().flatten();
             let count = message.targets().filter(|to| place(to).is_some()).count();
@@ -206,11 +240,17 @@ impl Target {
             ranges.push(start..end);
             at = end;
         }
-        Ok(Self { id, instance, epoch, peer_epoch, asks, base, ack: Ack { below, ranges } })
+        let tag = reader.array()?.to_owned();
+        Ok(Self { id, instance, epoch, peer_epoch, asks, base, ack: Ack { below, ranges }, tag })
     }
 
     /// Appends it.
     pub fn write(&self, out: &mut Vec<u8>) {
+        self.write_untagged(out);
+        out.extend_from_slice(&self.tag);
+    }
+
+    fn write_untagged(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.id.0);
         out.extend_from_slice(&self.instance.to_le_bytes());
         out.extend_from_slice(&self.epoch.to_le_bytes());
@@ -280,9 +320,32 @@ fn check_message(reader: &mut Reader<'_>, targets: &[Target]) -> Result<(), Malf
 /// Begins a data frame; as many targets follow as said.
 pub(super) fn begin_data(out: &mut Vec<u8>, hops: u8, origin: NodeId, instance: u64, targets: u8) {
     out.extend_from_slice(&[DATA, hops]);
+    put_origin(out, origin, instance);
+    out.push(targets);
+}
+
+fn put_origin(out: &mut Vec<u8>, origin: NodeId, instance: u64) {
     out.extend_from_slice(&origin.0);
     out.extend_from_slice(&instance.to_le_bytes());
-    out.push(targets);
+}
+
+/// Gives a whole data frame of ours its tags, by the key for each target.
+pub fn put_tags<'k>(frame: &mut [u8], key: impl Fn(NodeId) -> Option<&'k TagKey>, scratch: &mut Vec<u8>) {
+    let Ok(Frame::Data(data)) = Frame::read(frame) else { return };
+    let (mut tags, mut at) = (Vec::with_capacity(data.targets.len()), TARGETS_AT);
+    for (target, place) in data.targets.iter().zip(0u8..) {
+        scratch.clear();
+        target.write_untagged(scratch);
+        at += scratch.len();
+        let tag = key(target.id).map(|key| key.tag(&data.tagged(target, place, scratch)));
+        tags.push((at, tag));
+        at += TAG_LEN;
+    }
+    for (at, tag) in tags {
+        if let (Some(tag), Some(to)) = (tag, frame.get_mut(at..).and_then(|rest| rest.first_chunk_mut())) {
+            *to = tag;
+        }
+    }
 }
 
 /// Begins a message; as many targets follow as said, then its body.
@@ -309,6 +372,8 @@ pub(super) fn put_body(out: &mut Vec<u8>, body: &[u8]) {
 
 /// Where in a data frame the links that it may still cross stand.
 pub(super) const HOPS_AT: usize = 1;
+/// Where in a data frame its targets begin.
+const TARGETS_AT: usize = 2 + 32 + 8 + 1;
 
 /// Records in frames of about `chunk` bytes.
 pub fn write_records<'r>(records: impl Iterator<Item = (u32, &'r [u8])>, chunk: usize) -> Vec<Vec<u8>> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{ENDPOINTS_MAX, NEIGHBOURS_MAX};
 use crate::crypto::identity::{BadSignature, Identity, PublicKey, Purpose};
+use crate::crypto::pair::Standing;
 use crate::wire::name::Name;
 use crate::wire::vouch::{NodeId, SERVER_CERT_MAX, ServerCert};
 use crate::wire::{DecodeError, decode, encode};
@@ -41,6 +42,10 @@ pub struct Statement {
     /// Its links.
     #[n(7)]
     pub neighbours: Vec<Neighbour>,
+    /// Its standing X25519 key: what it says to another server has a tag by the two servers' keys.
+    #[n(8)]
+    #[cbor(with = "minicbor::bytes")]
+    pub standing: [u8; 32],
 }
 
 /// One link of a record.
@@ -91,6 +96,7 @@ impl Statement {
             issued_ms: 0,
             endpoints: Vec::new(),
             neighbours: Vec::new(),
+            standing: Standing::of(identity).public(),
         }
     }
 }

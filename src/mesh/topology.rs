@@ -14,6 +14,7 @@ use super::packet::{write_digest, write_records};
 use super::record::{MAX_AGE, Record};
 use super::routes::{Graph, Route};
 use super::{NEIGHBOURS_MAX, NodeId};
+use crate::crypto::pair::{Pair, Standing};
 use judge::Told;
 use own::Own;
 
@@ -22,14 +23,18 @@ use own::Own;
 pub(super) struct Topology {
     config: NodeConfig,
     id: NodeId,
+    standing: Standing,
+    began: Duration,
+    // Processes of ours before us whose numbers were greater.
+    successions: u32,
     // The Unix clock, milliseconds, at a time of ours.
     wall: (Duration, u64),
     links: BTreeMap<LinkId, Link>,
     // One link for each neighbour.
     by_peer: BTreeMap<NodeId, LinkId>,
     known: BTreeMap<NodeId, Known>,
-    // The last number of nodes that were forgotten: an old record brings none back.
-    gone: BTreeMap<NodeId, (u64, Duration)>,
+    // Nodes that were forgotten: an old record brings none back.
+    gone: BTreeMap<NodeId, Gone>,
     own: Own,
     // Records to be passed on.
     flood: BTreeMap<NodeId, Flood>,
@@ -62,11 +67,20 @@ struct Link {
 #[derive(Debug)]
 struct Known {
     record: Record,
+    // By the keys of the record and ours.
+    pair: Pair,
     // When it was signed, by our clock.
     since: Duration,
     // Records that it may still send, in thousandths, at `refilled`.
     allowance: u64,
     refilled: Duration,
+}
+
+#[derive(Debug)]
+struct Gone {
+    record: Record,
+    since: Duration,
+    at: Duration,
 }
 
 #[derive(Debug)]
@@ -91,6 +105,10 @@ pub(super) enum Event {
     Cut(LinkId, Refused),
     /// For the log.
     Log(MeshLog),
+    /// We are another process from now on, as others see it.
+    Renumbered,
+    /// A newer process is what we were.
+    Ousted,
 }
 
 /// How the way to a node has changed.
@@ -110,9 +128,13 @@ impl Topology {
     pub(super) fn new(config: NodeConfig, now: Duration, wall_ms: u64, seed: [u8; 32]) -> Self {
         let id = NodeId::of(&config.identity.public());
         let own = Own::new(&config, now, wall_ms);
+        let standing = Standing::of(&config.identity);
         Self {
             config,
             id,
+            standing,
+            began: now,
+            successions: 0,
             wall: (now, wall_ms),
             links: BTreeMap::new(),
             by_peer: BTreeMap::new(),
@@ -276,6 +298,11 @@ impl Topology {
         self.known.get(&id).map(|known| &known.record)
     }
 
+    /// What we share with a node.
+    pub(super) fn pair(&self, id: NodeId) -> Option<&Pair> {
+        self.known.get(&id).map(|known| &known.pair)
+    }
+
     pub(super) fn events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
@@ -336,9 +363,9 @@ impl Topology {
         let Some(known) = self.known.remove(&id) else { return };
         self.flood.remove(&id);
         self.stale = true;
-        self.gone.insert(id, (known.record.said().number, now));
+        self.gone.insert(id, Gone { record: known.record, since: known.since, at: now });
         if self.gone.len() > GONE_MAX {
-            let oldest = self.gone.iter().min_by_key(|(_, (_, at))| *at).map(|(id, _)| *id);
+            let oldest = self.gone.iter().min_by_key(|(_, gone)| gone.at).map(|(id, _)| *id);
             oldest.map(|id| self.gone.remove(&id));
         }
     }

@@ -22,6 +22,7 @@ use crate::wire::id::InstanceId;
 use crate::wire::invite::Host;
 use crate::wire::name::Name;
 use crate::wire::pin::ServerPin;
+use crate::wire::token::Token;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, RootCertStore};
 use std::io;
@@ -51,6 +52,8 @@ pub struct Dial {
     pub trust: Trust,
     /// Names that we have already. One is shown where it counts and is not the server's own to give.
     pub homes: Vec<HomeCard>,
+    /// An invitation to a new name, for a server that wants one.
+    pub token: Option<Token>,
 }
 
 /// A link on which the login was accepted.
@@ -322,8 +325,9 @@ async fn log_in(dial: &Dial, met: Met) -> Result<(Established, FrameSender, Link
     let (sender, writing) = frame_queue(writer, SESSION_QUEUE_BYTES, WRITE_DEADLINE);
     let writing = tokio::spawn(writing);
     let cert = dial.cert_for(&presented).map(|cert| cert.to_bytes().into());
-    let login =
-        Login { version: VERSION, name: dial.name.clone(), instance: dial.instance, cert, pass: None, token: None };
+    // Who shows a name already needs no token for a new one, and another server must not get it.
+    let token = dial.token.as_ref().filter(|_| cert.is_none()).map(|token| token.expose().into());
+    let login = Login { version: VERSION, name: dial.name.clone(), instance: dial.instance, cert, pass: None, token };
     sender.send(ToServer::Login(login).to_bytes().into()).map_err(|e| LinkError::Broken(e.to_string()))?;
     let answer = next_before_login(&mut reader).await;
     let mut receiver = LinkReceiver { reader, writing };

@@ -14,9 +14,10 @@ use crate::net::queue::FrameSender;
 use crate::store::{ServerStore, StoreError};
 use crate::wire::admin::{Answer, Ask, Failure};
 use crate::wire::frame::ToServer;
+use crate::wire::token::Token;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -45,12 +46,19 @@ pub struct CoreHandle {
     room: Arc<Semaphore>,
     /// One permit for each frame of this session that waits.
     turns: Arc<Semaphore>,
+    /// Posts are taken at a so-manieth of the normal pace.
+    slower: Arc<AtomicU32>,
 }
 
 impl CoreHandle {
     fn new(queue: mpsc::UnboundedSender<Envelope>) -> Self {
         let (room, turns) = (Semaphore::new(CORE_QUEUE_BYTES / UNIT), Semaphore::new(FRAMES_PER_SESSION));
-        Self { queue, room: Arc::new(room), turns: Arc::new(turns) }
+        Self { queue, room: Arc::new(room), turns: Arc::new(turns), slower: Arc::new(AtomicU32::new(1)) }
+    }
+
+    /// At what part of the normal pace posts are to be taken; 1 is normal.
+    pub fn slower(&self) -> u32 {
+        self.slower.load(Ordering::Relaxed)
     }
 
     /// A session's own handle: only so many of its frames wait at a time, however small they are, so that no session can
@@ -131,6 +139,7 @@ pub fn actor<E: Engine>(
     let (mesh, events) = mesh.map(|port| (port.handle, port.events)).unzip();
     let actor = Actor {
         engine,
+        slower: Arc::clone(&handle.slower),
         metrics,
         disk: Disk(Some(store)),
         hashing,
@@ -159,6 +168,8 @@ struct Actor<E> {
     jobs: mpsc::Sender<Job>,
     /// Where what was done beside the core is told.
     answered: mpsc::UnboundedSender<Input>,
+    /// Known to all handles.
+    slower: Arc<AtomicU32>,
     asked: u64,
     askers: HashMap<u64, oneshot::Sender<Answer>>,
 }
@@ -290,10 +301,16 @@ impl<E: Engine> Actor<E> {
                 Output::SendFrom { session, client, frame } => self.send_from(session, client, frame),
                 Output::Mesh { targets, body } => {
                     if let Some(mesh) = &self.mesh {
-                        // A mesh that has stopped does so with the server.
+                        // A mesh that has stopped does so with the server, or another process is this server there.
                         let _ = mesh.send(targets, body).await;
                     }
                 }
+                Output::Draw { ticket } => {
+                    let mut bytes = [0; 16];
+                    let token = getrandom::fill(&mut bytes).ok().map(|()| Token::new(bytes));
+                    self.feed(Input::Drawn { ticket, token });
+                }
+                Output::Pace { slower } => self.slower.store(slower, Ordering::Relaxed),
                 // The engine of a server in a mesh takes these itself.
                 Output::Relay { .. } => {}
                 Output::ReadActs { ticket, before, limit } => {

@@ -32,6 +32,8 @@ impl Core {
         if self.draining {
             return Err(Refusal::new(Code::Draining, "the server is stopping"));
         }
+        self.may_enter(&key)?;
+        let token = login.token.as_ref().map(|token| **token);
         let name = match &login.cert {
             None if through => {
                 let message = "a login through another server needs the certificate of a name";
@@ -39,7 +41,7 @@ impl Core {
                     Refusal::new(Code::NoCertificate, message).hint("take a name at the server that you connect to")
                 );
             }
-            None => self.wished(&login.name, key, addr)?,
+            None => self.wished(&login.name, key, addr, token)?,
             Some(bytes) => {
                 let cert =
                     NameCert::from_bytes(bytes).map_err(|e| Refusal::new(Code::BadCertificate, e.to_string()))?;
@@ -47,7 +49,7 @@ impl Core {
                     self.guest(&cert, key)?;
                     return Ok((cert.subject, bytes.to_vec()));
                 }
-                self.own(&cert, key, addr)?
+                self.own(&cert, key, addr, token)?
             }
         };
         let name = FullName::new(name, self.config.name.clone());
@@ -56,20 +58,32 @@ impl Core {
     }
 
     /// A name of ours, as typed.
-    fn wished(&mut self, typed: &str, key: PublicKey, addr: SocketAddr) -> Result<Name, Refusal> {
+    fn wished(
+        &mut self,
+        typed: &str,
+        key: PublicKey,
+        addr: SocketAddr,
+        token: Option<[u8; 16]>,
+    ) -> Result<Name, Refusal> {
         let name = Name::parse_user(typed).map_err(|e| Refusal::new(Code::BadName, e.to_string()))?;
-        self.claim(name, key, addr)
+        self.claim(name, key, addr, token)
     }
 
     /// A name that we gave. Whose it is says our own list, so that the time of its certificate may be over: it gets a new one.
-    fn own(&mut self, cert: &NameCert, key: PublicKey, addr: SocketAddr) -> Result<Name, Refusal> {
+    fn own(
+        &mut self,
+        cert: &NameCert,
+        key: PublicKey,
+        addr: SocketAddr,
+        token: Option<[u8; 16]>,
+    ) -> Result<Name, Refusal> {
         let judged = if cert.key() == key { self.trust.check_name(cert, self.wall_ms) } else { Err(not_yours()) };
         let expired = Err(Doubt::Cert(CertError::Expired));
         if judged == expired && self.names.owner(&cert.subject.name) == Some(key) {
             return Ok(cert.subject.name.clone());
         }
         judged.map_err(|doubt| bad_cert(&doubt))?;
-        self.wished(cert.subject.name.as_str(), key, addr)
+        self.wished(cert.subject.name.as_str(), key, addr, token)
     }
 
     /// A name that another server of the mesh gave: nothing is kept of it here.
@@ -79,7 +93,13 @@ impl Core {
         judged.map_err(|doubt| bad_cert(&doubt))
     }
 
-    fn claim(&mut self, name: Name, key: PublicKey, addr: SocketAddr) -> Result<Name, Refusal> {
+    fn claim(
+        &mut self,
+        name: Name,
+        key: PublicKey,
+        addr: SocketAddr,
+        token: Option<[u8; 16]>,
+    ) -> Result<Name, Refusal> {
         match self.names.claim(&name, &key) {
             Claim::Own => {}
             Claim::Taken(free) => {
@@ -88,7 +108,11 @@ impl Core {
             }
             Claim::TooMany => return Err(too_many("this key has as many names as it may have")),
             Claim::Free => {
+                let invitation = self.may_register(token)?;
                 self.may_add_name(addr)?;
+                if let Some(invitation) = invitation {
+                    self.use_invitation(&invitation);
+                }
                 self.names.insert(name.clone(), key);
                 self.out.write(Write::Name { name: name.clone(), key, since_ms: self.wall_ms });
             }

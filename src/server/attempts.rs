@@ -9,6 +9,8 @@ use std::time::Duration;
 /// table counts newcomers as one.
 #[derive(Debug)]
 pub(super) struct Attempts<K> {
+    /// At the normal level.
+    normal: u32,
     limit: u32,
     window: Duration,
     counts: BTreeMap<K, (Duration, u32)>,
@@ -17,7 +19,12 @@ pub(super) struct Attempts<K> {
 
 impl<K: Ord + Copy> Attempts<K> {
     pub(super) const fn new(limit: u32, window: Duration) -> Self {
-        Self { limit, window, counts: BTreeMap::new(), others: (Duration::ZERO, 0) }
+        Self { normal: limit, limit, window, counts: BTreeMap::new(), others: (Duration::ZERO, 0) }
+    }
+
+    /// Only a so-manieth of the normal allowance from now on; something always stays.
+    pub(super) fn tighten(&mut self, slower: u32) {
+        self.limit = self.normal.checked_div(slower).unwrap_or(self.normal).max(1);
     }
 
     /// How much of the window's allowance is used.
@@ -60,11 +67,30 @@ impl<K: Ord + Copy> Attempts<K> {
         free
     }
 
+    /// Counts what something costs; whether with it most of the allowance is used, which happens once in a window.
+    fn nears(&mut self, source: K, cost: u32, now: Duration) -> bool {
+        let most = self.limit - self.limit / 5;
+        let before = self.used(&source, now);
+        self.add(source, cost, now);
+        before < most && self.used(&source, now) >= most
+    }
+
     /// Forgets the windows that are over.
     pub(super) fn prune(&mut self, now: Duration) {
         let window = self.window;
         self.counts.retain(|_, (start, _)| now < *start + window);
     }
+}
+
+/// What came of a wish to use an allowance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is used.
+    Yes,
+    /// It is used, and with it four fifths of the window's allowance.
+    Nearly,
+    /// There is none left.
+    No,
 }
 
 /// An allowance of each key and one of each source: new keys cost nothing, and one address may hide many people.
@@ -80,14 +106,19 @@ impl Allowance {
     }
 
     /// Takes what something costs, if both have allowance left.
-    pub(super) fn take(&mut self, key: PublicKey, ip: IpAddr, cost: u32, now: Duration) -> bool {
+    pub(super) fn take(&mut self, key: PublicKey, ip: IpAddr, cost: u32, now: Duration) -> Taken {
         let source = source(ip);
-        let free = !self.by_key.exhausted(&key, now) && !self.by_source.exhausted(&source, now);
-        if free {
-            self.by_key.add(key, cost, now);
-            self.by_source.add(source, cost, now);
+        if self.by_key.exhausted(&key, now) || self.by_source.exhausted(&source, now) {
+            return Taken::No;
         }
-        free
+        let nears = self.by_key.nears(key, cost, now) | self.by_source.nears(source, cost, now);
+        if nears { Taken::Nearly } else { Taken::Yes }
+    }
+
+    /// Only a so-manieth of the normal allowances from now on.
+    pub(super) fn tighten(&mut self, slower: u32) {
+        self.by_key.tighten(slower);
+        self.by_source.tighten(slower);
     }
 
     /// Forgets the windows that are over.
@@ -133,11 +164,38 @@ mod tests {
     #[test]
     fn many_keys_of_one_address_share_an_allowance() {
         let (now, mut allowance) = (Duration::ZERO, Allowance::new(10, 25, Duration::from_secs(60)));
-        let mut take = |key: u8, ip: [u8; 4]| allowance.take(PublicKey::from_bytes([key; 32]), ip.into(), 5, now);
+        let mut take =
+            |key: u8, ip: [u8; 4]| allowance.take(PublicKey::from_bytes([key; 32]), ip.into(), 5, now) != Taken::No;
         assert!(take(1, [192, 0, 2, 1]) && take(1, [192, 0, 2, 1]) && !take(1, [192, 0, 2, 2]), "a key has so much");
         assert!(take(2, [192, 0, 2, 1]) && take(3, [192, 0, 2, 1]) && take(4, [192, 0, 2, 1]));
         assert!(!take(5, [192, 0, 2, 1]), "and so has an address");
         assert!(take(5, [192, 0, 2, 2]));
+    }
+
+    #[test]
+    fn that_most_is_used_is_said_once_in_a_window_and_before_the_end() {
+        let mut allowance = Allowance::new(10, 1000, Duration::from_secs(60));
+        let (key, ip) = (PublicKey::from_bytes([1; 32]), IpAddr::from([192, 0, 2, 1]));
+        let mut window = |start: u64| -> Vec<Taken> {
+            (0..12).map(|n| allowance.take(key, ip, 1, Duration::from_secs(start + n))).collect()
+        };
+        let mut expected = vec![Taken::Yes; 7];
+        expected.push(Taken::Nearly);
+        expected.extend([Taken::Yes; 2]);
+        expected.extend([Taken::No; 2]);
+        let (first, second) = (window(0), window(60));
+        assert_eq!((first, second), (expected.clone(), expected));
+    }
+
+    #[test]
+    fn a_tightened_allowance_is_smaller_at_once_and_never_nothing() {
+        let (now, mut attempts) = (Duration::ZERO, Attempts::new(20, Duration::from_secs(60)));
+        attempts.tighten(10);
+        assert_eq!((0..5).filter(|_| attempts.take(1, now)).count(), 2);
+        attempts.tighten(u32::MAX);
+        assert!(attempts.take(2, now) && !attempts.take(2, now));
+        attempts.tighten(1);
+        assert_eq!((0..30).filter(|_| attempts.take(1, now)).count(), 18);
     }
 
     #[test]

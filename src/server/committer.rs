@@ -2,7 +2,6 @@
 
 use super::core::Core;
 use super::io::{LogEvent, SessionId};
-use super::outbox::not_member;
 use super::room::Room;
 use crate::crypto::identity::PublicKey;
 use crate::group::{By, Change, Removed};
@@ -109,37 +108,22 @@ impl Room {
 }
 
 impl Core {
-    /// Somebody is to be out of a room by an act against them: no more words of theirs are taken, and the members are asked to remove
-    /// their leaf. Nothing happens if they are not in it.
-    pub(super) fn expel(&mut self, id: RoomId, key: &PublicKey, reason: RemoveReason) {
-        let Some(room) = self.rooms.get_mut(&id) else { return };
-        if room.kind == RoomKind::Direct || !room.directory.is_member(key) {
-            return;
-        }
-        room.wanted.insert(*key, Some(reason));
-        if let Some(session) = self.online.get(key).copied() {
-            // With a lease from before, a join of theirs would sweep the removal away.
-            let waited = room.stop_waiting(session);
-            waited.into_iter().for_each(|request| self.out.refuse(session, request, not_member()));
-        }
-        self.settle(id);
-    }
-
     /// Asks for the removal of those who are lost, and anew for those whose removal another commit has swept away. Where nobody is
-    /// there to commit, it waits.
+    /// there to commit, it waits; but not what a moderator wants, which must not be forgotten by a restart.
     pub(super) fn propose_removals(&mut self, id: RoomId) {
         let (now, grace) = (self.now, self.config.lost_grace);
         let Some(room) = self.rooms.get_mut(&id) else { return };
-        // A kick is proposed where nobody is there to commit it too: so it is written down, and holds after a restart.
-        if room.kind == RoomKind::Direct || room.able().is_empty() && !room.has_expelled() {
+        if room.kind == RoomKind::Direct {
             return;
         }
-        for key in room.past_grace(grace, now) {
+        let deserted = room.able().is_empty();
+        for key in room.past_grace(grace, now).into_iter().filter(|_| !deserted) {
             room.wanted.insert(key, Some(RemoveReason::Lost));
         }
         let standing: BTreeSet<PublicKey> = room.directory.standing().map(|m| m.key).collect();
-        let missing: Vec<_> =
-            room.wanted.iter().filter(|(key, _)| !standing.contains(key)).map(|(k, r)| (*k, *r)).collect();
+        let waits = |reason: Option<RemoveReason>| deserted && may_wait(reason);
+        let missing = room.wanted.iter().filter(|(key, reason)| !standing.contains(key) && !waits(**reason));
+        let missing: Vec<_> = missing.map(|(key, reason)| (*key, *reason)).collect();
         for (key, reason) in missing {
             self.propose_removal(id, &key, reason);
         }
@@ -180,4 +164,8 @@ impl Core {
 
 const fn expelled(reason: Option<RemoveReason>) -> bool {
     matches!(reason, Some(RemoveReason::Kicked | RemoveReason::Banned))
+}
+
+const fn may_wait(reason: Option<RemoveReason>) -> bool {
+    matches!(reason, None | Some(RemoveReason::Lost))
 }

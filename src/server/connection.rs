@@ -3,16 +3,16 @@
 use super::SessionId;
 use super::accept::{Evicted, Ticket};
 use super::actor::{CoreGone, CoreHandle};
-use super::pace::Pace;
+use super::pace::{Held, Pace, Patience, Word};
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::limits::{
-    FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LINK_FRAME_MAX, LOGIN_DEADLINE, SESSION_QUEUE_BYTES,
-    WRITE_DEADLINE,
+    FLOOD_NOTICE, FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LINK_FRAME_MAX, LOGIN_DEADLINE,
+    SESSION_QUEUE_BYTES, WRITE_DEADLINE,
 };
 use crate::net::framed::{FrameError, FrameReader};
 use crate::net::queue::{FrameSender, WriteEnd, frame_queue};
 use crate::net::{hello, tls};
-use crate::wire::frame::{Code, Refusal, Request, ToClient, ToServer};
+use crate::wire::frame::{Code, Push, Refusal, Request, ToClient, ToServer};
 use crate::wire::name::Name;
 use std::future::Future;
 use std::io;
@@ -54,6 +54,9 @@ pub enum SessionEnd {
     /// The writing side ended it: closed by us, too slow, or broken.
     #[error(transparent)]
     Writing(#[from] WriteEnd),
+    /// It went on posting faster than it may, though it was told.
+    #[error("a flood of posts")]
+    Flooding,
     /// It ended the link.
     #[error("it left")]
     Left,
@@ -67,7 +70,7 @@ impl SessionEnd {
     pub const fn before_login(&self) -> bool {
         match self {
             Self::Evicted | Self::Deadline | Self::Handshake(_) | Self::OtherProtocol | Self::NoCertificate => true,
-            Self::Malformed | Self::Frame(_) | Self::Writing(_) | Self::Left | Self::Stopping => false,
+            Self::Flooding | Self::Malformed | Self::Frame(_) | Self::Writing(_) | Self::Left | Self::Stopping => false,
         }
     }
 }
@@ -97,15 +100,16 @@ impl Shared {
         Self { identity, name, core, started: Instant::now(), pace: Mutex::default() }
     }
 
-    /// How long a frame waits before it is taken: posts are slowed down to a steady rate. For other servers all are: what waits on the
-    /// way there is the same for all clients.
-    fn hold(&self, key: PublicKey, frame: &ToServer, bytes: usize) -> Duration {
+    /// How long a frame waits before it is taken, and what the time is: posts are slowed down to a steady rate. For other servers all
+    /// are: what waits on the way there is the same for all clients.
+    fn hold(&self, key: PublicKey, frame: &ToServer, bytes: usize) -> Option<(Held, Duration)> {
         match frame {
             ToServer::Request { body: Request::Post { .. }, .. } | ToServer::At { .. } => {
                 let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-                pace.post(key, bytes, self.started.elapsed())
+                let now = self.started.elapsed();
+                Some((pace.post(key, bytes, self.core.slower(), now), now))
             }
-            _ => Duration::ZERO,
+            _ => None,
         }
     }
 }
@@ -230,7 +234,11 @@ impl Session {
         match self.relay().await {
             Ok(()) => SessionEnd::Left,
             Err(end) => {
-                if matches!(end, SessionEnd::Writing(WriteEnd::Closed)) {
+                if matches!(end, SessionEnd::Flooding) {
+                    self.arrival.sender.close();
+                    let _ = timeout(LINGER, &mut self.arrival.writing).await;
+                }
+                if matches!(end, SessionEnd::Flooding | SessionEnd::Writing(WriteEnd::Closed)) {
                     self.linger().await;
                 }
                 end
@@ -265,7 +273,8 @@ impl Session {
 
     /// Frames go to the core, which also asks silent clients whether they are there.
     async fn relay(&mut self) -> Result<(), SessionEnd> {
-        let Arrival { reader, writing, .. } = &mut self.arrival;
+        let Arrival { reader, writing, sender, .. } = &mut self.arrival;
+        let mut patience = Patience::default();
         loop {
             let bytes = tokio::select! {
                 frame = reader.next() => frame?,
@@ -274,7 +283,20 @@ impl Session {
             let Some(bytes) = bytes else { return Ok(()) };
             let frame = ToServer::from_bytes(&bytes, LINK_FRAME_MAX).map_err(|_| SessionEnd::Malformed)?;
             check(&frame, bytes.len())?;
-            let hold = self.shared.hold(self.key, &frame, bytes.len());
+            let hold = match self.shared.hold(self.key, &frame, bytes.len()) {
+                None => Duration::ZERO,
+                Some((held, now)) => {
+                    let word = patience.judge(held, now);
+                    if let Some(push) = flood_push(word) {
+                        // A queue that is full ends the session by itself.
+                        let _ = sender.send(ToClient::Push(push).to_bytes().into());
+                    }
+                    if word == Word::Cut {
+                        return Err(SessionEnd::Flooding);
+                    }
+                    held.wait
+                }
+            };
             let sent = async {
                 if !hold.is_zero() {
                     sleep(hold).await;
@@ -287,6 +309,20 @@ impl Session {
                 end = &mut *writing => return Err(end.into()),
             }
         }
+    }
+}
+
+/// What a session is told of its flood.
+fn flood_push(word: Word) -> Option<Push> {
+    let seconds = FLOOD_NOTICE.as_secs();
+    match word {
+        Word::Nothing => None,
+        Word::Notice => Some(Push::Notice {
+            text: format!(
+                "you post faster than this server takes it; if that goes on for {seconds} s more, the link is cut"
+            ),
+        }),
+        Word::Cut => Some(Push::Bye { reason: "flooding".into(), detail: None }),
     }
 }
 

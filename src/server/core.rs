@@ -1,6 +1,6 @@
 //! The state machine as a whole: one input in, outputs out, and which part answers which request.
 
-use super::attempts::{Allowance, Attempts};
+use super::attempts::Attempts;
 use super::doors::Doors;
 use super::io::{Config, Input, Output, SessionId};
 use super::logs::Read;
@@ -8,16 +8,15 @@ use super::metrics::Gauges;
 use super::moderation::{Moderation, Officer};
 use super::names::Names;
 use super::outbox::Outbox;
+use super::pace::Pace;
+use super::rates::Rates;
 use super::room::Room;
 use super::rooms::Rooms;
 use super::sessions::{Asker, Session};
 use super::timers::{Timer, Timers};
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::group::{CertRefused, DirectoryError};
-use crate::limits::{
-    BY_ADDRESS, COMMITS, DIRECTS_MAX, DOOR_WINDOW, LOGS_BYTES, NAMES_MAX, NAMES_WINDOW, NEW_DIRECTS, NEW_NAMES,
-    NEW_THINGS, OPERATOR_LINES, PACKAGES_TAKEN, ROOM_LISTS, ROOMS_MAX,
-};
+use crate::limits::{DIRECTS_MAX, DOOR_WINDOW, LOGS_BYTES, NAMES_MAX, NAMES_WINDOW, NEW_NAMES, NEW_THINGS, ROOMS_MAX};
 use crate::store::{Loaded, ServerSecret};
 use crate::wire::cert::NameCert;
 use crate::wire::frame::{Refusal, Reply, Request};
@@ -52,11 +51,9 @@ pub struct Core {
     pub(super) numbers: u64,
     pub(super) new_things: Attempts<[u8; 16]>,
     pub(super) new_names: Attempts<[u8; 16]>,
-    pub(super) new_directs: Attempts<PublicKey>,
-    pub(super) operator_lines: Attempts<PublicKey>,
-    pub(super) commits: Allowance,
-    pub(super) packages_taken: Allowance,
-    pub(super) room_lists: Allowance,
+    pub(super) rates: Rates,
+    /// Of those who come through other servers.
+    pub(super) guest_pace: Pace,
     /// Leases that nobody used, by the source of who had them.
     pub(super) wasted_leases: Attempts<[u8; 16]>,
     pub(super) moderation: Moderation,
@@ -138,11 +135,8 @@ impl Core {
             numbers: 0,
             new_things: Attempts::new(NEW_THINGS, DOOR_WINDOW),
             new_names: Attempts::new(NEW_NAMES, NAMES_WINDOW),
-            new_directs: Attempts::new(NEW_DIRECTS, DOOR_WINDOW),
-            operator_lines: Attempts::new(OPERATOR_LINES, DOOR_WINDOW),
-            commits: Allowance::new(COMMITS, BY_ADDRESS * COMMITS, DOOR_WINDOW),
-            packages_taken: Allowance::new(PACKAGES_TAKEN, BY_ADDRESS * PACKAGES_TAKEN, DOOR_WINDOW),
-            room_lists: Allowance::new(ROOM_LISTS, BY_ADDRESS * ROOM_LISTS, DOOR_WINDOW),
+            rates: Rates::new(),
+            guest_pace: Pace::default(),
             wasted_leases: Attempts::new(u32::MAX, DOOR_WINDOW),
             moderation: Moderation::load(&loaded.register)?,
             timers: Timers::default(),
@@ -154,6 +148,7 @@ impl Core {
             unbounded: LOGS_BYTES,
         };
         core.timers.set(now + HOUSEKEEPING, Timer::Housekeeping);
+        core.tighten();
         for id in core.rooms.ids() {
             core.arm(id);
         }
@@ -167,7 +162,10 @@ impl Core {
         match input {
             Input::Connected { session, key, addr, via } => self.connected(session, key, addr, via),
             Input::Frame(session, frame) => self.frame(session, frame),
-            Input::Disconnected(session) => self.forget(session, "link lost"),
+            Input::Disconnected(session) => {
+                let reason = if self.is_direct(session) { "link lost" } else { "its own server says so" };
+                self.forget(session, reason);
+            }
             Input::DoorChecked { ticket, ok } => self.door_checked(ticket, ok),
             Input::DoorHashed { ticket, phc } => self.door_hashed(ticket, phc),
             Input::LogPage { ticket, page } => self.log_page(ticket, page),
@@ -177,6 +175,7 @@ impl Core {
             Input::Drain => self.drain(),
             Input::Asked { ticket, ask } => self.asked(Officer::owner(ticket), *ask),
             Input::Operated { ticket, answer } => self.operated(ticket, *answer),
+            Input::Drawn { ticket, token } => self.drawn(ticket, token),
             Input::Acts { ticket, acts } => self.acts_read(ticket, acts),
         }
     }
@@ -270,14 +269,11 @@ impl Core {
         self.doors.prune(self.now);
         self.new_things.prune(self.now);
         self.new_names.prune(self.now);
-        self.new_directs.prune(self.now);
-        self.operator_lines.prune(self.now);
-        self.commits.prune(self.now);
-        self.packages_taken.prune(self.now);
-        self.room_lists.prune(self.now);
+        self.rates.prune(self.now);
         self.wasted_leases.prune(self.now);
         self.expire_rooms();
         self.forget_locks();
+        self.prune_lists();
         if self.rounds.is_multiple_of(ALL_LOGS) {
             self.trim_logs();
         }

@@ -5,6 +5,7 @@ use super::core::{Answer, Core};
 use super::doors::What;
 use super::io::{Door, LogEvent};
 use super::outbox::too_many;
+use super::rates::Doing;
 use super::room::Room;
 use super::sessions::Asker;
 use crate::group::{Directory, Grant};
@@ -35,6 +36,9 @@ impl Core {
     ) -> Answer {
         if self.rooms.full_for(&asker.key) {
             return Err(too_many("you are in as many rooms as one may be"));
+        }
+        if !self.level().new_rooms {
+            return Err(Refusal::new(Code::NotAllowed, "no new rooms are made on this server now"));
         }
         self.check_space()?;
         if !self.new_things.take(source(asker.addr.ip()), self.now) {
@@ -136,9 +140,7 @@ impl Core {
 
     /// Costs a look at each room's members, so that each key and address has so many of it.
     pub(super) fn list_rooms(&mut self, asker: &Asker) -> Answer {
-        if !self.room_lists.take(asker.key, asker.addr.ip(), 1, self.now) {
-            return Err(too_many("too many lists of rooms"));
-        }
+        self.spend(asker, Doing::ListRooms, 1)?;
         let public = self.rooms.iter().filter(|r| r.kind == RoomKind::Public);
         let rows = public.filter_map(|room| {
             // Who has left stands in the tree until another member commits it, which the last one has nobody for.

@@ -105,4 +105,6 @@ pub const REQUEST_MAX: u64 = crate::limits::ADMIN_ASK_MAX as u64;
 pub const ANSWER_MAX: u64 = 8 << 20;
 /// An answer is complete by then.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// Who asks waits so long.
+pub const ADMIN_PATIENCE: Duration = Duration::from_secs(6);
 const CONNECTIONS: usize = 8;

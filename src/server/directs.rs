@@ -2,6 +2,7 @@
 
 use super::core::{Answer, Core};
 use super::outbox::too_many;
+use super::rates::Doing;
 use super::room::Room;
 use super::sessions::Asker;
 use crate::crypto::identity::PublicKey;
@@ -27,11 +28,9 @@ impl Core {
     }
 
     pub(super) fn take_key_package(&mut self, asker: &Asker, peer: &FullName) -> Answer {
-        if !self.packages_taken.take(asker.key, asker.addr.ip(), 1, self.now) {
-            return Err(too_many("too many key packages asked for"));
-        }
-        let id = self.whereabouts(peer).ok_or_else(not_here)?.session;
-        let session = self.sessions.get_mut(&id).ok_or_else(not_here)?;
+        self.spend(asker, Doing::TakePackage, 1)?;
+        let id = self.whereabouts(peer).ok_or_else(|| not_here(peer))?.session;
+        let session = self.sessions.get_mut(&id).ok_or_else(|| not_here(peer))?;
         let package = session.packages.pop_front();
         // Making a stock costs its owner work, and voids the stock before the last: whoever takes many must not cause many.
         let asked = session.told_low.is_some_and(|told| self.now < told + DOOR_WINDOW);
@@ -40,7 +39,7 @@ impl Core {
             self.out.push(id, Push::KeyPackagesLow);
         }
         let package = package.or_else(|| session.last_resort.clone());
-        Ok(Some(Reply::KeyPackage(package.ok_or_else(not_here)?)))
+        Ok(Some(Reply::KeyPackage(package.ok_or_else(|| not_here(peer))?)))
     }
 
     pub(super) fn create_direct(
@@ -51,10 +50,9 @@ impl Core {
         welcome: ByteVec,
         published: Published,
     ) -> Answer {
-        let peer = self.whereabouts(peer).ok_or_else(not_here)?;
-        if !self.new_directs.take(asker.key, self.now) {
-            return Err(too_many("too many new conversations"));
-        }
+        let peer = self.whereabouts(peer).ok_or_else(|| not_here(peer))?;
+        self.may_speak(asker, None)?;
+        self.spend(asker, Doing::BeginDirect, 1)?;
         let many = |key: &PublicKey| self.rooms.directs_of(key).len() >= DIRECTS_PER_CLIENT;
         if many(&asker.key) || many(&peer.key) {
             return Err(too_many("too many conversations"));
@@ -141,8 +139,8 @@ impl Core {
     }
 }
 
-pub(super) fn not_here() -> Refusal {
-    Refusal::new(Code::NotHere, "that person is not here")
+pub(super) fn not_here(person: &FullName) -> Refusal {
+    Refusal::new(Code::NotHere, format!("{person} is not here"))
 }
 
 /// Groups that two people may have at once.

@@ -8,6 +8,7 @@ use crate::wire::frame::{Code, ToServer};
 use crate::wire::id::RoomId;
 use crate::wire::name::{FullName, Name};
 use crate::wire::text::Untrusted;
+use crate::wire::token::Token;
 use crate::wire::vouch::{NodeId, ServerCert, ServerTrust};
 use std::fmt;
 use std::net::SocketAddr;
@@ -126,6 +127,13 @@ pub enum Input {
         /// What came of it.
         answer: Box<Answer>,
     },
+    /// To [`Output::Draw`].
+    Drawn {
+        /// Its ticket.
+        ticket: u64,
+        /// Fresh from the system's randomness; `None` if it gave none.
+        token: Option<Token>,
+    },
     /// To [`Output::ReadActs`].
     Acts {
         /// Its ticket.
@@ -195,6 +203,8 @@ pub enum Output {
     Relay {
         /// Whose.
         session: SessionId,
+        /// Its key, proved by TLS.
+        key: PublicKey,
         /// Whence it is connected.
         addr: SocketAddr,
         /// For which server.
@@ -236,6 +246,16 @@ pub enum Output {
         before: u64,
         /// At most so many.
         limit: u32,
+    },
+    /// Draw random bytes for an invitation.
+    Draw {
+        /// Goes back with the answer.
+        ticket: u64,
+    },
+    /// From now on posts are taken at a so-manieth of the normal pace.
+    Pace {
+        /// 1 is normal.
+        slower: u32,
     },
     /// An answer to [`Input::Asked`]; what it says is durable.
     Answer {

@@ -4,6 +4,7 @@ use super::attempts::source;
 use super::core::{Answer, Core};
 use super::io::{Door, SessionId};
 use super::outbox::{too_many, wrong_room_or_password};
+use super::rates::Doing;
 use super::room::Room;
 use super::sessions::Asker;
 use crate::crypto::identity::PublicKey;
@@ -90,6 +91,7 @@ impl Core {
             self.may_commit(asker, &room)?;
             return Ok(self.enter_again(asker, room));
         }
+        self.may_join(asker, &room)?;
         if self.rooms.full_for(&asker.key) && !self.rooms.is_member(&asker.key, &room) {
             return Err(too_many("you are in as many rooms as one may be"));
         }
@@ -99,6 +101,13 @@ impl Core {
         let door = door.ok_or_else(wrong_room_or_password)?;
         self.knock(asker, id, room, Door::new(*door))?;
         Ok(None)
+    }
+
+    fn may_join(&mut self, asker: &Asker, room: &RoomId) -> Result<(), Refusal> {
+        if !self.level().joins && !self.rooms.is_member(&asker.key, room) {
+            return Err(Refusal::new(Code::Locked, "nobody joins a room on this server now"));
+        }
+        self.spend(asker, Doing::Join, 1)
     }
 
     fn has_lease(&self, asker: &Asker, room: RoomId) -> bool {

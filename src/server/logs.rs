@@ -4,9 +4,10 @@ use super::core::{Answer, Core};
 use super::doors::What;
 use super::io::{Door, Output, SessionId};
 use super::outbox::{not_member, too_many};
+use super::rates::Doing;
 use super::sessions::Asker;
 use super::upkeep::TRIM_PART;
-use crate::group::{self, Change, CheckedCommit, MessageError};
+use crate::group::{self, Change, CheckedCommit, MemberInfo, MessageError};
 use crate::limits::{COMMIT_MEMBERS, LOG_READS};
 use crate::store::{LogPage, Write, digest};
 use crate::wire::frame::{Code, Published, Push, Refusal, Reply};
@@ -46,8 +47,7 @@ impl Core {
     /// What is judged with the room's tree is costly, the more so the larger it is; each key, and each address, has so much of it.
     pub(super) fn may_commit(&mut self, asker: &Asker, room: &RoomId) -> Result<(), Refusal> {
         let cost = commit_cost(self.rooms.get(room).map_or(0, |room| room.directory.members().count()));
-        let free = self.commits.take(asker.key, asker.addr.ip(), cost, self.now);
-        if free { Ok(()) } else { Err(too_many("too many commits")) }
+        self.spend(asker, Doing::Commit, cost)
     }
 
     /// Row, GroupInfo, tree, epoch and door are one batch of writes; who comes second in an epoch is refused as stale.
@@ -126,12 +126,16 @@ impl Core {
         if let Some((seq, time_ms)) = room.recent.find(&digest(&message)) {
             return Ok(Some(Reply::Sequenced { seq, time_ms }));
         }
+        self.may_speak(asker, Some(room_id))?;
+        self.keeps_pace(asker, message.len())?;
+        let room = self.rooms.get(&room_id).ok_or_else(not_member)?;
         if room.directory.policy().is_muted(&asker.key) {
             return Err(Refusal::new(Code::Muted, "the owner of this room has muted you"));
         }
         room.directory.check_private_message(&message).map_err(|e| refusal(&e))?;
-        if room.kind == RoomKind::Direct && !room.directory.members().all(|m| self.online.contains_key(&m.key)) {
-            return Err(super::directs::not_here());
+        let gone = |m: &&MemberInfo| room.kind == RoomKind::Direct && !self.online.contains_key(&m.key);
+        if let Some(gone) = room.directory.members().find(gone) {
+            return Err(super::directs::not_here(&gone.name));
         }
         let logged = self.append(room_id, RowKind::Message, message, None, Some(asker.session));
         let (seq, time_ms) = logged.ok_or_else(not_member)?;

@@ -67,6 +67,7 @@ fn counts(report: &MeshReport) -> BTreeMap<String, u64> {
         ("forwarded", of.forwarded),
         ("dropped", of.dropped),
         ("refused", of.refused),
+        ("forged", of.forged),
         ("records", of.records),
         ("records_refused", of.records_refused),
     ];

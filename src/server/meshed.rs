@@ -40,7 +40,9 @@ impl Meshed {
             Output::Send { session, frame } if is_guest(session) => self.relay.say(session, frame),
             Output::Close { session } if is_guest(session) => self.relay.closed(session),
             Output::Admitted { session } if is_guest(session) => {}
-            Output::Relay { session, addr, server, frame } => self.relay.forward(session, addr.ip(), &server, frame),
+            Output::Relay { session, key, addr, server, frame } => {
+                self.relay.forward(session, (key, addr.ip()), &server, frame);
+            }
             Output::Admitted { session } => {
                 self.relay.admitted(session);
                 return Some(output);

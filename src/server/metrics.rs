@@ -132,6 +132,7 @@ impl Exposition {
             ("forwarded", counts.forwarded),
             ("dropped", counts.dropped),
             ("refused", counts.refused),
+            ("forged", counts.forged),
         ];
         let head = ("secchat_mesh_messages_total", "counter", "Messages between servers, by what became of them.");
         self.many(head, "what", messages.into_iter());

@@ -29,6 +29,7 @@ pub mod operations;
 mod outbox;
 mod pace;
 mod permit;
+mod rates;
 pub mod relay;
 pub mod reload;
 mod room;

@@ -51,6 +51,26 @@ impl Names {
         self.taken.insert(name.skeleton(), (name, key));
     }
 
+    /// Nobody owns it any more.
+    pub(super) fn remove(&mut self, name: &Name) {
+        let skeleton = name.skeleton();
+        if self.owner(name).is_none() {
+            return;
+        }
+        let Some((_, key)) = self.taken.remove(&skeleton) else { return };
+        if let Some(count) = self.owned.get_mut(&key) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.owned.remove(&key);
+            }
+        }
+    }
+
+    /// All names and their keys, in no order that means anything.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(Name, PublicKey)> {
+        self.taken.values()
+    }
+
     /// Whether a key owns any.
     pub(super) fn has_one(&self, key: &PublicKey) -> bool {
         self.owned.contains_key(key)
@@ -123,6 +143,18 @@ mod tests {
         names.insert(long.clone(), PublicKey::from_bytes([1; 32]));
         let Claim::Taken(Some(free)) = names.claim(&long, &PublicKey::from_bytes([2; 32])) else { panic!() };
         assert!(free.as_str().ends_with('2') && free.as_str().len() <= NAME_MAX);
+    }
+
+    #[test]
+    fn a_name_that_was_freed_is_anybodys_and_its_key_may_take_one_more() {
+        let (alice, bob) = (PublicKey::from_bytes([1; 32]), PublicKey::from_bytes([2; 32]));
+        let mut names = Names::default();
+        names.insert(name("paypal"), alice);
+        names.remove(&name("pаypаl"));
+        assert!(names.has_one(&alice), "a look-alike frees nothing");
+        names.remove(&name("paypal"));
+        assert!(!names.has_one(&alice));
+        assert_eq!((names.claim(&name("paypal"), &bob), names.len()), (Claim::Free, 0));
     }
 
     #[test]

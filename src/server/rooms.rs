@@ -119,7 +119,8 @@ impl Rooms {
         self.rooms_of(key).filter(|r| r.kind != RoomKind::Direct).count() >= ROOMS_PER_CLIENT
     }
 
-    fn rooms_of(&self, key: &PublicKey) -> impl Iterator<Item = &Room> {
+    /// All that a key is a member of.
+    pub(super) fn rooms_of(&self, key: &PublicKey) -> impl Iterator<Item = &Room> {
         self.of.get(key).into_iter().flatten().filter_map(|id| self.by_id.get(id))
     }
 

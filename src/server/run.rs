@@ -240,7 +240,7 @@ impl Sessions {
             }
             // What strangers do is no news, or a flood of them would flood the log.
             match end {
-                SessionEnd::Malformed | SessionEnd::Frame(_) | SessionEnd::Writing(_) => {
+                SessionEnd::Flooding | SessionEnd::Malformed | SessionEnd::Frame(_) | SessionEnd::Writing(_) => {
                     tracing::info!(session = id, %address, %end, "a session ended");
                 }
                 end => tracing::debug!(session = id, %address, %end, "a session ended"),

@@ -2,7 +2,7 @@
 
 use super::core::{Answer, Core};
 use super::io::{LogEvent, Output, SessionId};
-use super::outbox::too_many;
+use super::rates::Doing;
 use super::timers::Timer;
 use crate::crypto::identity::PublicKey;
 use crate::limits::{KEEPALIVE, LOGIN_DEADLINE, TEXT_MAX};
@@ -96,7 +96,9 @@ impl Core {
 
     fn login(&mut self, id: SessionId, login: &Login) {
         let Some((key, addr, via)) = self.sessions.get(&id).map(|s| (s.key, s.addr, s.via.clone())) else { return };
-        let (name, cert) = match self.admit(login, key, addr, via.is_some()) {
+        let attempt = self.attempt_login(key, addr);
+        let admitted = attempt.and_then(|warned| Ok((self.admit(login, key, addr, via.is_some())?, warned)));
+        let ((name, cert), warned) = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 self.out.log(LogEvent::LoginRefused { addr, code: refusal.code });
@@ -122,6 +124,9 @@ impl Core {
         let mesh = self.mesh_word();
         self.out.send(id, &ToClient::Welcome(Welcome { cert: cert.into(), seen_as, stun_port, now_ms, mesh }));
         self.out.output(Output::Admitted { session: id });
+        if warned {
+            self.warn(id, Doing::LogIn);
+        }
         self.out.log(LogEvent::LoggedIn { name, addr, via });
         self.note_instance(key, login.instance);
     }
@@ -130,15 +135,13 @@ impl Core {
         if text.len() > TEXT_MAX {
             return Err(Refusal::new(Code::TooLarge, "the text is too long"));
         }
-        if !self.operator_lines.take(asker.key, self.now) {
-            return Err(too_many("too many lines to the operator"));
-        }
+        self.spend(asker, Doing::TellOperator, 1)?;
         self.out.log(LogEvent::Operator { from: asker.name.clone(), text: Untrusted::new(text) });
         Ok(Some(Reply::Done))
     }
 
     /// Whether it is a connection to this server.
-    fn is_direct(&self, id: SessionId) -> bool {
+    pub(super) fn is_direct(&self, id: SessionId) -> bool {
         self.sessions.get(&id).is_some_and(|session| session.via.is_none())
     }
 
@@ -147,8 +150,8 @@ impl Core {
         if self.mesh_word().is_none() {
             return self.out.send(asker.session, &ToClient::Away { server, why: Away::Refused });
         }
-        let (session, addr) = (asker.session, asker.addr);
-        self.out.output(Output::Relay { session, addr, server, frame: Vec::from(frame).into() });
+        let (session, key, addr) = (asker.session, asker.key, asker.addr);
+        self.out.output(Output::Relay { session, key, addr, server, frame: Vec::from(frame).into() });
     }
 
     pub(super) fn session_due(&mut self, id: SessionId) {

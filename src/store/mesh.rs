@@ -4,6 +4,8 @@
 //! DIR/mesh.key         the authority's secret key, an identity file; 0600, never on a server
 //! DIR/mesh.pub         secchat mesh authority v1          one `authority` line for each that is believed
 //!                      authority ed25519:<64 hex digits>
+//! DIR/mesh.issued      secchat mesh issued v1             for which key each server was vouched for last
+//!                      NAME ed25519:<64 hex digits>       one such line for each
 //! DIR/NAME/mesh.cert   secchat mesh certificate v1
 //!                      name <name>                        for people, as the next two: the last line is what counts
 //!                      key ed25519:<64 hex digits>
@@ -16,7 +18,9 @@
 use super::identity::{self, IdentityError};
 use super::private::{self, PrivateError};
 use crate::crypto::identity::{Identity, PublicKey};
+use crate::wire::name::Name;
 use crate::wire::vouch::{SERVER_CERT_MAX, ServerCert};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -78,6 +82,35 @@ pub fn cert_in(dir: &Path) -> PathBuf {
     dir.join("mesh.cert")
 }
 
+/// Where an authority keeps what it has issued.
+pub fn issued_in(dir: &Path) -> PathBuf {
+    dir.join("mesh.issued")
+}
+
+/// Writes for which key each server was vouched for last.
+pub fn write_issued(path: &Path, issued: &BTreeMap<Name, PublicKey>) -> Result<(), MeshFileError> {
+    let lines = issued.iter().fold(format!("{ISSUED_HEAD}\n"), |text, (name, key)| text + &format!("{name} {key}\n"));
+    Ok(private::replace(path, lines.as_bytes())?)
+}
+
+/// Reads it; where there is no such file nothing was issued.
+pub fn read_issued(path: &Path) -> Result<BTreeMap<Name, PublicKey>, MeshFileError> {
+    let content = || MeshFileError::Content { path: path.to_owned(), what: "list of issued certificates" };
+    let text = match read_text(path, ISSUED_MAX) {
+        Err(MeshFileError::File(error)) if error.is_absent() => return Ok(BTreeMap::new()),
+        read => read?.ok_or_else(content)?,
+    };
+    let mut lines = text.lines();
+    if lines.next() != Some(ISSUED_HEAD) {
+        return Err(content());
+    }
+    let line = |line: &str| {
+        let (name, key) = line.split_once(' ')?;
+        Some((Name::parse(name).ok()?, key.trim().parse().ok()?))
+    };
+    lines.map(line).collect::<Option<_>>().ok_or_else(content)
+}
+
 /// Writes a list of authorities.
 pub fn write_authorities(path: &Path, authorities: &[PublicKey]) -> Result<(), MeshFileError> {
     let lines =
@@ -88,7 +121,7 @@ pub fn write_authorities(path: &Path, authorities: &[PublicKey]) -> Result<(), M
 /// Reads a list of authorities; never empty. It is public, but whoever may change it says who is believed, so others must not.
 pub fn read_authorities(path: &Path) -> Result<Vec<PublicKey>, MeshFileError> {
     let content = || MeshFileError::Content { path: path.to_owned(), what: "list of mesh authorities" };
-    let text = read_text(path)?.ok_or_else(content)?;
+    let text = read_text(path, FILE_MAX)?.ok_or_else(content)?;
     let mut lines = text.lines();
     if lines.next() != Some(AUTHORITY_HEAD) {
         return Err(content());
@@ -110,7 +143,7 @@ pub fn write_cert(path: &Path, cert: &ServerCert, until: &str) -> Result<(), Mes
 /// Reads a certificate; checks nothing but its shape.
 pub fn read_cert(path: &Path) -> Result<ServerCert, MeshFileError> {
     let content = || MeshFileError::Content { path: path.to_owned(), what: "server's mesh certificate" };
-    let text = read_text(path)?.ok_or_else(content)?;
+    let text = read_text(path, FILE_MAX)?.ok_or_else(content)?;
     let mut lines = text.lines();
     if lines.next() != Some(CERT_HEAD) {
         return Err(content());
@@ -121,11 +154,11 @@ pub fn read_cert(path: &Path) -> Result<ServerCert, MeshFileError> {
 }
 
 /// `None` for what is not text.
-fn read_text(path: &Path) -> Result<Option<String>, MeshFileError> {
+fn read_text(path: &Path, max: u64) -> Result<Option<String>, MeshFileError> {
     let io_error = |source: io::Error| PrivateError::Io { path: path.to_owned(), source };
     let size = std::fs::metadata(path).map_err(io_error)?.len();
-    if size > FILE_MAX {
-        return Err(PrivateError::TooLarge { path: path.to_owned(), max: FILE_MAX }.into());
+    if size > max {
+        return Err(PrivateError::TooLarge { path: path.to_owned(), max }.into());
     }
     match std::fs::read(path) {
         Ok(bytes) => Ok(String::from_utf8(bytes).ok()),
@@ -143,13 +176,15 @@ fn unhex(digits: &str) -> Option<Vec<u8>> {
 
 /// Largest of these files, bytes.
 const FILE_MAX: u64 = 16 * 1024;
+/// The same for what was issued in all.
+const ISSUED_MAX: u64 = 4 << 20;
+const ISSUED_HEAD: &str = "secchat mesh issued v1";
 const AUTHORITY_HEAD: &str = "secchat mesh authority v1";
 const CERT_HEAD: &str = "secchat mesh certificate v1";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::name::Name;
 
     #[test]
     fn a_servers_directory_reads_back_and_what_is_damaged_is_named() {

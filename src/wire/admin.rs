@@ -122,8 +122,8 @@ pub enum Wish {
     HandOver(#[n(0)] String),
 }
 
-/// Who may take a new name.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Who may take a new name; the later, the stricter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Registration {
     /// Everybody.
@@ -133,6 +133,17 @@ pub enum Registration {
     Invite,
     /// Nobody.
     Closed,
+}
+
+impl Registration {
+    /// The stable word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Invite => "invite",
+            Self::Closed => "closed",
+        }
+    }
 }
 
 /// What somebody may do here beside what everybody may.
@@ -284,7 +295,7 @@ pub struct UserView {
     pub role: Option<Role>,
     pub muted: bool,
     pub banned: bool,
-    /// Public rooms of this server, and how many private ones: which, an operator sees in `rooms`.
+    /// In answers to `show` only: labels of the rooms of this server, private ones too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rooms: Vec<String>,
 }

@@ -511,7 +511,7 @@ pub enum Push {
         #[n(0)]
         text: String,
     },
-    /// The link ends, and why: `draining`, `replaced`, `idle`, `kicked`, `banned`.
+    /// The link ends, and why: `draining`, `replaced`, `idle`, `flooding`, `kicked`, `banned`.
     #[n(5)]
     Bye {
         /// One word.

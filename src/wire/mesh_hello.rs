@@ -1,7 +1,8 @@
 //! What two servers say to each other before they are linked. Who speaks, the TLS handshake has proved.
 //!
 //! The one that dialled says [`MeshHello`] first. The other answers with its own if it agrees to the link, and the first confirms
-//! that; either says [`MeshRefusal`] instead if it does not agree, and ends the connection.
+//! that; either says [`MeshRefusal`] instead if it does not agree, and ends the connection;
+//! that may also be the last word on a link.
 
 use super::name::Name;
 use super::vouch::{SERVER_CERT_MAX, ServerCert};
@@ -26,7 +27,7 @@ pub struct MeshHello {
     /// What an authority says of it.
     #[n(2)]
     pub vouch: Option<ServerCert>,
-    /// Random for each run of the server: with a new one all that was under way with it is void.
+    /// The process: a link of a newer one takes the place of an older one's.
     #[n(3)]
     pub instance: u64,
 }
@@ -59,6 +60,14 @@ pub enum MeshRefusal {
     #[n(5)]
     #[error("it takes no more links")]
     Busy,
+    /// The last word on a link: its operator has stopped it.
+    #[n(6)]
+    #[error("it was stopped")]
+    Leaving,
+    /// It has a link to a newer process with the same identity.
+    #[n(7)]
+    #[error("a newer process with this server's identity is linked there: it runs twice, or its clock was set back")]
+    Former,
 }
 
 impl MeshHello {

@@ -21,6 +21,7 @@ pub mod refusal;
 pub mod relay;
 pub mod sharing;
 pub mod text;
+pub mod token;
 pub mod vouch;
 
 /// Bytes from outside are not a well-formed message of the expected type.

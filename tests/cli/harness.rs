@@ -77,6 +77,7 @@ impl Server {
             authority: None,
             trust: Trust { invite: Some((pin, server)), ..Trust::default() },
             homes: Vec::new(),
+            token: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod files;
 mod harness;
+mod invited;
 mod mesh;
 mod naughty;
 mod server;

@@ -47,6 +47,11 @@ impl Member {
         fs::read_to_string(self.home.path().join("server.log")).unwrap()
     }
 
+    fn signal(&self, name: &str) {
+        let sent = std::process::Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
     fn data(&self) -> std::path::PathBuf {
         self.home.path().join(".local/share/secchat/server")
     }
@@ -199,4 +204,107 @@ fn an_authority_is_made_once_and_a_certificate_renewed_for_the_same_key() {
     assert_eq!((code, err.contains("belongs to another key")), (1, true), "{err}");
     let (code, _, err) = run(home.path(), &["cert", "issue", home.path().to_str().unwrap(), "s1"]);
     assert_eq!((code, err.contains("there is no mesh authority in")), (1, true), "{err}");
+}
+
+#[test]
+fn a_server_that_is_told_whom_to_believe_but_links_with_nobody_does_not_start_alone() {
+    let home = tempdir().unwrap();
+    let certs = authority(home.path(), "certs");
+    let one = issue(home.path(), &certs, "s1");
+    let (code, out, err) = run(home.path(), &["server", "--listen", "127.0.0.1:0", "--mesh-certs", &one]);
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    assert!(err.contains("--mesh-certs") && err.contains("hint: say --mesh-listen") && err.contains("--link"), "{err}");
+}
+
+#[test]
+fn missing_files_of_a_mesh_are_named_with_the_command_that_makes_them() {
+    let home = tempdir().unwrap();
+    let certs = authority(home.path(), "certs");
+    let refused = |dir: &str, wanted: &str| {
+        let mesh = ["server", "--listen", "127.0.0.1:0", "--mesh-listen", "127.0.0.1:0", "--mesh-certs", dir];
+        let (code, out, err) = run(home.path(), &mesh);
+        assert_eq!((code, out.as_str()), (1, ""), "{err}");
+        assert!(err.contains(wanted) && err.contains("hint: ") && err.contains("secchat cert issue DIR s1"), "{err}");
+    };
+    refused(&format!("{certs}/s1"), "there is no such directory");
+    let one = issue(home.path(), &certs, "s1");
+    fs::remove_file(format!("{one}/mesh.cert")).unwrap();
+    refused(&one, "mesh.cert");
+    fs::remove_file(format!("{one}/mesh.pub")).unwrap();
+    refused(&one, "mesh.pub");
+}
+
+#[test]
+fn a_name_gets_a_second_key_only_when_that_is_said() {
+    let home = tempdir().unwrap();
+    let certs = authority(home.path(), "certs");
+    let elsewhere = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let (a, b) = (elsewhere("a"), elsewhere("b"));
+    let issue = |more: &[&str]| run(home.path(), &[&["cert", "issue", &certs, "s1"], more].concat());
+    let key = |out: &str| out.lines().find_map(|line| line.strip_prefix("key        ").map(str::to_owned)).unwrap();
+    let (code, first, err) = issue(&["--out", &a]);
+    assert_eq!(code, 0, "{err}");
+    for more in [&["--out", &b][..], &[]] {
+        let (code, _, err) = issue(more);
+        assert_eq!(code, 1, "{err}");
+        assert!(err.contains("s1 was issued a certificate before") && err.contains(&key(&first)), "{err}");
+        assert!(err.contains("hint: ") && err.contains("--key ed25519:") && err.contains("--new-key"), "{err}");
+    }
+    assert!(!Path::new(&b).exists() && !Path::new(&format!("{certs}/s1")).exists(), "nothing is left of it");
+    let (code, renewed, err) = issue(&["--out", &a]);
+    assert_eq!((code, key(&renewed)), (0, key(&first)), "{err}");
+    let (code, renewed, err) = issue(&["--out", &b, "--key", &key(&first)]);
+    assert_eq!((code, key(&renewed)), (0, key(&first)), "{err}");
+    let (code, other, err) = issue(&["--new-key"]);
+    assert_eq!(code, 0, "{err}");
+    assert_ne!(key(&other), key(&first));
+    assert_eq!(issue(&[]).0, 0, "the new key is the one that counts now");
+    assert_eq!(issue(&["--out", &a]).0, 1, "and the old one is not");
+}
+
+#[test]
+fn a_frozen_server_is_said_not_to_answer() {
+    let home = tempdir().unwrap();
+    let certs = authority(home.path(), "certs");
+    let one = issue(home.path(), &certs, "s1");
+    let one = Member::start(&["--mesh-certs", &one, "--mesh-listen", "127.0.0.1:0"]);
+    one.signal("STOP");
+    let since = Instant::now();
+    let (code, _, err) = run(one.home.path(), &["admin", "mesh"]);
+    assert!(since.elapsed() < DEADLINE / 2, "{:?}", since.elapsed());
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("does not answer within") && err.contains("hint: it runs, but is stopped"), "{err}");
+    assert!(!err.contains("temporarily"), "{err}");
+}
+
+#[test]
+fn who_is_stopped_has_left_and_who_is_killed_is_out_of_reach() {
+    let home = tempdir().unwrap();
+    let certs = authority(home.path(), "certs");
+    let [one, two, three] = ["s1", "s2", "s3"].map(|server| issue(home.path(), &certs, server));
+    let one = Member::start(&["--mesh-certs", &one, "--mesh-listen", "127.0.0.1:0"]);
+    let [mut two, mut three] =
+        [&two, &three].map(|certs| Member::start(&["--mesh-certs", certs, "--link", one.fact("mesh")]));
+    one.admin(&[], &["s2", "s3"]);
+    two.signal("TERM");
+    assert_eq!(two.child.wait().unwrap().code(), Some(0));
+    three.child.kill().unwrap();
+    three.child.wait().unwrap();
+    let until = Instant::now() + DEADLINE;
+    let lines = |log: &str, name: &str, text: &str| {
+        log.lines().any(|line| line.contains(text) && line.contains(&format!("name={name}")))
+    };
+    loop {
+        let log = one.log();
+        let left =
+            lines(&log, "s2", "the neighbour was stopped") && lines(&log, "s2", "has left the mesh: it was stopped");
+        let lost = lines(&log, "s3", "a link with a server is gone") && lines(&log, "s3", "is out of reach");
+        if left && lost {
+            assert!(!lines(&log, "s3", "stopped") && !lines(&log, "s2", "out of reach"), "{log}");
+            return;
+        }
+        assert!(Instant::now() < until, "{log}");
+        // Asking takes a moment.
+        one.admin(&[], &[]);
+    }
 }

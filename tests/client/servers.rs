@@ -9,6 +9,7 @@ use secchat::server::meshed::Meshed;
 use secchat::server::relay::{Relay, RelayConfig};
 use secchat::server::{Config, Core, Input, Output};
 use secchat::store::ServerStore;
+use secchat::wire::admin::Answer;
 use secchat::wire::name::Name;
 use secchat::wire::vouch::{NodeId, ServerCert, ServerTrust};
 use std::collections::VecDeque;
@@ -22,6 +23,8 @@ pub struct Server {
     config: Config,
     identity: Identity,
     meshed: bool,
+    /// To what its owner has asked.
+    pub answers: Vec<Answer>,
     /// What it has said to others.
     said: VecDeque<Said>,
 }
@@ -70,7 +73,7 @@ impl Server {
     fn new(config: Config, identity: Identity, meshed: bool) -> Self {
         let store = ServerStore::in_memory().unwrap();
         let engine = engine(&config, &identity, meshed, &store, Duration::ZERO, START_MS);
-        Self { engine, store, alive: true, config, identity, meshed, said: VecDeque::new() }
+        Self { engine, store, alive: true, config, identity, meshed, answers: Vec::new(), said: VecDeque::new() }
     }
 
     pub fn name(&self) -> Name {
@@ -108,6 +111,7 @@ impl Server {
                 let page = self.store.page(&room, after).unwrap();
                 self.engine.handle(now, wall, Input::LogPage { ticket, page });
             }
+            Output::Answer { answer, .. } => self.answers.push(*answer),
             Output::Mesh { targets, body } => self.said.push_back((targets, body)),
             _ => {}
         }

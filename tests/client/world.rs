@@ -12,6 +12,7 @@ use secchat::crypto::rsa_split::SplitKey;
 use secchat::crypto::secret::Secret;
 use secchat::limits::LINK_FRAME_MAX;
 use secchat::server::{self, Config, Output, SessionId};
+use secchat::wire::admin::{Answer, Ask};
 use secchat::wire::frame::{Login, ToClient, ToServer, VERSION};
 use secchat::wire::home::HomeCard;
 use secchat::wire::id::{Id, RoomId, TransferId};
@@ -384,6 +385,14 @@ impl World {
         let wall = self.wall();
         self.servers[at].engine.handle(self.now, wall, input);
         self.outputs(at);
+    }
+
+    /// A question at the admin socket of the first server, and its answer.
+    pub fn owner_asks(&mut self, ask: Ask) -> Answer {
+        self.feed_server(0, server::Input::Asked { ticket: 1, ask: Box::new(ask) });
+        let answer = self.servers[0].answers.pop().unwrap();
+        self.run();
+        answer
     }
 
     fn outputs(&mut self, at: usize) {

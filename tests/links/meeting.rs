@@ -1,7 +1,8 @@
 use crate::harness::{DEADLINE, Log, config, id, identity, name, start, start_linked};
-use secchat::mesh::run::MeshEvent;
+use secchat::mesh::run::{MeshEvent, MeshReport};
 use secchat::wire::vouch::ServerTrust;
 use std::time::Instant;
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn two_servers_link_and_what_one_sends_the_other_hears_once_and_in_order() {
@@ -115,10 +116,44 @@ async fn a_stopped_mesh_says_so_to_whoever_uses_it() {
     one.running.stop().await;
     assert!(handle.send(vec![(id(2), Vec::new())], b"late"[..].into()).await.is_err());
     assert!(handle.report().await.is_err());
-    let end = tokio::time::timeout(DEADLINE, async {
+    let end = timeout(DEADLINE, async {
         while let Some(event) = one.events.next().await {
             assert!(!matches!(event, MeshEvent::Delivered { .. }));
         }
     });
     end.await.expect("the events end");
+}
+
+#[tokio::test]
+async fn of_two_that_run_with_one_identity_one_leaves_the_mesh_and_says_why() {
+    let log = Log::start();
+    let two = start(config(2, "s2"));
+    let mut three = start_linked(config(3, "s3"), &[two.address]);
+    three.sees(2).await;
+    let one = start_linked(config(1, "s1"), &[two.address]);
+    let other = start_linked(config(1, "s1"), &[three.address]);
+    log.says(&["ERROR", "identity also runs elsewhere", "leaves the mesh"]).await;
+    let (mut stays, mut leaves) = if one.handle.report().await.is_ok() { (one, other) } else { (other, one) };
+    let ends = async { while leaves.events.next().await.is_some() {} };
+    timeout(DEADLINE, ends).await.expect("it ends for its server");
+    assert!(leaves.handle.report().await.is_err());
+    let there = |report: &MeshReport| (report.nodes.len() == 2).then_some(());
+    stays.until("the others are there", there).await;
+    two.until("it is there", there).await;
+    two.says(1, b"you").await;
+    assert_eq!(stays.hears(2).await.1, b"you");
+    assert_eq!(log.text().matches("identity also runs elsewhere").count(), 1);
+}
+
+#[tokio::test]
+async fn a_neighbour_keeps_the_newer_of_two_that_run_with_one_identity_and_tells_the_older() {
+    let log = Log::start();
+    let mut two = start(config(2, "s2"));
+    let older = start_linked(config(1, "s1"), &[two.address]);
+    two.sees(1).await;
+    let mut newer = start_linked(config(1, "s1"), &[two.address]);
+    log.says(&["ERROR", "refuses this one", "newer process with this server's identity"]).await;
+    newer.sees(2).await;
+    assert!(older.links().await.is_empty());
+    assert_eq!(newer.links().await.len(), 1);
 }

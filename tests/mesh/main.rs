@@ -6,4 +6,6 @@ mod overload;
 mod quiet;
 mod sim;
 mod speed;
+mod traitors;
 mod trees;
+mod twins;

@@ -1,7 +1,6 @@
 //! Servers, the links between them, and what goes wrong: in virtual time and from one seed.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +49,10 @@ pub struct Server {
     /// None while it is dead.
     pub node: Option<Node>,
     pub instance: u64,
+    /// Milliseconds that its clock is behind.
+    pub behind: u64,
+    /// It has left the mesh to a newer process of the same server.
+    pub ousted: bool,
     frozen: bool,
     held: Vec<Event>,
     timer: Option<Duration>,
@@ -97,7 +100,7 @@ pub struct Sim {
     pub authority: Identity,
     pub servers: Vec<Server>,
     pub links: Vec<Link>,
-    queue: BinaryHeap<Reverse<(Duration, u64, Queued)>>,
+    queue: BTreeMap<(Duration, u64), Event>,
     count: u64,
     next_link: u64,
     pub rng: ChaCha8Rng,
@@ -109,26 +112,6 @@ pub struct Sim {
     pub tap: Option<Vec<(usize, Arc<[u8]>)>>,
 }
 
-#[derive(Debug, Clone)]
-struct Queued(Event);
-
-impl PartialEq for Queued {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-impl Eq for Queued {}
-impl PartialOrd for Queued {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Queued {
-    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
-        std::cmp::Ordering::Equal
-    }
-}
-
 impl Sim {
     pub fn new(seed: u64, servers: usize) -> Self {
         let mut sim = Self {
@@ -137,7 +120,7 @@ impl Sim {
             authority: Identity::from_seed(&[255; 32]),
             servers: Vec::new(),
             links: Vec::new(),
-            queue: BinaryHeap::new(),
+            queue: BTreeMap::new(),
             count: 0,
             next_link: 0,
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -206,6 +189,8 @@ impl Sim {
             vouch,
             node: None,
             instance: 0,
+            behind: 0,
+            ousted: false,
             frozen: false,
             held: Vec::new(),
             timer: None,
@@ -226,12 +211,13 @@ impl Sim {
     }
 
     fn start(&mut self, at: usize) {
-        let (now, wall, authority) = (self.now, self.wall(), self.authority.public());
+        let (now, wall, authority) = (self.now, self.wall() - self.servers[at].behind, self.authority.public());
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let instance = number_at(wall) + u64::from(self.rng.next_u32() >> 16);
         let server = &mut self.servers[at];
         server.instance = instance;
+        server.ousted = false;
         let config = NodeConfig {
             identity: server.identity.clone(),
             name: server.name.clone(),
@@ -276,15 +262,15 @@ impl Sim {
 
     fn push(&mut self, wait: Duration, event: Event) {
         self.count += 1;
-        self.queue.push(Reverse((self.now + wait, self.count, Queued(event))));
+        self.queue.insert((self.now + wait, self.count), event);
     }
 
     /// Lets time pass.
     pub fn run(&mut self, long: Duration) {
         let until = self.now + long;
-        while self.queue.peek().is_some_and(|Reverse((at, ..))| *at <= until) {
-            let Some(Reverse((at, _, Queued(event)))) = self.queue.pop() else { break };
-            self.now = self.now.max(at);
+        while let Some(due) = self.queue.first_entry().filter(|due| due.key().0 <= until) {
+            self.now = self.now.max(due.key().0);
+            let event = due.remove();
             self.handle(event);
         }
         self.now = until;
@@ -315,7 +301,7 @@ impl Sim {
             server.held.push(event);
             return;
         }
-        let (now, wall) = (self.now, WALL + self.now.as_millis() as u64);
+        let (now, wall) = (self.now, WALL + self.now.as_millis() as u64 - server.behind);
         let Some(node) = &mut server.node else {
             server.timer = None;
             return;
@@ -403,6 +389,11 @@ impl Sim {
                 }
             }
             Output::Log(log) => server.logs.push(log),
+            Output::Ousted => {
+                assert!(server.up.is_empty());
+                server.ousted = true;
+                self.kill(at);
+            }
             Output::Transmit { .. } => {}
         }
     }

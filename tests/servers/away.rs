@@ -18,6 +18,7 @@ fn a_room_whose_server_is_away_is_marked_what_is_written_waits_and_other_rooms_g
     carol.say("/join own@s2");
     carol.wait("own", |event| matches!(event, Event::Joined { room, .. } if room == "own@s2"));
     bob.say("@#den@s1 before");
+    bob.wait("sent", |event| matches!(event, Event::Sent { room: Some(room), .. } if room == "den@s1"));
     carol.hears("before");
     alice.hears("before");
 
@@ -33,12 +34,17 @@ fn a_room_whose_server_is_away_is_marked_what_is_written_waits_and_other_rooms_g
     carol.say("@bob between us");
     bob.wait("a private word", |event| matches!(event, Event::Direct { text, .. } if text == "between us"));
     assert_eq!(sent(&bob), ["sent den@s1", "sent own@s2"], "what waits is not sent");
+    assert_eq!(bob.told(&["held", "held_sent"], &["room", "server", "waiting", "count"]), ["held den@s1 s1 1"]);
+    bob.say("@server get_rooms");
+    let asked = |event: &Event| matches!(event, Event::Rooms { silent, .. } if silent == &["s1"]);
+    bob.wait("that s1 did not answer", asked);
 
     mesh.revive(1);
     for client in [&mut bob, &mut carol] {
         client.wait("not marked any more", |event| marked(event, false));
     }
     bob.wait("sent at last", |event| matches!(event, Event::Sent { room: Some(room), .. } if room == "den@s1"));
+    bob.wait("all of it", |event| matches!(event, Event::HeldSent { count: 1, .. }));
     carol.hears("held");
     alice.hears("held");
     carol.say("@#den@s1 all here");

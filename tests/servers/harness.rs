@@ -34,6 +34,22 @@ impl Drop for Process {
     }
 }
 
+fn send(process: &Process, signal: &str) {
+    let id = process.0.id().to_string();
+    let kill = |signal: &str| assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+    kill(signal);
+    // Its threads stop one after another, and until then one may still answer.
+    let threads = || std::fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let stopped = |stat: String| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+    let runs =
+        || threads().any(|thread| std::fs::read_to_string(thread.path().join("stat")).is_ok_and(|s| !stopped(s)));
+    let until = Instant::now() + DEADLINE;
+    while signal == "STOP" && runs() {
+        assert!(Instant::now() < until, "it does not stop");
+        kill("STOP");
+    }
+}
+
 pub struct Server {
     pub process: Process,
     pub address: String,
@@ -117,8 +133,7 @@ impl Mesh {
 
     /// Sends a signal to a server.
     pub fn signal(&self, n: usize, signal: &str) {
-        let process = self.servers[n - 1].process.0.id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &process]).status().unwrap().success());
+        send(&self.servers[n - 1].process, signal);
     }
 
     /// A killed server starts again where it was.
@@ -241,6 +256,12 @@ impl Client {
                 words.collect::<Vec<_>>().join(" ")
             })
             .collect()
+    }
+
+    /// Ends it by a signal; its exit code.
+    pub fn interrupt(mut self, signal: &str) -> Option<i32> {
+        send(&self.process, signal);
+        self.process.0.wait().unwrap().code()
     }
 
     /// Ends it as a user does; its exit code.

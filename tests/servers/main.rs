@@ -3,6 +3,7 @@
 mod away;
 mod far;
 mod harness;
+mod interrupted;
 mod names;
 mod roaming;
 mod trouble;

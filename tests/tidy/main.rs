@@ -33,7 +33,6 @@ const DRIVERS: &[&str] = &[
     "src/mesh/run",
     "src/server/actor.rs",
     "src/server/desk.rs",
-    "src/server/admin.rs",
     "src/server/connection.rs",
     "src/server/metrics.rs",
     "src/server/operations.rs",

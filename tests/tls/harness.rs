@@ -140,6 +140,7 @@ pub fn dial(address: SocketAddr, seed: u8, trust: Trust) -> Dial {
         authority: None,
         trust,
         homes: Vec::new(),
+        token: None,
     }
 }
 

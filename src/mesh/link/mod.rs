@@ -29,9 +29,12 @@ use tokio::time::{sleep, timeout};
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkEnd {
-    /// The peer ended it.
-    #[error("the neighbour has ended it")]
+    /// The peer's server was stopped.
+    #[error("the neighbour was stopped")]
     Left,
+    /// The peer's end of the connection was closed.
+    #[error("the neighbour has ended it without a word")]
+    Lost,
     /// The peer does not want it after all.
     #[error("the neighbour refuses it: {0}")]
     Refused(MeshRefusal),
@@ -138,12 +141,12 @@ where
             return LinkEnd::Stopping;
         }
         match read_much(&mut stream, &mut scratch, &mut buffer).await {
-            Ok(0) => return LinkEnd::Left,
+            Ok(0) => return LinkEnd::Lost,
             Ok(bytes) => {
                 pulse.heard();
                 received.fetch_add(bytes as u64, Ordering::Relaxed);
             }
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return LinkEnd::Left,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return LinkEnd::Lost,
             Err(error) => return error.into(),
         }
     }
@@ -159,8 +162,11 @@ fn sort(buffer: &[u8], outgoing: &Outgoing, pulse: &Pulse) -> Result<(usize, boo
             Kind::Ping => outgoing.pulse(Kind::Pong, stamp(frame)?),
             Kind::Pong => pulse.answered(stamp(frame)?),
             Kind::Refusal => {
-                let refusal = MeshRefusal::from_bytes(frame);
-                return Err(refusal.map_or(LinkEnd::Malformed(Malformed::Kind), LinkEnd::Refused));
+                return Err(match MeshRefusal::from_bytes(frame) {
+                    Ok(MeshRefusal::Leaving) => LinkEnd::Left,
+                    Ok(refusal) => LinkEnd::Refused(refusal),
+                    Err(_) => LinkEnd::Malformed(Malformed::Kind),
+                });
             }
             Kind::Hello | Kind::Ready => return Err(Malformed::Kind.into()),
         }
@@ -226,7 +232,12 @@ where
         let room = tokio::select! {
             biased;
             cut = outgoing.until_cut() => {
-                if let Cut::Refused(_, Some(refusal)) = &cut {
+                let word = match &cut {
+                    Cut::Refused(_, word) => *word,
+                    Cut::Stopping => Some(MeshRefusal::Leaving),
+                    Cut::Overflow => None,
+                };
+                if let Some(refusal) = word {
                     framing::push(&mut batch, Kind::Refusal, &refusal.to_bytes());
                     let _ = write(&mut stream, &batch).await;
                 }

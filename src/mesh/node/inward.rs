@@ -23,7 +23,7 @@ impl Node {
         self.forward(link, data, bytes, me);
         let ours = data.targets.iter().zip(0u8..).find(|(target, _)| target.id == me);
         if let Some((target, place)) = ours {
-            self.arrive(now, data, target, place);
+            self.arrive(now, link, data, target, place);
         }
     }
 
@@ -63,14 +63,20 @@ impl Node {
         (link != from).then_some(link)
     }
 
-    fn arrive(&mut self, now: Duration, data: &Data<'_>, target: &Target, place: u8) {
+    fn arrive(&mut self, now: Duration, link: LinkId, data: &Data<'_>, target: &Target, place: u8) {
         let from = data.origin;
         let room = (EARLY_BYTES_ALL / self.remotes.len().max(1)).min(EARLY_BYTES);
         let ours = target.instance == self.topology.config().instance;
-        let Some(remote) = self.remotes.get_mut(&from).filter(|remote| remote.up && ours) else {
+        if !ours || self.remotes.get(&from).is_none_or(|remote| !remote.up) {
             self.counts.refused += 1;
             return;
-        };
+        }
+        if !self.is_genuine(data, target, place) {
+            self.counts.forged += 1;
+            let through = self.topology.peer_of(link).unwrap_or(from);
+            return self.log(MeshLog::ForgedPacket { origin: from, through });
+        }
+        let Some(remote) = self.remotes.get_mut(&from) else { return };
         let epochs = remote.streams.judge(now, target);
         if matches!(epochs, Epochs::Anew | Epochs::AnewAndVoid) {
             self.void(from, DownReason::Reset);
@@ -83,16 +89,10 @@ impl Node {
         }
         if !remote.streams.outgoing.acknowledge(now, &target.ack) {
             self.counts.refused += 1;
-            remote.contradictions += 1;
-            if remote.contradictions >= CONTRADICTIONS {
-                // It was told what we never said, and keeps to that: the two would never agree again, so both begin anew.
-                remote.contradictions = 0;
-                remote.streams.reset(now);
-                self.void(from, DownReason::Reset);
-            }
-            return;
+            // It keeps to what it says: the two would never agree again, so both begin anew.
+            remote.streams.reset(now);
+            return self.void(from, DownReason::Reset);
         }
-        remote.contradictions = 0;
         let incoming = &mut remote.streams.incoming;
         let hears = !self.deaf;
         for message in data.messages().filter(|_| hears) {
@@ -116,11 +116,15 @@ impl Node {
         }
         remote.mark(from, &mut self.dirty);
     }
+
+    /// Whether its origin has said all this to us.
+    fn is_genuine(&mut self, data: &Data<'_>, target: &Target, place: u8) -> bool {
+        let key = self.topology.pair(data.origin).map(|pair| &pair.theirs);
+        key.is_some_and(|key| data.holds(target, place, key, &mut self.scratch))
+    }
 }
 
 /// Bytes of one node's messages that may wait for those before them: twice what it has under way at most ...
 const EARLY_BYTES: usize = 8 << 20;
 /// ... and of all nodes together; what finds no place comes again.
 const EARLY_BYTES_ALL: usize = 128 << 20;
-/// Acknowledgements of what was never sent, in a row: fewer may be forged, and the streams stand.
-const CONTRADICTIONS: u32 = 8;

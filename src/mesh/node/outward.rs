@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::HOPS_MAX;
 use super::super::event::{Class, LinkId, Output};
 use super::super::outgoing::Item;
-use super::super::packet::{BODY_MAX, HEAD_MAX, begin_data, begin_message, put_body, put_target};
+use super::super::packet::{BODY_MAX, HEAD_MAX, begin_data, begin_message, put_body, put_tags, put_target};
 use super::{Node, NodeId};
 
 /// What leaves on one link.
@@ -102,6 +102,13 @@ impl Node {
             }
             put_body(out, message.first().map_or(&[], |item| &item.body));
         }
+        self.put_tags();
+    }
+
+    /// The frame in `scratch` is whole.
+    fn put_tags(&mut self) {
+        let Self { scratch, covered, topology, .. } = self;
+        put_tags(scratch, |id| topology.pair(id).map(|pair| &pair.ours), covered);
     }
 
     /// Acknowledgements that no message has taken along.
@@ -127,7 +134,8 @@ impl Node {
                     remote.streams.target(now, id, instance, 0).write(out);
                 }
             }
-            let frame = out.as_slice().into();
+            self.put_tags();
+            let frame = self.scratch.as_slice().into();
             self.outputs.push_back(Output::Transmit { link, frame, class: Class::Control });
         }
     }

@@ -18,8 +18,6 @@ pub(super) struct Remote {
     // Without a way there.
     lost_at: Option<Duration>,
     told_lost: bool,
-    /// Acknowledgements in a row of what was never sent.
-    pub(super) contradictions: u32,
     // Of the last way.
     hops: u8,
     round_trip: Duration,
@@ -28,8 +26,7 @@ pub(super) struct Remote {
 impl Remote {
     fn new() -> Self {
         let (hops, round_trip, lost_at) = (0, Duration::ZERO, Some(Duration::ZERO));
-        let (streams, contradictions) = (Streams::new(), 0);
-        Self { streams, up: false, dirty: false, lost_at, told_lost: false, contradictions, hops, round_trip }
+        Self { streams: Streams::new(), up: false, dirty: false, lost_at, told_lost: false, hops, round_trip }
     }
 
     /// Has something to send, perhaps.
@@ -76,6 +73,8 @@ impl Node {
 
     fn happened(&mut self, event: Event) {
         match event {
+            // There is nobody for us any more.
+            _ if self.ousted => {}
             Event::Known(id) => {
                 let remote = self.remotes.entry(id).or_insert_with(Remote::new);
                 if remote.up {
@@ -95,6 +94,24 @@ impl Node {
                 self.outputs.push_back(Output::CutLink { link, why });
             }
             Event::Log(log) => self.outputs.push_back(Output::Log(log)),
+            Event::Renumbered => self.begin_anew(),
+            Event::Ousted => {
+                self.ousted = true;
+                let all: Vec<NodeId> = self.remotes.keys().copied().collect();
+                all.into_iter().for_each(|id| self.remove(id, DownReason::Unreachable));
+                self.outputs.push_back(Output::Ousted);
+            }
+        }
+    }
+
+    /// What others have told us they told another process.
+    fn begin_anew(&mut self) {
+        let all: Vec<NodeId> = self.remotes.keys().copied().collect();
+        for id in all {
+            self.take_down(id, DownReason::Reset);
+            if let Some(remote) = self.remotes.get_mut(&id) {
+                remote.streams = Streams::new();
+            }
         }
     }
 

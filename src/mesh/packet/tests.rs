@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::crypto::identity::Identity;
+use crate::crypto::pair::{Pair, Standing};
 
 /// A target, and per message who gets it with which head, and the body.
 type Sent = (Vec<Target>, Vec<(Vec<(u8, u64, Vec<u8>)>, Vec<u8>)>);
@@ -16,7 +18,7 @@ fn target() -> impl Strategy<Value = Target> {
                 start..at
             });
             let ack = Ack { below, ranges: ranges.collect() };
-            Target { id: NodeId(id), instance, epoch, peer_epoch, asks, base, ack }
+            Target { id: NodeId(id), instance, epoch, peer_epoch, asks, base, ack, tag: [id[0]; TAG_LEN] }
         },
     )
 }
@@ -103,6 +105,40 @@ proptest! {
     }
 
     #[test]
+    fn tags_hold_however_a_frame_is_split_and_for_nobody_else(sent in sent(), first: u8, at: prop::sample::Index, flip in 1..=255u8) {
+        let keys = |from: u8, to: u8| {
+            let standing = |n| Standing::of(&Identity::from_seed(&[n; 32]));
+            standing(from).pair(&standing(to).public(), &[from; 32], &[to; 32]).unwrap()
+        };
+        let pairs: Vec<(NodeId, Pair, Pair)> =
+            sent.0.iter().zip(10u8..).map(|(target, n)| (target.id, keys(1, n), keys(n, 1))).collect();
+        let of = |id: NodeId| pairs.iter().find(|(of, ..)| *of == id).unwrap();
+        let (mut bytes, mut scratch) = (write(&sent), Vec::new());
+        put_tags(&mut bytes, |id| Some(&of(id).1.ours), &mut scratch);
+        let Ok(Frame::Data(data)) = Frame::read(&bytes) else { return Err(TestCaseError::fail("unreadable")) };
+        let mut wanted: Vec<bool> = (0..sent.0.len()).map(|place| first & 1 << place != 0).collect();
+        wanted[0] = true;
+        let mut part = Vec::new();
+        data.write_part(&mut part, &wanted);
+        for frame in [&bytes, &part] {
+            let Ok(Frame::Data(data)) = Frame::read(frame) else { return Err(TestCaseError::fail("unreadable")) };
+            for (target, place) in data.targets.iter().zip(0..) {
+                prop_assert!(data.holds(target, place, &of(target.id).2.theirs, &mut scratch));
+                prop_assert!(!data.holds(target, place, &of(target.id).2.ours, &mut scratch));
+            }
+        }
+        // Whatever is changed behind the number of targets, somebody notices; and with one target, that one.
+        let mut lie = bytes.clone();
+        let at = TARGETS_AT + at.index(bytes.len() - TARGETS_AT);
+        lie[at] ^= flip;
+        if let Ok(Frame::Data(lie)) = Frame::read(&lie) {
+            let mut fooled = lie.targets.iter().zip(0..).filter(|(target, _)| pairs.iter().any(|(id, ..)| *id == target.id));
+            prop_assert!(!fooled.all(|(target, place)| lie.holds(target, place, &of(target.id).2.theirs, &mut scratch))
+                || lie.targets.iter().any(|target| pairs.iter().all(|(id, ..)| *id != target.id)));
+        }
+    }
+
+    #[test]
     fn any_bytes_do_no_harm(kind in 0..5u8, rest in proptest::collection::vec(any::<u8>(), 0..400)) {
         let mut bytes = vec![kind];
         bytes.extend(rest);
@@ -136,7 +172,8 @@ fn too_much_is_refused() {
     let mut out = Vec::new();
     begin_data(&mut out, 1, NodeId([4; 32]), 77, 1);
     let (id, ack) = (NodeId([5; 32]), Ack::default());
-    Target { id, instance: 1, epoch: 1, peer_epoch: 1, asks: false, base: u64::MAX, ack }.write(&mut out);
+    let tag = [0; TAG_LEN];
+    Target { id, instance: 1, epoch: 1, peer_epoch: 1, asks: false, base: u64::MAX, ack, tag }.write(&mut out);
     begin_message(&mut out, 1);
     put_target(&mut out, 0, 1, &[]);
     put_body(&mut out, &[]);

@@ -3,12 +3,15 @@
 //! It waits for nobody. What a link has no room for is dropped or cuts the link, and what the server does not take is not
 //! acknowledged; so no ring of servers can stand still.
 
-use super::handle::{Ask, EventSender, Loads, MeshEvent, Sending};
+use super::STOP_DEADLINE;
+use super::changes::{Changes, What};
+use super::handle::{Ask, EventSender, MeshEvent, Sending};
 use super::mishaps::{Mishap, Mishaps};
 use super::report::{LinkReport, MeshReport, NodeReport};
+use super::words::{describe, refusal_of};
 use crate::limits::{MESH_FULL_BYTES, MESH_LOG_PAUSE};
 use crate::mesh::link::{Cut, FromLink, LinkEnd, Outgoing, next_node};
-use crate::mesh::{Class, LinkId, MeshLog, Node, NodeConfig, NodeId, NodeInfo, Output, PeerProof, Refused};
+use crate::mesh::{Class, DownReason, LinkId, MeshLog, Node, NodeConfig, NodeId, NodeInfo, Output, PeerProof, Refused};
 use crate::net::clock::wall_ms;
 use crate::wire::mesh_hello::MeshRefusal;
 use crate::wire::name::Name;
@@ -20,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::yield_now;
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout};
 
 /// Why a peer is not linked: for our log, and for the peer.
 pub(super) type Refusal = (String, MeshRefusal);
@@ -59,7 +62,6 @@ pub(super) struct Ears {
 pub(super) struct Mouths {
     pub events: EventSender,
     pub nodes: watch::Sender<Arc<[NodeInfo]>>,
-    pub loads: watch::Sender<Loads>,
     pub linked: watch::Sender<BTreeSet<NodeId>>,
     pub mishaps: Arc<Mishaps>,
 }
@@ -78,10 +80,14 @@ pub(super) struct Driver {
     nodes_changed: bool,
     /// Servers for which more than [`MESH_FULL_BYTES`] wait.
     full: BTreeSet<NodeId>,
-    up: BTreeSet<NodeId>,
-    /// When loads are told next.
-    loads_due: Instant,
+    /// Other servers that are in the mesh, and how they are called.
+    up: BTreeMap<NodeId, Name>,
+    /// Neighbours whose last word was that they were stopped.
+    stopped: BTreeSet<NodeId>,
+    changes: Changes,
     told: BTreeMap<String, Instant>,
+    /// A newer process of this server is in the mesh.
+    ousted: bool,
 }
 
 struct Link {
@@ -110,21 +116,18 @@ impl Driver {
             events: Vec::new(),
             nodes_changed: false,
             full: BTreeSet::new(),
-            up: BTreeSet::new(),
-            loads_due: Instant::now(),
+            up: BTreeMap::new(),
+            stopped: BTreeSet::new(),
+            changes: Changes::default(),
             told: BTreeMap::new(),
+            ousted: false,
         }
     }
 
     /// Until it is told to stop, or dropped.
     pub(super) async fn run(mut self, mut ears: Ears) {
         loop {
-            let timer = self.node.next_timeout().and_then(|due| self.started.checked_add(due));
-            let due = if self.untold() {
-                timer.map_or(Some(self.loads_due), |at| Some(at.min(self.loads_due)))
-            } else {
-                timer
-            };
+            let due = self.node.next_timeout().and_then(|due| self.started.checked_add(due));
             tokio::select! {
                 Some(heard) = ears.frames.recv() => {
                     self.heard(heard);
@@ -157,10 +160,18 @@ impl Driver {
                 }
             }
             self.carry_out();
+            if self.ousted {
+                tracing::error!(
+                    "this server's identity also runs elsewhere: a newer process with it is in the mesh, so this one leaves the \
+                     mesh; end one of the two and start the other again, or give them an identity each"
+                );
+                let _ = timeout(STOP_DEADLINE, self.stop(&mut ears.meetings)).await;
+                return;
+            }
         }
     }
 
-    /// Ends all links; whoever asked for it waits only so long.
+    /// Ends all links. May wait for long for one of them.
     async fn stop(&mut self, meetings: &mut mpsc::Receiver<Meeting>) {
         self.links.values().for_each(|link| link.outgoing.cut(Cut::Stopping));
         while !self.links.is_empty() {
@@ -252,7 +263,7 @@ impl Driver {
         let preferred = |dialled: bool| dialled == (self.own < peer);
         let earlier = link.candidate.peer.instance;
         if earlier > *instance {
-            return Err((Refused::Former(peer).to_string(), MeshRefusal::Linked));
+            return Err((Refused::Former(peer).to_string(), MeshRefusal::Former));
         }
         if earlier < *instance || preferred(candidate.dialled) || !preferred(link.candidate.dialled) {
             Ok(Some(*id))
@@ -274,7 +285,9 @@ impl Driver {
         let up = self.node.link_up(now, id, candidate.peer.clone());
         let outcome = up.map(|()| {
             let (name, address, dialled) = (&candidate.peer.name, candidate.address, candidate.dialled);
-            tracing::info!(%name, %address, dialled, "linked with a server");
+            if self.changes.tells(What::Link, NodeId::of(&candidate.peer.key), Instant::now()) {
+                tracing::info!(%name, %address, dialled, "linked with a server");
+            }
             let link = Link { candidate, outgoing, received, up: Instant::now(), round_trip: None, frames: Vec::new() };
             self.links.insert(id, link);
             id
@@ -289,13 +302,20 @@ impl Driver {
         self.node.link_down(now, id);
         self.tell_linked();
         let (name, address) = (&link.candidate.peer.name, link.candidate.address);
+        if matches!(end, LinkEnd::Left) {
+            self.stopped.insert(NodeId::of(&link.candidate.peer.key));
+        }
         match Mishap::of_end(end) {
             Some(mishap) => {
                 if let Some(untold) = self.mouths.mishaps.count(mishap, address.ip()) {
                     tracing::warn!(%name, %address, untold, "a link with a server was cut: {end}");
                 }
             }
-            None => tracing::info!(%name, %address, "a link with a server is gone: {end}"),
+            None => {
+                if self.changes.tells(What::Link, NodeId::of(&link.candidate.peer.key), Instant::now()) {
+                    tracing::info!(%name, %address, "a link with a server is gone: {end}");
+                }
+            }
         }
     }
 
@@ -332,6 +352,7 @@ impl Driver {
                     self.cut(link, Mishap::of_refusal(word), why.to_string(), Some(word));
                 }
                 Output::Log(log) => self.log(&log),
+                Output::Ousted => self.ousted = true,
             }
         }
         self.hand_over();
@@ -340,32 +361,29 @@ impl Driver {
     fn changed(&mut self, event: MeshEvent) {
         match &event {
             MeshEvent::Up(info) => {
-                self.up.insert(info.id);
-                tracing::info!(name = %info.name, node = %info.id, "a server is in the mesh");
+                self.up.insert(info.id, info.name.clone());
+                self.stopped.remove(&info.id);
+                if self.changes.tells(What::Server, info.id, Instant::now()) {
+                    tracing::info!(name = %info.name, node = %info.id, "a server is in the mesh");
+                }
             }
             MeshEvent::Down(node, why) => {
-                self.up.remove(node);
-                tracing::info!(%node, "a server has left the mesh: {why}");
+                let name = self.up.remove(node).map(|name| name.to_string()).unwrap_or_default();
+                let stopped = self.stopped.remove(node);
+                if self.changes.tells(What::Server, *node, Instant::now()) {
+                    match why {
+                        DownReason::Unreachable if stopped => {
+                            tracing::info!(%name, %node, "a server has left the mesh: it was stopped");
+                        }
+                        DownReason::Unreachable => tracing::info!(%name, %node, "a server is out of reach: {why}"),
+                        _ => tracing::info!(%name, %node, "a server has left the mesh: {why}"),
+                    }
+                }
             }
             MeshEvent::Changed(_) | MeshEvent::Full(..) | MeshEvent::Delivered { .. } => {}
         }
         self.nodes_changed = true;
         self.events.push(event);
-    }
-
-    /// Whether loads were told that are not what they are.
-    fn untold(&self) -> bool {
-        let told = self.mouths.loads.borrow();
-        told.len() != self.up.len() || told.iter().any(|(id, load)| *load != self.node.queued(*id))
-    }
-
-    /// Not at every step, for many may wait for it.
-    fn tell_loads(&mut self) {
-        let now = Instant::now();
-        if now >= self.loads_due && self.untold() {
-            self.loads_due = now + LOADS_EVERY;
-            self.mouths.loads.send_replace(self.up.iter().map(|id| (*id, self.node.queued(*id))).collect());
-        }
     }
 
     fn hand_over(&mut self) {
@@ -389,8 +407,24 @@ impl Driver {
         if !self.events.is_empty() {
             self.mouths.events.push(&mut self.events);
         }
-        self.tell_loads();
+        self.tell_changes();
         self.node.set_deaf(self.mouths.events.is_full());
+    }
+
+    /// What has come and gone too often to be told each time.
+    fn tell_changes(&mut self) {
+        for (what, node, untold) in self.changes.due(Instant::now()) {
+            match what {
+                What::Link => {
+                    let linked = self.links.values().any(|link| NodeId::of(&link.candidate.peer.key) == node);
+                    tracing::info!(%node, linked, untold, "links with a server come and go");
+                }
+                What::Server => {
+                    let present = self.up.contains_key(&node);
+                    tracing::info!(%node, present, untold, "a server comes and goes in the mesh");
+                }
+            }
+        }
     }
 
     /// The same line again and again says nothing new.
@@ -440,39 +474,6 @@ impl Driver {
     }
 }
 
-const fn refusal_of(refused: &Refused) -> MeshRefusal {
-    match refused {
-        Refused::Doubt(_) => MeshRefusal::NotTrusted,
-        Refused::NameTaken { .. } => MeshRefusal::NameTaken,
-        Refused::Ourselves => MeshRefusal::Itself,
-        Refused::Twice(_) | Refused::Replaced(_) | Refused::Former(_) => MeshRefusal::Linked,
-        Refused::TooMany => MeshRefusal::Busy,
-    }
-}
-
-/// The line, and whether the operator of this very server has to do something.
-fn describe(log: &MeshLog, own: NodeId) -> (String, bool) {
-    match log {
-        MeshLog::Doubted { node, why } => (format!("the server {node} is not taken into the mesh: {why}"), false),
-        MeshLog::AbsurdRecord { node, number } => {
-            (format!("a record of {node} is refused: no clock near ours gives its number {number}"), false)
-        }
-        MeshLog::NameTaken { name, holder, refused } if *refused == own => (
-            format!("the mesh refuses this server: its name {name} belongs to {holder}; choose another with --name"),
-            true,
-        ),
-        MeshLog::NameTaken { name, holder, refused } => {
-            (format!("the server {refused} is refused: its name {name} belongs to {holder}"), false)
-        }
-        MeshLog::OurselvesElsewhere => {
-            ("another process in the mesh uses this server's identity, or the clock was set back".into(), true)
-        }
-        MeshLog::TooManyNodes(node) => (format!("the mesh has as many servers as it may; {node} is not taken"), false),
-        MeshLog::TooManyRecords(node) => (format!("records of {node} come too fast; some are not taken"), false),
-        MeshLog::ForgedOrigin(node) => (format!("packets claim to come from {node}, and cannot"), false),
-    }
-}
-
 async fn wait_until(due: Option<Instant>) {
     match due {
         // A timer rounds up to whole milliseconds, and what is due now is the next burst of messages.
@@ -482,7 +483,6 @@ async fn wait_until(due: Option<Instant>) {
     }
 }
 
-const LOADS_EVERY: Duration = Duration::from_millis(5);
 /// What waits on one side is worked on in runs of at most so many pieces, or the square of it where they are small.
 const BATCH: usize = 16;
 /// Different lines that are remembered.

@@ -1,9 +1,9 @@
 //! How the server uses the mesh: what it sends, what it hears, what it asks.
 
 use super::report::MeshReport;
-use crate::limits::{MESH_EVENT_BYTES, MESH_QUEUE_BYTES, MESH_SEND_BYTES};
+use crate::limits::{MESH_EVENT_BYTES, MESH_SEND_BYTES};
 use crate::mesh::{DownReason, NodeId, NodeInfo};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
@@ -30,7 +30,8 @@ pub enum MeshEvent {
     Changed(NodeInfo),
     /// All that was sent and not delivered is void, in both directions.
     Down(NodeId, DownReason),
-    /// So much waits for this server that what can wait should, before it is [`MeshEvent::Down`]; `false`: no longer.
+    /// So much waits for this server ([`crate::limits::MESH_FULL_BYTES`]) that what can wait should, before it is
+    /// [`MeshEvent::Down`] at [`crate::limits::MESH_QUEUE_BYTES`]; `false`: no longer.
     Full(NodeId, bool),
 }
 
@@ -52,22 +53,17 @@ pub struct MeshHandle {
     room: Arc<Semaphore>,
     asks: mpsc::Sender<Ask>,
     nodes: watch::Receiver<Arc<[NodeInfo]>>,
-    loads: watch::Receiver<Loads>,
 }
-
-/// Bytes that wait or are under way for each server that is up.
-pub(super) type Loads = BTreeMap<NodeId, usize>;
 
 impl MeshHandle {
     pub(super) fn new(
         own: NodeId,
         nodes: watch::Receiver<Arc<[NodeInfo]>>,
-        loads: watch::Receiver<Loads>,
     ) -> (Self, mpsc::UnboundedReceiver<Sending>, mpsc::Receiver<Ask>) {
         let (sends, sending) = mpsc::unbounded_channel();
         let (asks, asking) = mpsc::channel(ASKS);
         let room = Arc::new(Semaphore::new(MESH_SEND_BYTES / UNIT));
-        (Self { own, sends, room, asks, nodes, loads }, sending, asking)
+        (Self { own, sends, room, asks, nodes }, sending, asking)
     }
 
     /// Our own server's id.
@@ -89,19 +85,6 @@ impl MeshHandle {
     /// The other servers that are up, as the mesh knows them now.
     pub fn nodes(&self) -> Arc<[NodeInfo]> {
         self.nodes.borrow().clone()
-    }
-
-    /// Bytes that wait or are under way for a server, as they were some milliseconds ago; 0 for one that is not up.
-    pub fn queued(&self, target: &NodeId) -> usize {
-        self.loads.borrow().get(target).copied().unwrap_or_default()
-    }
-
-    /// Waits until little enough is under way for a server, or it is not up. Whoever sends much to one server asks first, or it
-    /// may void the streams with it: that happens at [`crate::limits::MESH_QUEUE_BYTES`].
-    pub async fn ready(&self, target: &NodeId) -> Result<(), MeshGone> {
-        let mut loads = self.loads.clone();
-        let room = |loads: &Loads| loads.get(target).is_none_or(|queued| *queued < MESH_QUEUE_BYTES / 4);
-        loads.wait_for(room).await.map(|_| ()).map_err(|_| MeshGone)
     }
 
     /// All that an operator may want to see.

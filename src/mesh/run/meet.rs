@@ -138,7 +138,7 @@ fn tell_once(endpoint: &Endpoint, error: &HandshakeError, told: &mut Option<(Str
     let text = error.to_string();
     if told.as_ref().is_none_or(|(last, at)| *last != text || at.elapsed() > TELL_AGAIN) {
         match error {
-            HandshakeError::TheyRefuse(MeshRefusal::NameTaken | MeshRefusal::NotTrusted) => {
+            HandshakeError::TheyRefuse(MeshRefusal::NameTaken | MeshRefusal::NotTrusted | MeshRefusal::Former) => {
                 tracing::error!("the server at {endpoint} refuses this one: {text}");
             }
             _ => tracing::warn!("no link with the server at {endpoint}: {text}"),

@@ -23,6 +23,7 @@ pub(super) enum Mishap {
     NotTrusted,
     NameTaken,
     Linked,
+    Former,
     Itself,
     Violation,
     Silent,
@@ -30,7 +31,7 @@ pub(super) enum Mishap {
 }
 
 impl Mishap {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Busy,
         Self::Evicted,
         Self::Tls,
@@ -41,6 +42,7 @@ impl Mishap {
         Self::NotTrusted,
         Self::NameTaken,
         Self::Linked,
+        Self::Former,
         Self::Itself,
         Self::Violation,
         Self::Silent,
@@ -60,6 +62,7 @@ impl Mishap {
             Self::NotTrusted => "not_trusted",
             Self::NameTaken => "name_taken",
             Self::Linked => "linked_already",
+            Self::Former => "former",
             Self::Itself => "itself",
             Self::Violation => "violation",
             Self::Silent => "silent",
@@ -74,7 +77,8 @@ impl Mishap {
             MeshRefusal::NameTaken => Self::NameTaken,
             MeshRefusal::Linked => Self::Linked,
             MeshRefusal::Itself => Self::Itself,
-            MeshRefusal::Busy => Self::Busy,
+            MeshRefusal::Former => Self::Former,
+            MeshRefusal::Busy | MeshRefusal::Leaving => Self::Busy,
         }
     }
 
@@ -96,7 +100,12 @@ impl Mishap {
             LinkEnd::Malformed(_) => Some(Self::Malformed),
             LinkEnd::Silent | LinkEnd::Stuck => Some(Self::Silent),
             LinkEnd::Overflow => Some(Self::Overflow),
-            LinkEnd::Left | LinkEnd::Refused(_) | LinkEnd::Io(_) | LinkEnd::Cut(_) | LinkEnd::Stopping => None,
+            LinkEnd::Left
+            | LinkEnd::Lost
+            | LinkEnd::Refused(_)
+            | LinkEnd::Io(_)
+            | LinkEnd::Cut(_)
+            | LinkEnd::Stopping => None,
         }
     }
 }

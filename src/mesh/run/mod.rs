@@ -1,10 +1,12 @@
 //! A server's mesh at work: it listens, dials, drives the node, and serves the server through a [`MeshHandle`].
 
+mod changes;
 mod driver;
 mod handle;
 mod meet;
 mod mishaps;
 mod report;
+mod words;
 
 pub use handle::{MeshEvent, MeshEvents, MeshGone, MeshHandle};
 pub use report::{LinkReport, MeshReport, NodeReport};
@@ -108,11 +110,6 @@ impl Mesh {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// This run of the server, as other servers tell it from an earlier one.
-    pub const fn instance(&self) -> u64 {
-        self.instance
-    }
-
     /// Starts to listen and to dial.
     pub fn start(self) -> Result<(MeshHandle, MeshEvents, Running), MeshStartError> {
         let MeshConfig { identity, name, vouch, trust, links, endpoints, .. } = self.config;
@@ -123,26 +120,30 @@ impl Mesh {
         let (frames_in, frames) = mpsc::channel(MESH_PIECES_WAITING);
         let (meetings_in, meetings) = mpsc::channel(MEETINGS);
         let (nodes_in, nodes) = watch::channel(Arc::default());
-        let (loads_in, loads) = watch::channel(handle::Loads::new());
         let (linked_in, linked) = watch::channel(BTreeSet::new());
         let (events_in, events) = handle::events();
-        let (handle, sends, asks) = MeshHandle::new(own, nodes, loads);
+        let (handle, sends, asks) = MeshHandle::new(own, nodes);
         let mishaps = Arc::new(Mishaps::default());
-        let mouths =
-            Mouths { events: events_in, nodes: nodes_in, loads: loads_in, linked: linked_in, mishaps: mishaps.clone() };
+        let mouths = Mouths { events: events_in, nodes: nodes_in, linked: linked_in, mishaps: mishaps.clone() };
         let instance = self.instance;
         let config = NodeConfig { identity, name, vouch, trust, endpoints, instance, queue_bytes: MESH_QUEUE_BYTES };
         let shared =
             Arc::new(Shared { hello, server, client, meetings: meetings_in, frames: frames_in, linked, mishaps });
-        let mut tasks = JoinSet::new();
-        tasks.spawn(Driver::new(config, self.seed, mouths).run(Ears { frames, meetings, sends, asks }));
+        let mut doors = JoinSet::new();
         let gate = meet::gate();
         for listener in self.listeners {
-            tasks.spawn(meet::listen(listener, gate.clone(), shared.clone()));
+            doors.spawn(meet::listen(listener, gate.clone(), shared.clone()));
         }
         for endpoint in links {
-            tasks.spawn(meet::keep_dialling(endpoint, shared.clone()));
+            doors.spawn(meet::keep_dialling(endpoint, shared.clone()));
         }
+        let driver = Driver::new(config, self.seed, mouths);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            driver.run(Ears { frames, meetings, sends, asks }).await;
+            // Nobody is left to ask whether a link may be.
+            doors.shutdown().await;
+        });
         Ok((handle.clone(), events, Running { handle, tasks }))
     }
 }

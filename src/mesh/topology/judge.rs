@@ -7,8 +7,10 @@ use rand_core::RngCore;
 
 use super::super::NODES_MAX;
 use super::super::event::{LinkId, MeshLog, Refused, Violation};
+use super::super::packet::write_records;
 use super::super::record::{MAX_AGE, Record};
-use super::{Event, Flood, Known, NodeId, Topology};
+use super::{CHUNK, Event, Flood, Known, NodeId, Topology, age};
+use crate::crypto::pair::{LowOrder, Pair};
 use crate::wire::name::Name;
 
 impl Topology {
@@ -22,15 +24,23 @@ impl Topology {
     ) -> Result<(), Violation> {
         let (id, number) = (record.id(), record.said().number);
         if id == self.id {
-            return self.judge_own(now, &record);
+            return self.judge_own(now, &record, aged);
         }
-        let known = self.known.get(&id).map(|known| known.record.said().number);
-        if known == Some(number) {
+        let known = self.said(id).map(|known| (known.said().instance, known.said().number));
+        if known == Some((record.said().instance, number)) {
             // It came from two sides: neither needs it.
             self.flood.get_mut(&id).map(|flood| flood.except.insert(link));
+            return Ok(());
         }
-        let last = known.or_else(|| self.gone.get(&id).map(|(number, _)| *number));
-        if last.is_some_and(|last| number <= last) || aged >= MAX_AGE {
+        let old = match known {
+            // A newer process may have a clock that is behind.
+            Some((instance, last)) => number <= last && record.said().instance <= instance,
+            None => self.gone.get(&id).is_some_and(|gone| number <= gone.record.said().number),
+        };
+        if old && self.peer_of(link) == Some(id) {
+            self.answer(now, link, id);
+        }
+        if old || aged >= MAX_AGE {
             return Ok(());
         }
         if !record.is_plausible(self.wall_ms(now)) {
@@ -41,26 +51,69 @@ impl Topology {
             self.refused += 1;
             Violation::Forged(id)
         })?;
+        if self.is_former(now, link, &record) {
+            return Ok(());
+        }
         if self.is_wanted(now, &record) {
-            self.take(now, link, record, aged);
+            match self.fresh_pair(&record) {
+                Ok(pair) => self.take(now, link, record, pair, aged),
+                Err(LowOrder) => self.refuse(now, MeshLog::WeakKey(id)),
+            }
         }
         Ok(())
     }
 
-    /// A record of ours that we have not sent: by an earlier process, before the clock was set back, or by somebody who
-    /// has our key.
-    fn judge_own(&mut self, now: Duration, record: &Record) -> Result<(), Violation> {
-        let number = record.said().number;
-        let ours = self.own.number().unwrap_or(0);
-        if number < ours || self.own.record().is_some_and(|own| own.bytes() == record.bytes()) {
+    /// A record of ours that we have not sent: by an earlier process, or by somebody who has our key.
+    fn judge_own(&mut self, now: Duration, record: &Record, aged: Duration) -> Result<(), Violation> {
+        let said = record.said();
+        let (number, newer) = (said.number, said.instance > self.config.instance);
+        let old = number < self.own.number().unwrap_or(0) && !newer;
+        if old || self.own.record().is_some_and(|own| own.bytes() == record.bytes()) {
             return Ok(());
         }
         record.verify().map_err(|_| Violation::Forged(self.id))?;
-        if record.is_plausible(self.wall_ms(now)) {
-            self.own.go_beyond(now, number);
+        if !record.is_plausible(self.wall_ms(now)) {
+            return Ok(());
+        }
+        let since = now.saturating_sub(aged) > self.began + SAME_TIME;
+        if newer && (since || self.successions >= SUCCESSIONS) {
+            // Somebody has begun after us with our key, or with us, and lives.
+            self.events.push(Event::Ousted);
+            return Ok(());
+        }
+        self.own.go_beyond(now, number);
+        if newer {
+            // It was said before we began: by whom we follow, whose clock was ahead. Without this nobody would hear us.
+            let more = u64::from(self.rng.next_u32() % (1 << 16)) + 1;
+            self.config.instance = said.instance.saturating_add(more);
+            self.successions += 1;
+            self.events.push(Event::Renumbered);
+            self.log(now, MeshLog::ClockSetBack);
+        } else if since || said.instance == self.config.instance {
             self.log(now, MeshLog::OurselvesElsewhere);
         }
         Ok(())
+    }
+
+    /// Whether a newer process of the same node is known. Of two that use one identity so the newer stays.
+    fn is_former(&mut self, now: Duration, link: LinkId, record: &Record) -> bool {
+        let id = record.id();
+        let former = self.said(id).is_some_and(|known| known.said().instance > record.said().instance);
+        if former {
+            self.answer(now, link, id);
+            self.refuse(now, MeshLog::FormerProcess(id));
+        }
+        former
+    }
+
+    /// The neighbour has a record that is older than what is known: it gets that. If it is its own, it goes beyond it, or
+    /// sees who took its place.
+    fn answer(&mut self, now: Duration, link: LinkId, id: NodeId) {
+        let known = self.known.get(&id).map(|known| (&known.record, known.since));
+        let gone = || self.gone.get(&id).map(|gone| (&gone.record, gone.since));
+        let newer = known.or_else(gone).map(|(record, since)| (age(now, since), &**record.bytes()));
+        let frames = write_records(newer.into_iter(), CHUNK);
+        self.frames.extend(frames.into_iter().map(|frame| (link, frame)));
     }
 
     fn refuse(&mut self, now: Duration, log: MeshLog) {
@@ -97,6 +150,15 @@ impl Topology {
             return false;
         }
         true
+    }
+
+    /// What we share with a node by a record of it; none if the one that we have stands.
+    fn fresh_pair(&self, record: &Record) -> Result<Option<Pair>, LowOrder> {
+        let (id, standing) = (record.id(), record.said().standing);
+        if self.said(id).is_some_and(|known| known.said().standing == standing) {
+            return Ok(None);
+        }
+        self.standing.pair(&standing, &self.id.0, &id.0).map(Some)
     }
 
     fn has_allowance(&mut self, now: Duration, id: NodeId) -> bool {
@@ -140,7 +202,7 @@ impl Topology {
         older
     }
 
-    fn take(&mut self, now: Duration, link: LinkId, record: Record, aged: Duration) {
+    fn take(&mut self, now: Duration, link: LinkId, record: Record, pair: Option<Pair>, aged: Duration) {
         let id = record.id();
         self.taken += 1;
         self.gone.remove(&id);
@@ -163,8 +225,12 @@ impl Topology {
             if same_links && same_self && same_process { u64::from(self.rng.next_u32() % LAZY_MILLIS) } else { 0 };
         let due = now + Duration::from_millis(wait);
         self.flood.insert(id, Flood { due, except: BTreeSet::from([link]) });
-        let (allowance, refilled) = old.map_or((RECORD_BURST * 1000, now), |known| (known.allowance, known.refilled));
-        self.known.insert(id, Known { record, since, allowance, refilled });
+        let (allowance, refilled) =
+            old.as_ref().map_or((RECORD_BURST * 1000, now), |known| (known.allowance, known.refilled));
+        // There is one or the other.
+        if let Some(pair) = pair.or_else(|| old.map(|known| known.pair)) {
+            self.known.insert(id, Known { record, pair, since, allowance, refilled });
+        }
     }
 }
 
@@ -182,6 +248,10 @@ impl Told {
             MeshLog::TooManyNodes(node) => (4, *node),
             MeshLog::TooManyRecords(node) => (5, *node),
             MeshLog::ForgedOrigin(node) => (6, *node),
+            MeshLog::ForgedPacket { origin, .. } => (7, *origin),
+            MeshLog::WeakKey(node) => (8, *node),
+            MeshLog::ClockSetBack => (9, NodeId([0; 32])),
+            MeshLog::FormerProcess(node) => (10, *node),
         };
         if self.0.len() >= TOLD_MAX {
             self.0.retain(|_, at| now < *at + TELL_AGAIN);
@@ -200,3 +270,7 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
 const RECORD_BURST: u64 = 20;
 const RECORDS_PER_SECOND: u64 = 2;
 const LAZY_MILLIS: u32 = 300;
+/// What was signed less than this after our start may have been signed before it: records are on their way for a while.
+const SAME_TIME: Duration = Duration::from_secs(5);
+/// So often a process takes a greater number than a former one; two that were started at once do not go on so.
+const SUCCESSIONS: u32 = 3;

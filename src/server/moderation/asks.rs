@@ -10,6 +10,7 @@ use crate::limits::{ADMIN_ASK_MAX, ADMIN_PAGE, ADMIN_WAITING, REASON_MAX};
 use crate::store::{Act, Write};
 use crate::wire::admin::{Answer, Ask, AuditView, Failure, Page, Role};
 use crate::wire::frame::{Code, Refusal, Reply};
+use crate::wire::token::Token;
 
 /// A question that something beside the core answers.
 #[derive(Debug)]
@@ -65,6 +66,14 @@ impl Core {
         }
     }
 
+    /// Random bytes for an invitation.
+    pub(in crate::server) fn drawn(&mut self, ticket: u64, token: Option<Token>) {
+        if let Some(Waiting { officer, ask }) = self.moderation.waiting.remove(&ticket) {
+            let answer = either(self.make_invitation(&officer, &ask, token));
+            self.settle_ask(&officer, &ask, answer);
+        }
+    }
+
     /// A page of the audit log.
     pub(in crate::server) fn acts_read(&mut self, ticket: u64, acts: Vec<(u64, Act)>) {
         let next = acts.last().filter(|(id, _)| *id > 1).map(|(id, _)| id.to_string());
@@ -101,12 +110,12 @@ impl Core {
             | Ask::Unmute { .. }
             | Ask::Release { .. } => Some(either(self.people_ask(officer, ask))),
             Ask::Bans { .. } | Ask::Ban { .. } | Ask::Unban { .. } => Some(either(self.ban_ask(officer, ask))),
+            Ask::Invitation { .. } => self.wish_invitation(officer, ask),
             Ask::Settings
             | Ask::Allowed
             | Ask::Allow { .. }
             | Ask::Disallow { .. }
             | Ask::Registration { .. }
-            | Ask::Invitation { .. }
             | Ask::Defcon { .. } => Some(either(self.gate_ask(officer, ask))),
             Ask::Rooms { .. }
             | Ask::Room { .. }
@@ -134,7 +143,7 @@ impl Core {
         None
     }
 
-    fn await_answer(&mut self, officer: &Officer, ask: &Ask) -> u64 {
+    pub(super) fn await_answer(&mut self, officer: &Officer, ask: &Ask) -> u64 {
         let ticket = self.number();
         self.moderation.waiting.insert(ticket, Waiting { officer: officer.clone(), ask: ask.clone() });
         ticket

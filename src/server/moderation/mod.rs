@@ -4,9 +4,14 @@
 //! asks      a question comes in: permitted once, done, written down, answered
 //! table     which role may ask what
 //! roles     who has a role
-//! people    looking at people and speaking to them; kicks, mutes, released names
+//! people    looking at people and speaking to them
+//! kicks     putting people out of rooms and off the server; released names
+//! mutes     who has no word
+//! terms     how long something holds
 //! bans      bans, here and in the whole mesh
-//! gate      who gets in: allow list, registration, invitations, levels
+//! gate      who gets in: the list of those who may
+//! settings  registration and levels
+//! invitations  tokens for new names
 //! rooms     looking at rooms; closing and locking them; wishes to their owners
 //! sharing   rules on what may be shared
 //! ```
@@ -16,25 +21,35 @@
 mod asks;
 mod bans;
 mod gate;
+mod invitations;
+mod kicks;
+mod mutes;
 mod people;
 mod roles;
 mod rooms;
+mod settings;
 mod sharing;
 mod table;
+mod terms;
 
-use super::core::LoadError;
+use super::core::{Core, LoadError};
 use super::io::SessionId;
 use crate::crypto::identity::PublicKey;
+use crate::limits::ADMIN_LIST_BYTES;
 use crate::store::{Entry, List};
-use crate::wire::admin::{Answer, Role};
+use crate::wire::admin::{Answer, Page, Role};
 use crate::wire::name::FullName;
 use asks::Waiting;
 use std::collections::BTreeMap;
 
 /// What moderators keep, and the questions under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Moderation {
     roles: roles::Roles,
+    mutes: mutes::Mutes,
+    allowed: gate::Allowed,
+    invitations: invitations::Invitations,
+    settings: settings::Settings,
     waiting: BTreeMap<u64, Waiting>,
     pub(super) locks: rooms::Locks,
     wishes: rooms::Wishes,
@@ -45,10 +60,22 @@ impl Moderation {
     pub(super) fn load(register: &[Entry]) -> Result<Self, LoadError> {
         Ok(Self {
             roles: roles::Roles::load(register)?,
+            mutes: mutes::Mutes::load(register)?,
+            allowed: gate::Allowed::load(register)?,
+            invitations: invitations::Invitations::load(register)?,
+            settings: settings::Settings::load(register)?,
             waiting: BTreeMap::new(),
             locks: rooms::Locks::load(register)?,
             wishes: rooms::Wishes::default(),
         })
+    }
+}
+
+impl Core {
+    /// What holds no more.
+    pub(super) fn prune_lists(&mut self) {
+        self.prune_mutes();
+        self.prune_invitations();
     }
 }
 
@@ -86,6 +113,20 @@ impl Officer {
 type Verdict = Option<Answer>;
 /// What a part answers: what was done, or why nothing was.
 type Told = Result<Answer, Answer>;
+
+/// As many rows as fit into an answer over TLS too. `next` says with which one it goes on, if there are more.
+fn fitting<T: serde::Serialize>(rows: impl Iterator<Item = T>, name: impl Fn(&T) -> String) -> Page<T> {
+    let (mut page, mut bytes) = (Page::whole(Vec::new()), 0usize);
+    for row in rows {
+        bytes = bytes.saturating_add(serde_json::to_vec(&row).map_or(0, |json| json.len()));
+        if bytes > ADMIN_LIST_BYTES {
+            page.next = Some(name(&row));
+            break;
+        }
+        page.rows.push(row);
+    }
+    page
+}
 
 /// The entries of one list, decoded; `max` bytes each.
 fn entries<T: for<'b> minicbor::Decode<'b, ()>>(

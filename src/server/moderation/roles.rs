@@ -39,6 +39,11 @@ impl Roles {
     pub(super) fn of(&self, key: &PublicKey) -> Option<Role> {
         self.0.get(key).map(|holder| holder.role)
     }
+
+    /// Drops the role that a key was given under a name; whether it had one.
+    pub(super) fn forget(&mut self, key: &PublicKey, name: &FullName) -> bool {
+        self.0.get(key).is_some_and(|holder| holder.name == *name) && self.0.remove(key).is_some()
+    }
 }
 
 impl Core {

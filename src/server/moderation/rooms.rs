@@ -16,9 +16,8 @@ use crate::wire::admin::{Answer, Ask, Failure, Page, RoomView, Wish};
 use crate::wire::encode;
 use crate::wire::frame::Push;
 use crate::wire::id::{Id, RoomId};
-use crate::wire::name::{FullName, Name};
+use crate::wire::name::FullName;
 use crate::wire::policy::RoomKind;
-use crate::wire::text::shown;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Rooms that nobody joins.
@@ -66,19 +65,6 @@ impl Core {
         }
     }
 
-    /// A room of this server: `LABEL` or `LABEL@SERVER`.
-    pub(super) fn room_named(&self, typed: &str) -> Result<&Room, Answer> {
-        let unknown = || {
-            let why = format!("there is no room {} on this server", shown(typed));
-            Answer::failed_with(Failure::UnknownRoom, why, "see `rooms`; a room is closed at its own server")
-        };
-        let (label, server) =
-            typed.trim_start_matches('#').split_once('@').map_or((typed, None), |(l, s)| (l, Some(s)));
-        let here = server.is_none_or(|s| Name::parse(s).is_ok_and(|s| s == self.config.name));
-        let label = Name::parse(label.trim_start_matches('#')).map_err(|_| unknown())?;
-        self.rooms.by_label(&label).filter(|_| here).ok_or_else(unknown)
-    }
-
     fn page_of_rooms(&self, after: Option<&str>) -> Answer {
         let mut rooms = self.rooms.after(after);
         let more = rooms.len() > ADMIN_PAGE;
@@ -89,7 +75,7 @@ impl Core {
     }
 
     fn show_room(&self, typed: &str) -> Told {
-        let room = self.room_named(typed)?;
+        let room = self.room_here(typed)?;
         let names = room.directory.members().map(|member| member.name.to_string()).collect();
         Ok(Answer::Room(Box::new(RoomView { names, ..self.view_of(room) })))
     }
@@ -120,7 +106,7 @@ impl Core {
 
     /// The room and its log go; whoever is there hears it.
     fn close_room(&mut self, typed: &str, reason: Option<String>) -> Told {
-        let (id, title) = self.room_named(typed).map(|room| (room.id, self.title_of(room)))?;
+        let (id, title) = self.room_here(typed).map(|room| (room.id, self.title_of(room)))?;
         let Some(mut room) = self.rooms.remove(&id) else {
             return Err(Answer::failed(Failure::Failed, "the room is gone already"));
         };
@@ -153,7 +139,7 @@ impl Core {
     }
 
     fn lock_room(&mut self, officer: &Officer, typed: &str) -> Told {
-        let (id, title) = self.room_named(typed).map(|room| (room.id, self.title_of(room)))?;
+        let (id, title) = self.room_here(typed).map(|room| (room.id, self.title_of(room)))?;
         let locks = &mut self.moderation.locks.0;
         if locks.contains_key(&id) {
             return Err(Answer::failed(Failure::Already, format!("{title} is locked already")));
@@ -177,7 +163,7 @@ impl Core {
     }
 
     fn unlock_room(&mut self, typed: &str) -> Told {
-        let (id, title) = self.room_named(typed).map(|room| (room.id, self.title_of(room)))?;
+        let (id, title) = self.room_here(typed).map(|room| (room.id, self.title_of(room)))?;
         if self.strike_lock(&id) {
             Ok(Answer::done(format!("{title} can be joined again")))
         } else {
@@ -206,7 +192,7 @@ impl Core {
 
     /// Tells the owner what an operator would like; what comes of it is the owner's own business.
     fn ask_owner(&mut self, typed: &str, wish: &Wish) -> Told {
-        let room = self.room_named(typed)?;
+        let room = self.room_here(typed)?;
         let (id, title, owner) = (room.id, self.title_of(room), room.directory.policy().owner());
         match wish {
             Wish::NewSecret if room.kind != RoomKind::Private => {

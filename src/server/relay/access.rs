@@ -1,8 +1,10 @@
 //! Our own clients at other servers: what they say there, and what is said to them.
 
 use super::{Act, Relay, veiled};
+use crate::crypto::identity::PublicKey;
 use crate::limits::{AWAY_SERVERS, FRAME_MAX, FRAME_MAX_BEFORE_LOGIN};
 use crate::mesh::{DownReason, NodeId};
+use crate::server::attempts::{Allowance, Taken};
 use crate::server::io::SessionId;
 use crate::wire::frame::{Away, ToClient, ToServer};
 use crate::wire::name::Name;
@@ -10,6 +12,7 @@ use crate::wire::relay::Head;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Who is logged in here, and where else it has sessions.
 #[derive(Debug, Default)]
@@ -18,6 +21,17 @@ pub(super) struct Access {
     last: u64,
     sessions: BTreeMap<SessionId, BTreeMap<NodeId, u64>>,
     clients: BTreeMap<u64, (SessionId, NodeId)>,
+    logins: Logins,
+}
+
+/// Logins elsewhere lately: each home takes only so many through us, and one of ours must not use them up for the others.
+#[derive(Debug)]
+struct Logins(Allowance);
+
+impl Default for Logins {
+    fn default() -> Self {
+        Self(Allowance::new(LOGINS, LOGINS_OF_SOURCE, LOGINS_WINDOW))
+    }
 }
 
 impl Access {
@@ -65,7 +79,13 @@ impl Relay {
 
     /// A client of ours has an encoded frame for another server. Each login is answered by that server, or by one `Away`; whatever
     /// else is said where no session is open was on its way when the session ended.
-    pub(in crate::server) fn forward(&mut self, session: SessionId, ip: IpAddr, server: &Name, frame: Arc<[u8]>) {
+    pub(in crate::server) fn forward(
+        &mut self,
+        session: SessionId,
+        (key, ip): (PublicKey, IpAddr),
+        server: &Name,
+        frame: Arc<[u8]>,
+    ) {
         let Some(servers) = self.access.sessions.get_mut(&session) else { return };
         let node = self.by_name.get(server).copied();
         if let Some(node) = node
@@ -82,6 +102,9 @@ impl Relay {
             let why = if full || *server == self.config.name { Away::Refused } else { Away::Unreachable };
             return self.away(session, server.clone(), why);
         };
+        if self.access.logins.0.take(key, ip, 1, self.now) == Taken::No {
+            return self.away(session, server.clone(), Away::Refused);
+        }
         self.access.last += 1;
         let client = self.access.last;
         servers.insert(node, client);
@@ -153,3 +176,9 @@ impl Relay {
         self.acts.push_back(Act::Client(session, frame));
     }
 }
+
+/// Logins of one client at other servers in [`LOGINS_WINDOW`]: twice as many as it may have sessions.
+const LOGINS: u32 = 128;
+/// The same of all clients of one address: a fifth of what one home takes through us.
+const LOGINS_OF_SOURCE: u32 = 2000;
+const LOGINS_WINDOW: Duration = Duration::from_secs(10);

@@ -31,13 +31,32 @@ pub(super) struct Home {
     openings: Openings,
 }
 
-/// Logins through each server lately: each costs some verifications, whether it holds or not.
+/// Logins lately: each costs some verifications, whether it holds or not.
 #[derive(Debug)]
-struct Openings(Attempts<NodeId>);
+struct Openings {
+    through: Attempts<NodeId>,
+    /// Of one client through one server, so that it does not use up what all its server's clients have. The key is what the login
+    /// claims: a server that makes keys up has only the one allowance for all of them.
+    of: Attempts<(NodeId, PublicKey)>,
+}
 
 impl Default for Openings {
     fn default() -> Self {
-        Self(Attempts::new(OPENINGS, OPENINGS_WINDOW))
+        Self {
+            through: Attempts::new(OPENINGS, OPENINGS_WINDOW),
+            of: Attempts::new(OPENINGS_OF_ONE, OPENINGS_OF_ONE_WINDOW),
+        }
+    }
+}
+
+impl Openings {
+    fn exhausted(&self, node: NodeId, now: Duration) -> bool {
+        self.through.exhausted(&node, now)
+    }
+
+    /// Whether the client has allowance left, if the login says who it is. Only then its server's is used.
+    fn take(&mut self, node: NodeId, client: Option<PublicKey>, now: Duration) -> bool {
+        client.is_none_or(|client| self.of.take((node, client), now)) && self.through.take(node, now)
     }
 }
 
@@ -167,24 +186,21 @@ impl Relay {
     /// The login and the client's word that it comes through the server with this key.
     fn invited(&mut self, node: NodeId, key: &PublicKey, body: &[u8]) -> Result<(Login, Pass), Refusal> {
         let full = self.home.len() >= self.caps.guests || self.home.through(node) >= self.caps.guests_of_one;
-        if full || !self.home.openings.0.take(node, self.now) {
-            return Err(Refusal::new(
-                Code::TooMany,
-                "too many people of other servers are here or come; try again later",
-            ));
+        if full || self.home.openings.exhausted(node, self.now) {
+            return Err(too_many());
         }
-        let Ok(ToServer::Login(login)) = ToServer::from_bytes(body, FRAME_MAX_BEFORE_LOGIN) else {
-            return Err(Refusal::new(Code::Malformed, "not a login"));
-        };
-        let refused = |why: &str| Refusal::new(Code::BadPass, format!("the pass for the server on the way {why}"));
-        let pass = login.pass.as_ref().ok_or_else(|| refused("is missing"))?;
-        let pass = Pass::from_bytes(pass).map_err(|_| refused("is none"))?;
+        let said = invitation(body);
+        let client = said.as_ref().ok().map(|(_, pass)| pass.client());
+        if !self.home.openings.take(node, client, self.now) {
+            return Err(too_many());
+        }
+        let (login, pass) = said?;
         pass.check(key, self.wall_ms).map_err(|error| match error {
-            CertError::Expired => refused("has expired"),
-            CertError::Signature | CertError::Malformed(_) => refused("is not for that server"),
+            CertError::Expired => bad_pass("has expired"),
+            CertError::Signature | CertError::Malformed(_) => bad_pass("is not for that server"),
         })?;
         if pass.instance != login.instance {
-            return Err(refused("is another process's"));
+            return Err(bad_pass("is another process's"));
         }
         Ok((login, pass))
     }
@@ -233,8 +249,26 @@ impl Relay {
         else {
             return false;
         };
-        self.home.pace.post(guest.key, bytes, self.now) > BEHIND_MAX
+        self.home.pace.post(guest.key, bytes, 1, self.now).wait > BEHIND_MAX
     }
+}
+
+/// What a login says; nothing of it is believed yet.
+fn invitation(body: &[u8]) -> Result<(Login, Pass), Refusal> {
+    let Ok(ToServer::Login(login)) = ToServer::from_bytes(body, FRAME_MAX_BEFORE_LOGIN) else {
+        return Err(Refusal::new(Code::Malformed, "not a login"));
+    };
+    let pass = login.pass.as_ref().ok_or_else(|| bad_pass("is missing"))?;
+    let pass = Pass::from_bytes(pass).map_err(|_| bad_pass("is none"))?;
+    Ok((login, pass))
+}
+
+fn bad_pass(why: &str) -> Refusal {
+    Refusal::new(Code::BadPass, format!("the pass for the server on the way {why}"))
+}
+
+fn too_many() -> Refusal {
+    Refusal::new(Code::TooMany, "too many people of other servers are here or come; try again later")
 }
 
 /// An address (RFC 4193) for all clients of one network at one server, for limits by address. A server that makes networks up has not
@@ -251,5 +285,8 @@ fn stand_in(node: NodeId, source: &[u8; 16]) -> SocketAddr {
 /// Logins through one other server in [`OPENINGS_WINDOW`].
 const OPENINGS: u32 = 1000;
 const OPENINGS_WINDOW: Duration = Duration::from_secs(1);
+/// Of those, of one client in [`OPENINGS_OF_ONE_WINDOW`].
+const OPENINGS_OF_ONE: u32 = 32;
+const OPENINGS_OF_ONE_WINDOW: Duration = Duration::from_secs(2);
 /// A guest may be so far ahead of what it may post: what was held for it on the way comes in one go.
 const BEHIND_MAX: Duration = Duration::from_secs(30);

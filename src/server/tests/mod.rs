@@ -2,6 +2,7 @@
 
 mod directs;
 mod doors;
+mod gate;
 mod hall;
 mod joins;
 mod kicks;
@@ -11,6 +12,8 @@ mod login;
 mod mesh;
 mod model;
 mod moderation;
+mod people;
+mod rates;
 mod restart;
 mod rooms;
 mod strangers;

@@ -160,10 +160,12 @@ fn there_is_room_for_so_many_people_of_other_servers_and_of_each() {
 fn a_server_does_not_keep_another_one_busy_with_logins() {
     let mut mesh = Linked::new(3);
     let mallory = mesh.client(1, 9, "mallory");
-    let login_here = |access, cert: &NameCert| ToServer::Login(login(&user(9), access, "x", 9, Some(cert))).to_bytes();
-    let junk = login_here(2, &mallory.me.cert);
-    for client in 100..2000 {
-        mesh.delivered(0, 1, &Head::Open { client, source: [0; 16].into() }, &junk);
+    // Keys cost nothing; each comes once.
+    for client in 100..2000u64 {
+        let mut seed = [9; 32];
+        seed[..8].copy_from_slice(&client.to_le_bytes());
+        let junk = login(&Identity::from_seed(&seed), 2, "x", 9, Some(&mallory.me.cert));
+        mesh.delivered(0, 1, &Head::Open { client, source: [0; 16].into() }, &ToServer::Login(junk).to_bytes());
     }
     let mut late = mesh.client(1, 1, "late");
     assert_eq!(mesh.visit(&mut late, 0).unwrap_err().code, Code::TooMany, "they are not even looked at");
@@ -173,6 +175,38 @@ fn a_server_does_not_keep_another_one_busy_with_logins() {
     let there = mesh.at(&late, 0);
     assert_eq!(mesh.away(there), Some(Away::Closed));
     assert!(mesh.visit(&mut late, 0).is_ok());
+}
+
+#[test]
+fn a_client_does_not_use_up_what_the_others_of_its_server_have() {
+    let mut mesh = Linked::new(2);
+    let mallory = mesh.client(1, 9, "mallory");
+    // A server that passes on all that one client says.
+    let junk = ToServer::Login(login(&user(9), 0, "x", 9, Some(&mallory.me.cert))).to_bytes();
+    for client in 100..3000 {
+        mesh.delivered(0, 1, &Head::Open { client, source: [0; 16].into() }, &junk);
+    }
+    let mut late = mesh.client(1, 1, "late");
+    assert!(mesh.visit(&mut late, 0).is_ok());
+    // An honest one does not: not even logins in names of keys that the client makes up.
+    let there = mesh.at(&mallory, 0);
+    let mut outcomes = Vec::new();
+    for n in 0..1000u64 {
+        let mut seed = [8; 32];
+        seed[..8].copy_from_slice(&n.to_le_bytes());
+        mesh.hear(there, ToServer::Login(login(&Identity::from_seed(&seed), 0, "x", 9, Some(&mallory.me.cert))));
+        while let Some(why) = mesh.away(there) {
+            outcomes.push(why);
+        }
+    }
+    let passed_on = outcomes.iter().filter(|why| **why == Away::Closed).count();
+    assert!(outcomes.len() == 1000 && (100..200).contains(&passed_on), "{passed_on} of {}", outcomes.len());
+    let mut other = mesh.client(1, 2, "other");
+    assert!(mesh.visit(&mut other, 0).is_ok(), "the others log in as before");
+    mesh.inbox(there).clear();
+    mesh.pass(Duration::from_secs(11));
+    let mut mallory = mallory;
+    assert!(mesh.visit(&mut mallory, 0).is_ok(), "and so does it, after a while");
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::token::Token;
 
 /// Servers, and a head for each.
 pub(super) type Targets = Vec<(NodeId, Vec<u8>)>;
@@ -25,6 +26,10 @@ pub(super) struct World<E = Core> {
     pub(super) answers: Vec<Answer>,
     /// What is to be done beside the core, with its ticket.
     pub(super) tasks: Vec<(u64, Task)>,
+    /// At what part of the normal pace posts are to be taken.
+    pub(super) slower: u32,
+    /// Random bytes that were drawn; not very random ones.
+    pub(super) draws: u8,
 }
 
 impl World {
@@ -61,6 +66,8 @@ impl<E: Engine> World<E> {
             mesh: VecDeque::new(),
             answers: Vec::new(),
             tasks: Vec::new(),
+            slower: 0,
+            draws: 0,
         }
     }
 
@@ -114,6 +121,13 @@ impl<E: Engine> World<E> {
             }
             Output::Answer { answer, .. } => self.answers.push(*answer),
             Output::Operate { ticket, task } => self.tasks.push((ticket, task)),
+            Output::Draw { ticket } => {
+                self.draws += 1;
+                let token = Some(Token::new([self.draws; 16]));
+                let wall = self.wall();
+                self.core.handle(self.now, wall, Input::Drawn { ticket, token });
+            }
+            Output::Pace { slower } => self.slower = slower,
             Output::Relay { .. } => {}
             Output::Mesh { targets, body } => self.mesh.push_back((targets, body)),
             Output::Log(event) => self.log.push(event),
@@ -148,14 +162,38 @@ impl<E: Engine> World<E> {
     }
 
     pub(super) fn login_as(&mut self, session: SessionId, name: &str, instance: u8) -> Result<Welcome, Refusal> {
-        let login = Login {
-            version: VERSION,
-            name: name.into(),
-            instance: Id([instance; 16]),
-            cert: None,
-            pass: None,
-            token: None,
-        };
+        self.login_with_token(session, name, instance, None)
+    }
+
+    pub(super) fn login_with_token(
+        &mut self,
+        session: SessionId,
+        name: &str,
+        instance: u8,
+        token: Option<Token>,
+    ) -> Result<Welcome, Refusal> {
+        let (instance, token) = (Id([instance; 16]), token.map(|token| token.expose().into()));
+        self.log_in(session, Login { version: VERSION, name: name.into(), instance, cert: None, pass: None, token })
+    }
+
+    /// A client comes again and shows the certificate that it has.
+    pub(super) fn login_with_cert(&mut self, client: &Client) -> Result<Welcome, Refusal> {
+        let session = self.connect(&client.me.identity);
+        let (name, cert) = (client.me.cert.subject.to_string(), Some(client.me.cert.to_bytes().into()));
+        self.log_in(session, Login { version: VERSION, name, instance: Id([1; 16]), cert, pass: None, token: None })
+    }
+
+    /// Somebody of many, each with a key, an address and a name of its own.
+    pub(super) fn connect_as_many(&mut self, n: usize) -> SessionId {
+        let mut seed = [99; 32];
+        seed[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        let addr = format!("198.51.{}.{}:1", n / 200, n % 200);
+        let session = self.connect_from(&Identity::from_seed(&seed), &addr);
+        self.login_as(session, &format!("p{n:05}"), 1).unwrap();
+        session
+    }
+
+    fn log_in(&mut self, session: SessionId, login: Login) -> Result<Welcome, Refusal> {
         self.feed(Input::Frame(session, ToServer::Login(login)));
         match self.take(session) {
             ToClient::Welcome(welcome) => Ok(welcome),

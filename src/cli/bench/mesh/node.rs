@@ -10,10 +10,11 @@ use crate::mesh::run::{Mesh, MeshConfig, MeshEvent, MeshEvents, MeshHandle};
 use crate::wire::name::Name;
 use crate::wire::vouch::ServerTrust;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// What a server is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -91,7 +92,8 @@ pub fn run(setup: Setup) -> Result<(), BenchError> {
         let (handle, events, _running) = mesh.start().map_err(wrong)?;
         addresses.first().map_or(Ok(()), |address| tell(&Said::At(*address)))?;
         let tally = Tally::default();
-        Node { handle, events, setup, tally, seen: None, cpu: 0.0, told: 0 }.work(orders()).await
+        let full = watch::Sender::default();
+        Node { handle, events, full, setup, tally, seen: None, cpu: 0.0, told: 0 }.work(orders()).await
     });
     runtime.shutdown_background();
     ended
@@ -100,6 +102,8 @@ pub fn run(setup: Setup) -> Result<(), BenchError> {
 struct Node {
     handle: MeshHandle,
     events: MeshEvents,
+    /// Servers for which so much waits that a sender waits too.
+    full: watch::Sender<BTreeSet<NodeId>>,
     setup: Setup,
     tally: Tally,
     /// Told last.
@@ -130,7 +134,7 @@ impl Node {
         match order {
             Order::Mark => self.cpu = cpu_seconds(),
             Order::Send(load) => {
-                tokio::spawn(send(self.handle.clone(), load));
+                tokio::spawn(send(self.handle.clone(), self.full.subscribe(), load));
             }
             Order::Path(to) => tell(&Said::Path(self.path(NodeId(to)).await?))?,
             Order::Spent => tell(&Said::Spent(cpu_seconds() - self.cpu, peak_memory()))?,
@@ -160,7 +164,8 @@ impl Node {
                     came = true;
                 }
                 MeshEvent::Up(_) | MeshEvent::Changed(_) | MeshEvent::Down(..) => changed = true,
-                MeshEvent::Full(..) => {}
+                MeshEvent::Full(node, true) => _ = self.full.send_if_modified(|full| full.insert(node)),
+                MeshEvent::Full(node, false) => _ = self.full.send_if_modified(|full| full.remove(&node)),
             }
             next = self.events.try_next();
         }
@@ -195,22 +200,25 @@ impl Node {
     }
 }
 
-async fn send(handle: MeshHandle, load: Load) {
+/// Servers for which so much waits that a sender waits too.
+type Full = watch::Receiver<BTreeSet<NodeId>>;
+
+async fn send(handle: MeshHandle, full: Full, load: Load) {
     let ended = match load.rate {
         Some(rate) => send_steadily(&handle, &load, rate).await,
-        None => send_all(&handle, &load).await,
+        None => send_all(&handle, full, &load).await,
     };
     let said = ended.map_or_else(|error| Said::Failed(error.to_string()), |()| Said::Sent(monotonic()));
     // Without anybody who listens the process ends by itself.
     _ = tell(&said);
 }
 
-async fn send_all(handle: &MeshHandle, load: &Load) -> Result<(), BenchError> {
+async fn send_all(handle: &MeshHandle, mut full: Full, load: &Load) -> Result<(), BenchError> {
     let to = NodeId(load.to);
     tell(&Said::Begun(monotonic()))?;
     for number in 0..load.messages {
         if number % LOOK_EVERY == 0 {
-            handle.ready(&to).await.map_err(wrong)?;
+            full.wait_for(|full| !full.contains(&to)).await.map_err(wrong)?;
         }
         send_one(handle, load, number).await?;
     }
