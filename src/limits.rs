@@ -166,6 +166,10 @@ pub const KEY_PACKAGES_LOW: usize = 8;
 pub const HASHES_PER_KEY: usize = 4;
 /// Committers that are tried before newcomers are let in although a removal stands.
 pub const COMMITTERS_TRIED: usize = 4;
+/// The same where somebody was kicked or banned, who is to be out before anybody comes in.
+pub const KICK_COMMITTERS_TRIED: usize = 16;
+/// Wishes of operators that wait for owners of rooms to come back; in memory.
+pub const WISHES_WAITING: usize = 256;
 /// Catch-up requests of one client that may be under way.
 pub const LOG_READS: usize = 64;
 /// Jobs of other processes that a client does at once; each may be a transfer.

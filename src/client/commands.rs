@@ -49,7 +49,24 @@ pub enum Command {
     Restrict { flags: String },
     Unrestrict { id: u64 },
     Restrictions,
+    Govern(Deed),
     Help { about: Option<String> },
+}
+
+/// What a room's owner does, and its moderators in part. Names are as typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the table describes each command")]
+pub enum Deed {
+    Kick { name: String, reason: Option<String> },
+    Ban { name: String },
+    Unban { name: String },
+    Mute { name: String },
+    Unmute { name: String },
+    Op { name: String },
+    Deop { name: String },
+    Topic { text: String },
+    Password { own: bool },
+    Owner { name: String },
 }
 
 /// Which of the two rates is limited.
@@ -196,6 +213,18 @@ pub fn spec(command: &Command) -> Option<&'static Spec> {
         Command::Restrict { .. } => "restrict",
         Command::Unrestrict { .. } => "unrestrict",
         Command::Restrictions => "restrictions",
+        Command::Govern(deed) => match deed {
+            Deed::Kick { .. } => "kick",
+            Deed::Ban { .. } => "ban",
+            Deed::Unban { .. } => "unban",
+            Deed::Mute { .. } => "mute",
+            Deed::Unmute { .. } => "unmute",
+            Deed::Op { .. } => "op",
+            Deed::Deop { .. } => "deop",
+            Deed::Topic { .. } => "topic",
+            Deed::Password { .. } => "password",
+            Deed::Owner { .. } => "owner",
+        },
         Command::Help { .. } => "help",
     };
     row(name)
@@ -324,6 +353,10 @@ fn unquoted(args: &str) -> &str {
 fn word(args: &str) -> Option<String> {
     let name = args.trim_start_matches('@');
     (!name.is_empty() && !name.contains(char::is_whitespace)).then(|| name.to_owned())
+}
+
+fn deed(args: &str, of: fn(String) -> Deed) -> Option<Command> {
+    Some(Command::Govern(of(word(args)?)))
 }
 
 fn room_word(args: &str) -> Option<String> {

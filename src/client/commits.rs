@@ -4,8 +4,9 @@ use super::core::Core;
 use super::links::published_commit;
 use super::requests::Purpose;
 use crate::group::Outgoing;
-use crate::wire::frame::{Reply, Request};
+use crate::wire::frame::{Code, Reply, Request};
 use crate::wire::id::RoomId;
+use minicbor::bytes::ByteArray;
 use rand_core::RngCore;
 use std::time::Duration;
 
@@ -13,8 +14,11 @@ impl Core {
     pub(super) fn commit_now(&mut self, id: RoomId, epoch: u64) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         let ready = conversation.room.epoch() == epoch && conversation.may_commit();
+        if ready && conversation.rotates_with_kick() {
+            return;
+        }
         if ready && let Ok(out) = conversation.room.commit_pending() {
-            self.send_commit(id, out);
+            self.send_commit(id, out, None);
         }
     }
 
@@ -25,6 +29,12 @@ impl Core {
             self.news(id, news);
         } else {
             conversation.commit_refused(epoch);
+            match reply {
+                // The commit that won is on its way to us.
+                Reply::Refused(refusal) if refusal.code == Code::Stale => conversation.stale = Some(epoch),
+                Reply::Refused(refusal) => self.act_refused(id, epoch, refusal.clone().into()),
+                _ => {}
+            }
         }
     }
 
@@ -39,7 +49,7 @@ impl Core {
         if conversation.may_commit() {
             conversation.renew_at = renewal;
             if let Ok(out) = conversation.room.self_update() {
-                self.send_commit(id, out);
+                self.send_commit(id, out, None);
             }
         }
     }
@@ -49,12 +59,12 @@ impl Core {
         self.now + LEAF_RENEWAL + Duration::from_secs(spread)
     }
 
-    pub(super) fn send_commit(&mut self, id: RoomId, out: Outgoing) {
+    pub(super) fn send_commit(&mut self, id: RoomId, out: Outgoing, door: Option<ByteArray<32>>) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         let epoch = conversation.room.epoch();
         conversation.commit = Some((epoch, out.bytes.clone()));
         let (message, published) = (out.bytes.into(), published_commit(out.published));
-        let request = Request::Commit { room: id, lease: None, message, published, door: None };
+        let request = Request::Commit { room: id, lease: None, message, published, door };
         self.room_request(&id, request, Purpose::Commit(id, epoch));
     }
 

@@ -1,6 +1,7 @@
 //! One room or direct conversation: its log processed strictly in order, every message checked against what its sender says it saw.
 
 use super::core::Ticket;
+use super::governing::Rule;
 use super::history::{History, Place};
 use super::outbox::{Item, Outbox};
 use crate::crypto::identity::PublicKey;
@@ -47,6 +48,8 @@ pub(super) struct Conversation {
     pub joined_at: Option<(u64, Vec<u8>)>,
     /// When our leaf is renewed next.
     pub renew_at: Duration,
+    /// Roles, acts of its owner, and where it stands with its secret.
+    pub rule: Rule,
     session: [u8; 8],
     counter: u64,
     /// The counter of our last message in the log.
@@ -80,6 +83,8 @@ pub(super) enum News {
     Delivered(Box<Item>),
     /// Somebody said something, and all that can be checked about it holds.
     Said { sender: Sealer, envelope: Box<Envelope> },
+    /// Somebody whom the room's owner has muted sent something, which is dropped.
+    Muted { sender: Sealer },
     /// A new epoch; each who is gone, and why.
     Changed { change: Box<Change>, gone: Vec<(MemberInfo, &'static str)> },
     /// Our own leaf is gone.
@@ -134,6 +139,7 @@ impl Conversation {
             left: false,
             joined_at: None,
             renew_at: Duration::MAX,
+            rule: Rule::default(),
             session,
             counter: 0,
             logged: 0,

@@ -174,6 +174,7 @@ impl Core {
             self.surveys_timeout(),
             self.entries_timeout(),
             self.rooms_timeout(),
+            self.rotations_timeout(),
             self.peers.next_timeout(),
             self.searches.next_timeout(),
             self.transfers.next_timeout(self.sources_max()),
@@ -230,6 +231,7 @@ impl Core {
         }
         self.entries_timeouts();
         self.surveys_timeouts();
+        self.rotations_timeouts();
         self.peers_timeouts();
         self.searches_timeouts();
         self.transfers_timeouts();

@@ -93,6 +93,7 @@ impl Core {
             Command::Restrict { flags } => self.restrict_room(number, &flags),
             Command::Unrestrict { id } => self.unrestrict_room(number, id),
             Command::Restrictions => self.show_restrictions(number),
+            Command::Govern(deed) => self.govern_typed(number, deed),
             Command::Help { about } => self.help(number, about.as_deref()),
         };
         if let Err(problem) = result {
@@ -141,7 +142,13 @@ impl Core {
         let id = self.room_named(None)?;
         let conversation = self.conversations.get(&id).ok_or_else(no_room)?;
         let peers = conversation.room.members().map(|m| m.name.to_string()).collect();
-        self.tell(Some(number), Event::Peers { room: conversation.title(), peers });
+        let (room, policy) = (conversation.title(), conversation.room.policy());
+        let called = |keys: Vec<PublicKey>| keys.iter().map(|key| self.called(conversation, key)).collect();
+        let topic = Some(policy.topic.clone()).filter(|topic| !topic.is_empty());
+        let owner = Some(self.called(conversation, &policy.owner()));
+        let moderators = called(policy.moderators().collect());
+        let (muted, banned) = (called(policy.muted().collect()), called(policy.banned().collect()));
+        self.tell(Some(number), Event::Peers { room, peers, topic, owner, moderators, muted, banned });
         self.done(Some(number), 0);
         Ok(())
     }

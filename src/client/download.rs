@@ -238,6 +238,15 @@ impl Download {
         true
     }
 
+    /// A holder is not to be asked any more. Returns whether it was waited for.
+    pub fn is_gone(&mut self, peer: &FullName, problem: Problem) -> bool {
+        let waited = |holder: &&mut Holder| holder.peer == *peer && matches!(holder.state, Asked::Lost(_) | Asked::Not);
+        let Some(holder) = self.holders.iter_mut().find(waited) else { return false };
+        holder.state = Asked::Out;
+        self.last = Some(problem);
+        true
+    }
+
     /// Nobody delivers from now on, if it was not so before. Gives what the user is told.
     pub fn starve(&mut self, now: Duration, id: &TransferId) -> event::Transfer {
         let fresh = Starving { since: now, search_at: now + SEARCH_AGAIN, searches: 0 };

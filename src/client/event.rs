@@ -39,6 +39,34 @@ pub enum Event {
         name: String,
         reason: String,
     },
+    TopicChanged {
+        room: String,
+        topic: String,
+        by: String,
+    },
+    RoleChanged {
+        room: String,
+        name: String,
+        role: String,
+        by: String,
+    },
+    SecretChanged {
+        room: String,
+        version: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        invite: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        secret: Option<String>,
+    },
+    NotRotated {
+        room: String,
+    },
+    Wished {
+        room: String,
+        wish: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
     Message {
         room: String,
         from: String,
@@ -112,6 +140,16 @@ pub enum Event {
     Peers {
         room: String,
         peers: Vec<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        topic: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner: Option<String>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        moderators: Vec<String>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        muted: Vec<String>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        banned: Vec<String>,
     },
     Pong {
         target: String,

@@ -34,13 +34,19 @@ impl Core {
     pub(super) fn said(&mut self, id: RoomId, sender: &Sealer, envelope: Envelope) {
         let Some(conversation) = self.conversations.get(&id) else { return };
         let (is_room, room) = (conversation.is_room(), conversation.title());
-        if self.peers.is_ignored(&sender.name) || !self.peers.first_time(&sender.key, envelope.id) {
+        // The room depends on these, whoever says them.
+        let serves =
+            matches!(envelope.body, Body::NewSecret { .. } | Body::RotationWanted { .. } | Body::SecretWanted { .. });
+        if self.peers.is_ignored(&sender.name) && !serves || !self.peers.first_time(&sender.key, envelope.id) {
             return;
         }
         let (from, message) = (sender.name.to_string(), envelope.id.to_string());
         match (envelope.body, is_room) {
             (Body::Text(text), true) => self.tell(None, Event::Message { room, from, text, id: message }),
             (Body::Text(text), false) => self.tell(None, Event::Direct { from, text, id: message }),
+            (Body::NewSecret { version, secret }, true) => self.new_secret(id, sender, version, &secret),
+            (Body::RotationWanted { version }, true) => self.rotation_wanted(id, version),
+            (Body::SecretWanted { version }, true) => self.secret_wanted(id, &sender.key, version),
             (Body::WhoHas { search, pattern }, true) => self.asked_who_has(id, &sender.name, search, pattern),
             (Body::Holds { search, rows, more }, false) => self.holds(&sender.name, &search, rows, more),
             (Body::FileRequest(request), false) => self.file_request(id, sender, request),
@@ -63,7 +69,7 @@ impl Core {
                 let _ = self.send_direct(&sender.name, Body::Pong { token }, None);
             }
             (Body::Pong { token }, false) => self.pong(&sender.name, token),
-            // In the wrong place, or for roles that have their own commands.
+            // In the wrong place.
             _ => {}
         }
     }

@@ -4,6 +4,7 @@ use super::conversation::{Access, Conversation, Kind, kind_of};
 use super::core::{Core, Ticket};
 use super::effects::Effect;
 use super::event::Event;
+use super::governing::Fresh;
 use super::links::{grant_of, published_of};
 use super::problem::{FAILED, NO_LINK, Problem, REFUSED, UNVERIFIED};
 use super::requests::Purpose;
@@ -94,14 +95,16 @@ impl Core {
 
     pub(super) fn password_given(&mut self, command: u64, password: Option<Secret>) {
         let wanted = |e: &Entry| e.ticket == Some(command) && matches!(e.step, Step::Password) && e.password.is_none();
-        let Some((&number, entry)) = self.entries.iter_mut().find(|(_, e)| wanted(e)) else { return };
+        let Some((&number, entry)) = self.entries.iter_mut().find(|(_, e)| wanted(e)) else {
+            return self.own_secret_given(command, password);
+        };
         entry.password = password;
         entry.deadline = self.now + ENTRY_DEADLINE;
         if entry.password.is_none() { self.give_up(number, no_password()) } else { self.step(number) }
     }
 
     pub(super) fn room_derived(&mut self, number: u64, keys: RoomKeys) {
-        let Some(entry) = self.entries.get_mut(&number) else { return };
+        let Some(entry) = self.entries.get_mut(&number) else { return self.secret_derived(number, keys) };
         if matches!(entry.step, Step::Password) {
             entry.keys = Some(keys);
             self.step(number);
@@ -275,8 +278,10 @@ impl Core {
             }
             conversation.leaving = old.leaving;
             conversation.mends = old.mends;
+            conversation.rule = old.rule;
             conversation.held_sent = old.held_sent;
         }
+        conversation.rule.begin(conversation.room.policy());
         self.conversations.insert(id, conversation);
         if entry.ticket.is_some() || self.current.is_none() {
             self.current = Some(id);
@@ -302,6 +307,9 @@ impl Core {
     }
 
     fn give_up(&mut self, number: u64, problem: Problem) {
+        if self.try_new_secret(number) {
+            return;
+        }
         let Some(entry) = self.entries.remove(&number) else { return };
         if entry.bare && problem.code == Code::WrongRoomOrPassword.as_str() {
             return self.look_around(entry.ticket, entry.name, problem);
@@ -310,9 +318,23 @@ impl Core {
         if entry.ticket.is_none()
             && let Some(id) = entry.room
         {
-            self.drop_room(&id, "lost");
+            self.drop_room(&id, if problem.code == "banned" { "banned" } else { "lost" });
         }
         self.done(entry.ticket, problem.exit);
+    }
+
+    /// Our own commit with a new secret may have been logged without our hearing of it: then the old one leads nowhere.
+    fn try_new_secret(&mut self, number: u64) -> bool {
+        let Some(entry) = self.entries.get_mut(&number).filter(|entry| entry.ticket.is_none()) else { return false };
+        let conversation = entry.room.and_then(|id| self.conversations.get(&id));
+        let planned = conversation.and_then(|conversation| conversation.rule.acts.front());
+        let Some(Fresh { secret, keys: Some(keys), .. }) = planned.and_then(|p| p.fresh.clone()) else { return false };
+        if entry.keys.as_ref().is_some_and(|old| old.join.public() == keys.join.public()) {
+            return false;
+        }
+        (entry.password, entry.keys) = (Some(secret), Some(keys));
+        self.step(number);
+        true
     }
 
     /// The link stands again: every step that waits for the server is taken once more.

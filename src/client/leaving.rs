@@ -49,6 +49,10 @@ impl Core {
         match reason {
             _ if !is_room => self.close_direct(&id),
             "lost" => self.rejoin(id),
+            "kicked" | "banned" => {
+                self.part_from_all(id);
+                self.drop_room(&id, reason);
+            }
             _ => self.drop_room(&id, reason),
         }
     }
@@ -60,6 +64,9 @@ impl Core {
         let room = conversation.title();
         for item in conversation.outbox.drain(true) {
             self.fail_item(item, Problem::new("not_member", REFUSED, format!("you are no longer in {room}")));
+        }
+        for planned in std::mem::take(&mut conversation.rule.acts).into_iter().filter(|p| p.ticket.is_some()) {
+            self.fail(planned.ticket, Problem::new("not_member", REFUSED, format!("you are no longer in {room}")));
         }
         if self.current == Some(*id) {
             self.current = self.conversations.values().find(|c| c.is_room()).map(|c| c.id);

@@ -1,10 +1,11 @@
 //! The client: a pure core (input -> effects), the command table, and the drivers around them.
 //!
 //! [`core::Core`] is the way in. Beside it, by concern: commands (`commands`, `running`, `dispatch`); into, in and out of rooms (`entering`,
-//! `joining`, `rooms`, `commits`, `catching_up`, `leaving`); one conversation (`conversation`, `reading`, `history`, `outbox`); people
+//! `joining`, `rooms`, `commits`, `catching_up`, `leaving`); who governs them (`governing`, `acts`, `rotating`, `parting`); one conversation (`conversation`, `reading`, `history`, `outbox`); people
 //! (`direct`, `hearing`, `peers`); files (`search`, `transfers`, `download`, `downloads`, `uploads`, `offers`, `agreeing`,
 //! `filing`, `restricting`, `refusing`, `room_rules`); servers (`links`, `attach`, `requests`, `servers`, `survey`).
 
+mod acts;
 mod agreeing;
 mod attach;
 mod catching_up;
@@ -24,6 +25,7 @@ mod entering;
 pub mod event;
 pub mod files;
 mod filing;
+mod governing;
 mod hearing;
 mod history;
 mod joining;
@@ -33,6 +35,7 @@ mod leaving;
 mod links;
 mod offers;
 mod outbox;
+mod parting;
 mod peers;
 mod problem;
 mod qr;
@@ -44,6 +47,7 @@ mod restricting;
 pub mod roaming;
 mod room_rules;
 mod rooms;
+mod rotating;
 mod running;
 pub mod screen;
 pub mod scripts;

@@ -251,6 +251,18 @@ impl Core {
         }
     }
 
+    /// Nothing is offered any more between us and somebody.
+    pub(super) fn part_offers(&mut self, peer: &FullName) {
+        let made = self.transfers.offers.made.iter().filter(|(_, made)| made.peer == *peer);
+        for id in made.map(|(id, _)| *id).collect::<Vec<OfferId>>() {
+            self.withdraw_offer(&id);
+        }
+        let received = self.transfers.offers.received.iter().filter(|(_, received)| received.peer == *peer);
+        for id in received.map(|(id, _)| *id).collect::<Vec<OfferId>>() {
+            self.drop_received(&id, "withdrawn");
+        }
+    }
+
     fn drop_received(&mut self, id: &OfferId, reason: &str) {
         if let Some(received) = self.transfers.offers.received.remove(id) {
             let told = event::Transfer { reason: Some(reason.to_owned()), ..received.told() };

@@ -105,6 +105,11 @@ impl Peers {
         self.pins.get(name).copied()
     }
 
+    /// The name that a key was seen with.
+    pub fn name_of(&self, key: &PublicKey) -> Option<&FullName> {
+        self.pins.iter().find(|(_, pinned)| *pinned == key).map(|(name, _)| name)
+    }
+
     /// Whether this is the key that the user stands by, or none is kept for the name.
     pub fn is_pinned(&self, name: &FullName, key: &PublicKey) -> bool {
         self.pins.get(name).is_none_or(|pinned| pinned == key)

@@ -56,7 +56,8 @@ impl Conversation {
 
     fn received(&mut self, row: &Row, received: Received) -> Vec<News> {
         match received {
-            Received::Application { sender, payload } => self.said(row.seq, sender, &payload),
+            Received::Application { sender, payload } => self.said(row.seq, sender, &payload, true),
+            Received::Muted { sender, payload } => self.said(row.seq, sender, &payload, false),
             Received::Own => vec![News::Integrity { kind: "forged_sender", peer: None }],
             // The server gives us nothing of this room after that.
             Received::Proposal { member, .. } if self.is_room() && self.is_put_out(&member.key, row.reason) => {
@@ -79,7 +80,7 @@ impl Conversation {
         matches!(reason, Some(Kicked | Banned | Released)) && self.room.own().is_some_and(|own| own.key == *member)
     }
 
-    fn said(&mut self, seq: u64, sender: Sealer, payload: &[u8]) -> Vec<News> {
+    fn said(&mut self, seq: u64, sender: Sealer, payload: &[u8], heard: bool) -> Vec<News> {
         let Ok(envelope) = Envelope::from_bytes(payload) else {
             return vec![News::Integrity { kind: "malformed", peer: Some(sender.name) }];
         };
@@ -87,7 +88,9 @@ impl Conversation {
         let flaws = self.history.check(seq, &sender.key, &envelope);
         let shown = !flaws.contains(&Flaw::Late);
         news.extend(flaws.iter().map(|f| News::Integrity { kind: f.as_str(), peer: Some(sender.name.clone()) }));
-        if shown {
+        if !heard {
+            news.push(News::Muted { sender });
+        } else if shown {
             news.push(News::Said { sender, envelope: Box::new(envelope) });
         }
         news
@@ -98,7 +101,12 @@ impl Conversation {
         for removed in &change.removed {
             let told = self.reasons.get(&removed.member.key).map(|r| r.as_str());
             // A departure that another commit overtook is proposed anew by the server, which gives no reason then.
-            let reason = if removed.by == By::Committer { "kicked" } else { told.unwrap_or("left") };
+            let banned = change.policy.as_ref().is_some_and(|policy| policy.is_banned(&removed.member.key));
+            let reason = match removed.by {
+                By::Committer if banned => "banned",
+                By::Committer => "kicked",
+                By::HomeServer => told.unwrap_or("left"),
+            };
             gone.push((removed.member.clone(), reason));
         }
         self.reasons.clear();
@@ -110,7 +118,8 @@ impl Conversation {
             return vec![News::Changed { change: Box::new(change), gone }];
         }
         // Replaced by another device or process with our key, or removed.
-        let own = gone.iter().find(|(member, _)| self.room.own().is_none_or(|me| me.key == member.key));
+        let me = self.room.own_key();
+        let own = gone.iter().find(|(member, _)| member.key == me);
         vec![News::Out { reason: own.map_or("replaced", |(_, reason)| reason) }]
     }
 

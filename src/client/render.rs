@@ -1,6 +1,7 @@
 //! Events as lines for people. All that others wrote goes through [`shown`]; nothing else of the client prints.
 
 mod files;
+mod rule;
 
 use super::event::{Event, RoomRow, ShareRow};
 use crate::wire::text::shown;
@@ -85,6 +86,11 @@ impl Style {
             Event::MemberLeft { room, name, reason } => {
                 line(Hue::Dim, format!("{}{} left ({})", self.place(room), self.short(name), shown(reason)))
             }
+            Event::TopicChanged { .. }
+            | Event::RoleChanged { .. }
+            | Event::SecretChanged { .. }
+            | Event::NotRotated { .. }
+            | Event::Wished { .. } => self.rule(event),
             Event::Message { room, from, text, .. } => {
                 Some(format!("{}{} {}", self.place(room), self.nick(from), shown(text)))
             }
@@ -99,7 +105,7 @@ impl Style {
     fn rest(&self, event: &Event) -> Option<String> {
         let line = |hue, text: String| Some(self.line(hue, &text));
         match event {
-            Event::Peers { room, peers } => line(Hue::Plain, format!("in {}: {}", self.short(room), self.list(peers))),
+            Event::Peers { .. } => line(Hue::Plain, self.peers(event)),
             Event::Pong { target, rtt_ms, route } => {
                 line(Hue::Plain, format!("{} answers in {rtt_ms:.1} ms (by {})", self.short(target), shown(route)))
             }
@@ -235,6 +241,8 @@ fn meaning(kind: &str) -> String {
         }
         "sharing_forged" => "the server shows rules on sharing that it has not signed; those before go on holding",
         "sharing_rolled_back" => "the server shows older rules on sharing than before; the newer ones go on holding",
+        "muted" => "somebody who is muted speaks with the server's help; it is not shown",
+        "bad_secret" => "the owner's new secret is not the room's",
         "malformed" => "something that makes no sense was refused",
         other => return shown(other),
     };
@@ -308,7 +316,20 @@ mod tests {
             Event::Queued(t.clone()),
             Event::OfferRefused(t),
             Event::Rooms { rooms: vec![RoomRow { room: n(), id: n(), members: 1 }], silent: vec![n()] },
-            Event::Peers { room: n(), peers: vec![n()] },
+            Event::Peers {
+                room: n(),
+                peers: vec![n()],
+                topic: some(),
+                owner: some(),
+                moderators: vec![n()],
+                muted: vec![n()],
+                banned: vec![n()],
+            },
+            Event::TopicChanged { room: n(), topic: n(), by: n() },
+            Event::RoleChanged { room: n(), name: n(), role: n(), by: n() },
+            Event::SecretChanged { room: n(), version: 2, invite: some(), secret: some() },
+            Event::NotRotated { room: n() },
+            Event::Wished { room: n(), wish: n(), name: some() },
             Event::Pong { target: n(), rtt_ms: 1.0, route: n() },
             Event::ShareStatus { global: true, files: vec![ShareRow { file: n(), shared: true }] },
             Event::Ok { command: n() },

@@ -146,7 +146,7 @@ impl Core {
             conversation.room.set_policy(policy).map_err(|e| Problem::new("refused", FAILED, e.to_string()))
         });
         match made {
-            Ok(out) => self.send_commit(id, out),
+            Ok(out) => self.send_commit(id, out, None),
             Err(problem) => self.edit_failed(&id, problem),
         }
     }

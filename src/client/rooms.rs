@@ -73,6 +73,7 @@ impl Core {
         let ids: Vec<RoomId> = self.conversations.values().filter(reached).map(|c| c.id).collect();
         for id in ids {
             self.pump(id);
+            self.govern(id);
             self.renew_leaf(id);
             self.edit_on_time(id);
             self.leave_on_time(id);
@@ -134,6 +135,13 @@ impl Core {
             Push::Notice { text } => self.server_says(server, text),
             Push::Bye { reason, detail } => self.bye(server, &reason, detail),
             Push::Sharing(document) => self.sharing_told(server, &document),
+            Push::Wish { room, wish } if self.lives_at(&room, server) => self.wished(room, wish),
+            Push::RoomClosed { room, reason } if self.lives_at(&room, server) => {
+                if let Some(reason) = reason {
+                    self.server_says(server, format!("closed: {reason}"));
+                }
+                self.drop_room(&room, "closed");
+            }
             Push::Wish { .. } | Push::RoomClosed { .. } => {}
             Push::KeyPackagesLow => self.publish_key_packages(server),
             Push::Servers(list) => self.servers_listed(server, list),
@@ -235,7 +243,10 @@ impl Core {
             | Body::FileHashing { .. }
             | Body::FileGivenUp { .. }
             | Body::OfferRefused { .. }
-            | Body::OfferWithdrawn { .. } => {}
+            | Body::OfferWithdrawn { .. }
+            | Body::NewSecret { .. }
+            | Body::RotationWanted { .. }
+            | Body::SecretWanted { .. } => {}
             _ => self.fail(item.ticket, problem),
         }
     }
@@ -245,6 +256,7 @@ impl Core {
             match news {
                 News::Delivered(item) => self.delivered(id, *item),
                 News::Said { sender, envelope } => self.said(id, &sender, *envelope),
+                News::Muted { sender } => self.shouted(id, &sender),
                 News::Changed { change, gone } => self.changed(id, &change, &gone),
                 News::Out { reason } => self.out(id, reason),
                 News::Integrity { kind, peer } => {
@@ -286,6 +298,10 @@ impl Core {
         if change.policy.is_some() {
             self.policy_changed(id, change.committer.key == self.config.identity.public());
         }
+        for (member, _) in gone.iter().filter(|(_, reason)| matches!(*reason, "kicked" | "banned")) {
+            self.part_from(&member.name);
+        }
+        self.ruled(id, change, gone);
         if change.joined {
             self.meet(&change.committer.name, &change.committer.key);
             if change.replaced.is_none() {

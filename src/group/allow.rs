@@ -90,7 +90,19 @@ fn member_commit(
     for queued in staged.queued_proposals() {
         member_proposal(view, before, queued, &mut change)?;
     }
-    change.each_gone_once()
+    let change = change.each_gone_once()?;
+    check_standing_of(view, &change)?;
+    Ok(change)
+}
+
+/// A new policy fits the room as it is after the commit: its owner is there, and nobody whom it bans.
+fn check_standing_of(view: &View, change: &Change) -> Result<(), Refusal> {
+    let Some(policy) = &change.policy else { return Ok(()) };
+    let stays =
+        |key: &PublicKey| view.roster.by_key(key).is_some_and(|m| change.gone().all(|gone| gone.leaf != m.leaf));
+    let owner = policy.owner();
+    let fits = stays(&owner) && !policy.is_banned(&owner) && !policy.banned().any(|key| stays(&key));
+    if fits { Ok(()) } else { Err(Refusal::Policy) }
 }
 
 fn member_proposal(
@@ -164,6 +176,9 @@ fn external_commit(
 }
 
 fn check_join(view: &View, data: &[u8], joiner: PublicKey) -> Result<(), Refusal> {
+    if view.policy.is_banned(&joiner) {
+        return Err(Refusal::Banned);
+    }
     match (view.policy.kind, view.policy.join_key()) {
         (RoomKind::Direct, _) => Err(Refusal::Closed),
         (RoomKind::Public, _) if data.is_empty() => Ok(()),
@@ -186,18 +201,15 @@ fn check_room_for(view: &View, joiner: &MemberInfo, gone: &[MemberInfo]) -> Resu
 }
 
 fn may_remove(policy: &Policy, actor: &PublicKey, target: &PublicKey) -> bool {
-    let is_moderator = |key: &PublicKey| policy.moderators().any(|m| m == *key);
     let owner = policy.owner();
-    *actor == owner || (is_moderator(actor) && *target != owner && !is_moderator(target))
+    *actor == owner || (policy.is_moderator(actor) && *target != owner && !policy.is_moderator(target))
 }
 
 fn next_policy(view: &View, proposal: &GroupContextExtensionProposal) -> Result<Policy, Refusal> {
     let next = mls::read_context(proposal.extensions(), view.server).ok_or(Refusal::Policy)?;
     let now = view.policy;
-    let follows = now.version.checked_add(1) == Some(next.version)
-        && next.kind == now.kind
-        && next.label == now.label
-        && next.owner() == now.owner();
+    // That all lists and texts in it are within their bounds, its decoder has seen to.
+    let follows = now.version.checked_add(1) == Some(next.version) && next.kind == now.kind && next.label == now.label;
     if follows { Ok(next) } else { Err(Refusal::Policy) }
 }
 

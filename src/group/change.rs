@@ -91,6 +91,9 @@ pub enum Refusal {
     /// The newcomer has not shown that it knows the room's secret.
     #[error("the newcomer has not shown that it knows the room's secret")]
     JoinProof,
+    /// The room's owner has banned the newcomer's key.
+    #[error("the room's owner has banned this key")]
+    Banned,
     /// The room has as many members as it may have.
     #[error("the room is full")]
     Full,

@@ -19,6 +19,17 @@ pub struct Outgoing {
     pub published: Published,
 }
 
+/// What a commit of who governs a room does, all at once.
+#[derive(Debug, Clone, Default)]
+pub struct Governing {
+    /// Who is to be out.
+    pub remove: Option<PublicKey>,
+    /// What stands in the next policy; its version and its join key are put right here.
+    pub policy: Option<Policy>,
+    /// The join key of a private room's new secret.
+    pub join: Option<Identity>,
+}
+
 /// Whom a direct conversation is begun with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Welcoming {
@@ -74,6 +85,24 @@ impl Room {
         // Its removal may stand already; the commit takes it in, and a second Remove of one leaf would be malformed.
         let remove = (!self.standing().contains(&leaf)).then_some(leaf);
         self.commit(Plan { remove, ..self.rotation(new_join)? })
+    }
+
+    /// Removes somebody, changes the policy and replaces the join key in one commit. Moderators can only remove.
+    pub fn govern(&mut self, act: Governing) -> Result<Outgoing, CommitError> {
+        let Plan { policy: rotated, join, .. } = self.rotation(act.join)?;
+        let remove = match act.remove {
+            Some(key) => Some(self.member(&key).ok_or(CommitError::NoSuchMember)?.leaf),
+            None => None,
+        };
+        let remove = remove.filter(|leaf| !self.standing().contains(leaf));
+        let mut policy = act.policy.or(rotated);
+        if let Some(policy) = &mut policy {
+            if let Some(join) = &join {
+                *policy = policy.rotated(join.public());
+            }
+            policy.version = self.policy.version.checked_add(1).ok_or(Refusal::Policy)?;
+        }
+        self.commit(Plan { remove, policy, join })
     }
 
     /// Replaces the join key of a private room; the owner's alone.

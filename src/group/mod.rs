@@ -24,7 +24,7 @@ mod storage;
 mod tests;
 
 pub use change::{By, Change, Refusal, Removed};
-pub use commit::{CommitError, Outgoing, Welcoming};
+pub use commit::{CommitError, Governing, Outgoing, Welcoming};
 pub use direct::{AcceptError, Direct, KeyPackages};
 pub use directory::{CheckedCommit, Directory, DirectoryError, MessageError};
 pub use info::{Grant, Published};

@@ -25,6 +25,13 @@ pub enum Received {
         /// What [`Room::seal`] was given.
         payload: Vec<u8>,
     },
+    /// Sealed by a member whom the room's owner has muted: not to be shown or acted upon.
+    Muted {
+        /// Who, as MLS authenticated it.
+        sender: Sealer,
+        /// What was sealed.
+        payload: Vec<u8>,
+    },
     /// The room is in its next epoch. If that was our own removal, [`Room::is_active`] is false.
     Commit(Box<Change>),
     /// A removal stands from now on, until the next commit.
@@ -111,7 +118,11 @@ impl Room {
         let (sender, data) = (processed.sender().clone(), processed.aad().to_vec());
         match processed.into_content() {
             ProcessedMessageContent::ApplicationMessage(message) => {
-                Ok(Received::Application { sender: self.sealer(&sender)?, payload: message.into_bytes() })
+                let (sender, payload) = (self.sealer(&sender)?, message.into_bytes());
+                if self.policy.is_muted(&sender.key) {
+                    return Ok(Received::Muted { sender, payload });
+                }
+                Ok(Received::Application { sender, payload })
             }
             ProcessedMessageContent::OwnPrivateMessage => Ok(Received::Own),
             ProcessedMessageContent::ProposalMessage(proposal) => self.take_proposal(&sender, &data, *proposal),

@@ -161,6 +161,11 @@ impl Room {
         self.roster.by_key(key)
     }
 
+    /// Our own key.
+    pub fn own_key(&self) -> PublicKey {
+        self.me.identity.public()
+    }
+
     /// Our own leaf, `None` once it is gone.
     pub fn own(&self) -> Option<&MemberInfo> {
         self.active.then(|| self.roster.get(self.group.own_leaf_index().u32())).flatten()

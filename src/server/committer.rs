@@ -1,10 +1,11 @@
-//! Removals: proposed for who is lost, and committed by a member that is named for it.
+//! Removals: proposed for who is lost, kicked or banned, and committed by a member that is named for it.
 
 use super::core::Core;
 use super::io::{LogEvent, SessionId};
 use super::room::Room;
 use crate::crypto::identity::PublicKey;
-use crate::limits::{COMMITTER_DEADLINE, COMMITTERS_TRIED};
+use crate::group::{By, Change, Removed};
+use crate::limits::{COMMITTER_DEADLINE, COMMITTERS_TRIED, KICK_COMMITTERS_TRIED, ROOM_MEMBERS_MAX};
 use crate::wire::frame::Push;
 use crate::wire::id::RoomId;
 use crate::wire::log::{RemoveReason, RowKind};
@@ -17,6 +18,7 @@ use std::time::Duration;
 pub(super) struct Duty {
     named: Option<(SessionId, Duration)>,
     tried: BTreeSet<SessionId>,
+    tries: usize,
     /// Enough were tried: newcomers no longer wait, or one idle member could lock a room.
     given_up: bool,
 }
@@ -36,14 +38,18 @@ impl Duty {
     }
 
     /// The next one of those who are able; whoever was tried comes again when all were.
-    fn next(&mut self, able: &[SessionId], now: Duration) -> Option<SessionId> {
+    fn next(&mut self, able: &[SessionId], now: Duration, expelled: bool) -> Option<SessionId> {
         let first = able.first()?;
         let fresh = able.iter().find(|s| !self.tried.contains(s));
         let session = *fresh.unwrap_or(first);
         if fresh.is_none() {
             self.tried.clear();
         }
-        self.given_up |= fresh.is_none() || self.tried.len() >= COMMITTERS_TRIED;
+        self.tries = self.tries.saturating_add(1);
+        self.given_up |= match expelled {
+            true => self.tries > KICK_COMMITTERS_TRIED,
+            false => fresh.is_none() || self.tries > COMMITTERS_TRIED,
+        };
         self.tried.insert(session);
         self.named = Some((session, now + COMMITTER_DEADLINE));
         Some(session)
@@ -51,9 +57,47 @@ impl Duty {
 }
 
 impl Room {
-    /// Members at the end of the log that are to stay.
+    /// Members at the end of the log that are to stay. In a private room the owner comes first, who can change the secret with the same
+    /// commit, then moderators: who has the present join key is not known here, and they are the likeliest.
     fn able(&self) -> Vec<SessionId> {
-        self.subscribers.iter().filter(|(_, key)| !self.wanted.contains_key(key)).map(|(s, _)| *s).collect()
+        let stay = self.subscribers.iter().filter(|(_, key)| !self.wanted.contains_key(key));
+        let mut able: Vec<_> = stay.map(|(session, key)| (self.rank(key), *session)).collect();
+        able.sort_unstable();
+        able.into_iter().map(|(_, session)| session).collect()
+    }
+
+    fn rank(&self, key: &PublicKey) -> u8 {
+        let policy = self.directory.policy();
+        match self.kind {
+            RoomKind::Private if policy.owner() == *key => 0,
+            RoomKind::Private if policy.is_moderator(key) => 1,
+            _ => 2,
+        }
+    }
+
+    /// Whether somebody is to be out by an act against them.
+    fn has_expelled(&self) -> bool {
+        self.wanted.values().any(|reason| expelled(*reason))
+    }
+
+    /// Whether this key is to be out, or out for as long as the secret that it knows is in force.
+    pub(super) fn shuts_out(&self, key: &PublicKey) -> bool {
+        self.barred.contains(key) || self.wanted.get(key).is_some_and(|reason| expelled(*reason))
+    }
+
+    /// Follows a commit that may have removed somebody or changed the secret; before `wanted` forgets them.
+    pub(super) fn bar(&mut self, change: &Change, rotated: bool) {
+        if rotated {
+            self.barred.clear();
+            return;
+        }
+        let acts = |removed: &&Removed| {
+            removed.by == By::Committer || self.wanted.get(&removed.member.key).is_some_and(|r| expelled(*r))
+        };
+        let kicked = change.removed.iter().filter(acts).map(|removed| removed.member.key);
+        if self.kind == RoomKind::Private && self.barred.len() < ROOM_MEMBERS_MAX {
+            self.barred.extend(kicked);
+        }
     }
 
     /// Members that are past their grace and whose removal is not asked for yet.
@@ -103,6 +147,7 @@ impl Core {
         let now = self.now;
         let Some(room) = self.rooms.get_mut(&id) else { return };
         let able = room.able();
+        let expelled = room.has_expelled();
         if room.directory.standing().next().is_none() {
             room.committer = Duty::default();
             return;
@@ -111,10 +156,14 @@ impl Core {
             return;
         }
         room.committer.named = None;
-        if let Some(session) = room.committer.next(&able, now) {
+        if let Some(session) = room.committer.next(&able, now, expelled) {
             self.out.push(session, Push::CommitNow { room: id, epoch: room.directory.epoch() });
         }
     }
+}
+
+const fn expelled(reason: Option<RemoveReason>) -> bool {
+    matches!(reason, Some(RemoveReason::Kicked | RemoveReason::Banned))
 }
 
 const fn may_wait(reason: Option<RemoveReason>) -> bool {

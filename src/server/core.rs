@@ -276,6 +276,7 @@ impl Core {
         self.rates.prune(self.now);
         self.wasted_leases.prune(self.now);
         self.expire_rooms();
+        self.forget_locks();
         self.prune_lists();
         self.ban_housekeeping();
         if self.rounds.is_multiple_of(ALL_LOGS) {

@@ -13,6 +13,7 @@ use crate::wire::frame::{Code, Published, Refusal, Reply};
 use crate::wire::id::RoomId;
 use crate::wire::policy::RoomKind;
 use minicbor::bytes::ByteArray;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// The right to join next.
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub(super) struct Lease {
     number: u64,
     session: SessionId,
+    key: PublicKey,
     source: [u8; 16],
     pub(super) deadline: Duration,
 }
@@ -45,6 +47,22 @@ impl Room {
         }
         let place = self.queue.iter().position(|w| w.session == session)?;
         self.queue.remove(place).map(|waiting| waiting.request)
+    }
+
+    /// Ends all waits and the lease but those of members; whom and what is to be refused.
+    pub(super) fn send_strangers_away(&mut self) -> Vec<(SessionId, u64)> {
+        let directory = &self.directory;
+        self.lease.take_if(|lease| !directory.is_member(&lease.key));
+        let (stay, go): (VecDeque<_>, VecDeque<_>) =
+            self.queue.drain(..).partition(|waiting| directory.is_member(&waiting.key));
+        self.queue = stay;
+        go.into_iter().map(|waiting| (waiting.session, waiting.request)).collect()
+    }
+
+    /// Ends all waits; whom and what is to be refused.
+    pub(super) fn everybody_away(&mut self) -> Vec<(SessionId, u64)> {
+        self.lease = None;
+        self.queue.drain(..).map(|waiting| (waiting.session, waiting.request)).collect()
     }
 
     /// Ends a lease that was not used in time; the source of who had it.
@@ -106,7 +124,18 @@ impl Core {
 
     /// The door is open: into the queue.
     pub(super) fn wait_for_lease(&mut self, asker: &Asker, request: u64, id: RoomId) -> Answer {
+        let locked = self.moderation.locks.hold(&id);
         let Some(room) = self.rooms.get_mut(&id) else { return Err(wrong_room_or_password()) };
+        // Told only here, behind the door: it is nothing for strangers.
+        if room.directory.policy().is_banned(&asker.key) {
+            return Err(Refusal::new(Code::Banned, "the owner of this room has banned you"));
+        }
+        if room.shuts_out(&asker.key) {
+            return Err(Refusal::new(Code::NotAllowed, "you were kicked from this room"));
+        }
+        if locked && !room.directory.is_member(&asker.key) {
+            return Err(locked_room());
+        }
         let full = room.directory.members().count() >= ROOM_MEMBERS_MAX && !room.directory.is_member(&asker.key);
         if full || room.queue.len() >= JOIN_QUEUE {
             return Err(too_many("the room is full"));
@@ -135,7 +164,7 @@ impl Core {
         let next = room.queue.iter().enumerate().min_by_key(|(_, w)| wasted(w)).map(|(i, _)| i);
         let Some(next) = next.and_then(|i| room.queue.remove(i)) else { return };
         let deadline = self.now + JOIN_LEASE;
-        room.lease = Some(Lease { number, session: next.session, source: next.source, deadline });
+        room.lease = Some(Lease { number, session: next.session, key: next.key, source: next.source, deadline });
         let reply = room.entered(number, &next.key);
         self.out.reply(next.session, next.request, reply);
     }
@@ -150,4 +179,9 @@ impl Core {
         }
         self.subscribe(asker.session, id);
     }
+}
+
+/// Nobody joins a room that is locked.
+pub(super) fn locked_room() -> Refusal {
+    Refusal::new(Code::Locked, "an operator has locked this room: nobody joins it now")
 }

@@ -53,9 +53,10 @@ impl Core {
     /// Row, GroupInfo, tree, epoch and door are one batch of writes; who comes second in an epoch is refused as stale.
     pub(super) fn commit_now(&mut self, asker: &Asker, id: u64, commit: Commit, door: Option<String>) -> Answer {
         let checked = self.judge(asker, &commit, door.is_some())?;
-        let room_id = commit.room;
+        let (room_id, rotated) = (commit.room, door.is_some());
         let room = self.rooms.get_mut(&room_id).ok_or_else(not_member)?;
         let change = room.directory.apply(checked).map_err(|e| refusal(&e))?;
+        room.bar(&change, rotated);
         let logged = self.append(room_id, RowKind::Commit, commit.message.into(), None, Some(asker.session));
         let (seq, time_ms) = logged.ok_or_else(not_member)?;
         let room = self.rooms.get_mut(&room_id).ok_or_else(not_member)?;
@@ -106,7 +107,7 @@ impl Core {
         }
         if let Some(room) = self.rooms.get_mut(&id) {
             room.committer = super::committer::Duty::default();
-            if change.joined {
+            if change.joined && !room.shuts_out(&asker.key) {
                 room.wanted.remove(&asker.key);
             }
             let directory = &room.directory;
@@ -128,6 +129,9 @@ impl Core {
         self.may_speak(asker, Some(room_id))?;
         self.keeps_pace(asker, message.len())?;
         let room = self.rooms.get(&room_id).ok_or_else(not_member)?;
+        if room.directory.policy().is_muted(&asker.key) {
+            return Err(Refusal::new(Code::Muted, "the owner of this room has muted you"));
+        }
         room.directory.check_private_message(&message).map_err(|e| refusal(&e))?;
         let gone = |m: &&MemberInfo| room.kind == RoomKind::Direct && !self.online.contains_key(&m.key);
         if let Some(gone) = room.directory.members().find(gone) {
@@ -218,6 +222,7 @@ pub(super) fn refusal(error: &MessageError) -> Refusal {
         MessageError::Stale { ours, .. } => (Code::Stale, Some(ours.to_string())),
         MessageError::TooLong => (Code::TooLarge, None),
         MessageError::Refused(group::Refusal::Full) => (Code::TooMany, None),
+        MessageError::Refused(group::Refusal::Banned) => (Code::Banned, None),
         MessageError::Refused(_) | MessageError::NoSuchMember => (Code::NotAllowed, None),
         MessageError::Malformed | MessageError::WrongRoom | MessageError::Invalid(_) | MessageError::Published => {
             (Code::Malformed, None)

@@ -12,7 +12,7 @@ use crate::wire::id::RoomId;
 use crate::wire::log::{Chain, RemoveReason};
 use crate::wire::name::Name;
 use crate::wire::policy::RoomKind;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// One room or direct conversation.
@@ -34,6 +34,8 @@ pub(super) struct Room {
     pub(super) lost: BTreeMap<PublicKey, Duration>,
     /// Members that should be out, and why; `None`: they left by themselves.
     pub(super) wanted: BTreeMap<PublicKey, Option<RemoveReason>>,
+    /// Keys that were kicked and know the secret that is still in force: a private room's door stays shut for them until it is changed.
+    pub(super) barred: BTreeSet<PublicKey>,
     pub(super) committer: super::committer::Duty,
     pub(super) lease: Option<Lease>,
     pub(super) queue: VecDeque<Waiting>,
@@ -84,6 +86,7 @@ impl Room {
             subscribers: BTreeMap::new(),
             lost: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            barred: BTreeSet::new(),
             committer: super::committer::Duty::default(),
             lease: None,
             queue: VecDeque::new(),

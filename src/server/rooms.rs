@@ -62,6 +62,14 @@ impl Rooms {
         self.labels.contains_key(&label.skeleton())
     }
 
+    /// Public and private ones, in the order of their labels, those after one.
+    pub(super) fn after(&self, label: Option<&str>) -> Vec<&Room> {
+        let labelled = self.by_id.values().filter_map(|room| Some((room.label.as_ref()?.as_str(), room)));
+        let mut rooms: Vec<_> = labelled.filter(|(own, _)| label.is_none_or(|label| *own > label)).collect();
+        rooms.sort_unstable_by_key(|(label, _)| *label);
+        rooms.into_iter().map(|(_, room)| room).collect()
+    }
+
     /// The room of exactly this label.
     pub(super) fn by_label(&self, label: &Name) -> Option<&Room> {
         let room = self.by_id.get(self.labels.get(&label.skeleton())?)?;

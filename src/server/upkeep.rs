@@ -17,6 +17,8 @@ impl Core {
         state.rooms.insert(room.id);
         room.subscribers.insert(session, state.key);
         room.lost.remove(&state.key);
+        let (id, key) = (room.id, state.key);
+        self.tell_wishes(session, id, &key);
     }
 
     /// The opposite of [`Core::subscribe`].

@@ -164,6 +164,20 @@ pub enum Body {
         #[n(1)]
         detail: Option<String>,
     },
+    /// In a private room: somebody who was put out knows its secret, and the owner has not changed it since.
+    #[n(20)]
+    RotationWanted {
+        /// The policy version that is in force with that secret.
+        #[n(0)]
+        version: u64,
+    },
+    /// In a private room, to its owner: the sender has not got the secret that is in force.
+    #[n(21)]
+    SecretWanted {
+        /// The policy version in force.
+        #[n(0)]
+        version: u64,
+    },
 }
 
 impl Envelope {

@@ -75,9 +75,24 @@ impl Policy {
         Self { version: 1, kind, label, owner, moderators, join_key, topic, banned, muted, rules }
     }
 
-    /// The creator's key.
+    /// The creator's key, or the key of who got the room from its owner.
     pub const fn owner(&self) -> PublicKey {
         PublicKey::from_bytes(self.owner)
+    }
+
+    /// Whether this key is a moderator's.
+    pub fn is_moderator(&self, key: &PublicKey) -> bool {
+        self.moderators.iter().any(|k| **k == *key.as_bytes())
+    }
+
+    /// Whether this key may not join.
+    pub fn is_banned(&self, key: &PublicKey) -> bool {
+        self.banned.iter().any(|k| **k == *key.as_bytes())
+    }
+
+    /// Whether what this key sends is not taken. The owner is never muted.
+    pub fn is_muted(&self, key: &PublicKey) -> bool {
+        self.owner != *key.as_bytes() && self.muted.iter().any(|k| **k == *key.as_bytes())
     }
 
     /// Keys that may propose and commit a Remove beside the owner.
@@ -102,25 +117,40 @@ impl Policy {
 
     /// The same policy with another join key and the next version: a rotation.
     pub fn rotated(&self, join_key: PublicKey) -> Self {
-        Self { version: self.version + 1, join_key: Some((*join_key.as_bytes()).into()), ..self.clone() }
+        Self { version: self.version.saturating_add(1), join_key: Some((*join_key.as_bytes()).into()), ..self.clone() }
     }
 
     /// The same policy with these moderators and the next version.
     pub fn with_moderators(&self, moderators: impl IntoIterator<Item = PublicKey>) -> Self {
         let moderators = moderators.into_iter().map(|k| (*k.as_bytes()).into()).collect();
-        Self { version: self.version + 1, moderators, ..self.clone() }
+        Self { version: self.version.saturating_add(1), moderators, ..self.clone() }
     }
 
     /// The same policy with these banned and the next version.
     pub fn with_banned(&self, banned: impl IntoIterator<Item = PublicKey>) -> Self {
         let banned = banned.into_iter().map(|k| (*k.as_bytes()).into()).collect();
-        Self { version: self.version + 1, banned, ..self.clone() }
+        Self { version: self.version.saturating_add(1), banned, ..self.clone() }
     }
 
     /// The same policy with these muted and the next version.
     pub fn with_muted(&self, muted: impl IntoIterator<Item = PublicKey>) -> Self {
         let muted = muted.into_iter().map(|k| (*k.as_bytes()).into()).collect();
-        Self { version: self.version + 1, muted, ..self.clone() }
+        Self { version: self.version.saturating_add(1), muted, ..self.clone() }
+    }
+
+    /// The same policy with this topic and the next version.
+    pub fn with_topic(&self, topic: impl Into<String>) -> Self {
+        Self { version: self.version.saturating_add(1), topic: topic.into(), ..self.clone() }
+    }
+
+    /// The same policy with another owner, who is no moderator beside that and not muted, and the next version.
+    pub fn with_owner(&self, owner: &PublicKey) -> Self {
+        let others = |keys: &[minicbor::bytes::ByteArray<32>]| -> Vec<_> {
+            keys.iter().filter(|k| ***k != *owner.as_bytes()).cloned().collect()
+        };
+        let (moderators, muted) = (others(&self.moderators), others(&self.muted));
+        let version = self.version.saturating_add(1);
+        Self { version, owner: *owner.as_bytes(), moderators, muted, ..self.clone() }
     }
 
     /// The same policy with these rules on sharing and the next version.

@@ -81,7 +81,8 @@ pub fn own_room(server: &Identity, real: &Published) -> Published {
     }
 }
 
-struct GhostSigner(ed25519_dalek::SigningKey);
+/// Signs for whom it has the key of.
+pub struct GhostSigner(pub ed25519_dalek::SigningKey);
 
 impl Signer for GhostSigner {
     fn sign(&self, payload: &[u8]) -> Result<Vec<u8>, SignerError> {

@@ -7,6 +7,7 @@ mod file_side;
 mod files;
 mod ghost;
 mod hostile;
+mod kicks;
 mod line;
 mod mesh;
 mod model;

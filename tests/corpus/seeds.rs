@@ -202,6 +202,8 @@ fn envelopes() -> Vec<(&'static str, Vec<u8>)> {
         ("ok-queued", Body::FileQueued { transfer: Id([1; 16]), place: u32::MAX, seconds: Some(u64::MAX) }),
         ("ok-hashing", Body::FileHashing { transfer: Id([1; 16]), bytes: 2, total: 1 }),
         ("ok-given-up", Body::FileGivenUp { transfer: Id([1; 16]), detail: None }),
+        ("ok-rotation", Body::RotationWanted { version: 2 }),
+        ("ok-secret-wanted", Body::SecretWanted { version: 2 }),
         ("ok-secret", Body::NewSecret { version: 2, secret: "two words".into() }),
     ];
     let sealed = |body| {
@@ -244,6 +246,9 @@ fn commands() -> Vec<(&'static str, Vec<u8>)> {
         ("ok-search", "@all whohas *.iso"),
         ("ok-room", "@#den grüße"),
         ("ok-create", "/create lab --private"),
+        ("ok-kick", "/kick @bob too loud"),
+        ("ok-owner", "/owner bob@s2"),
+        ("bad-password", "/password swordfish"),
         ("ok-share", "@me setshare a.txt"),
         ("ok-window", "@me setwindowsize 64"),
         ("ok-slash", "//not a command"),

@@ -168,17 +168,27 @@ impl Stage {
     pub fn alice(&self) -> Process {
         let mut alice = self.client("alice", &["--room", "den", "--create", "--private"]);
         let created = alice.wait_event("room_created", WAIT, |_| true).unwrap();
-        let path = self.dir.path().join("secret");
-        std::fs::write(&path, field(&created, "secret")).unwrap();
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        self.keep_secret("secret", field(&created, "secret"));
         alice.wait_event("joined", WAIT, |_| true).unwrap();
         alice
     }
 
     /// Somebody on the way into `den` with the right secret.
     pub fn newcomer(&self, name: &str) -> Process {
-        let secret = self.dir.path().join("secret").display().to_string();
-        self.client(name, &["--room", "den", "--password-file", &secret])
+        self.comer(name, &self.dir.path().join("secret").display().to_string())
+    }
+
+    /// Keeps a secret, for who is to come in with it; the file's path.
+    pub fn keep_secret(&self, name: &str, secret: &str) -> String {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, secret).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    }
+
+    /// Somebody on the way into `den` with a secret of choice.
+    pub fn comer(&self, name: &str, secret_file: &str) -> Process {
+        self.client(name, &["--room", "den", "--password-file", secret_file])
     }
 
     /// Somebody in `den`, whom `others` have seen come.

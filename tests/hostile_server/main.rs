@@ -4,5 +4,6 @@
 mod ghost;
 mod harness;
 mod joins;
+mod kicked;
 mod members;
 mod rows;

@@ -1,7 +1,8 @@
 //! The table itself: a row for each command.
 
 use super::{
-    Command, Needs, Spec, alone, file_name, get_file, number, rate_limit, room_word, say, send_file, split_word, word,
+    Command, Deed, Needs, Spec, alone, deed, file_name, get_file, number, rate_limit, room_word, say, send_file,
+    split_word, word,
 };
 use crate::client::effects::ShareCommand;
 
@@ -36,7 +37,49 @@ pub const TABLE: &[Spec] = &[
     is("room", "/room ROOM", "make another of your rooms the current one", Needs::Room, |a| {
         Some(Command::Switch { room: room_word(a)? })
     }),
-    is("members", "/members", "who is in the current room", Needs::Room, |a| alone(a, Command::Members)),
+    is("members", "/members", "who is in the current room, its owner, moderators and topic", Needs::Room, |a| {
+        alone(a, Command::Members)
+    }),
+    is(
+        "kick",
+        "/kick NAME [REASON]",
+        "put somebody out of your room; a private one gets a new password (the reason is said in the room)",
+        Needs::Room,
+        |a| {
+            let (name, reason) = split_word(a);
+            let reason = (!reason.is_empty()).then(|| reason.to_owned());
+            Some(Command::Govern(Deed::Kick { name: word(name)?, reason }))
+        },
+    ),
+    is("ban", "/ban NAME", "put somebody out of your room and never let their key in again", Needs::Room, |a| {
+        deed(a, |name| Deed::Ban { name })
+    }),
+    is("unban", "/unban NAME", "let them in again", Needs::Room, |a| deed(a, |name| Deed::Unban { name })),
+    is("mute", "/mute NAME", "nothing that they say in your room is shown to anybody", Needs::Room, |a| {
+        deed(a, |name| Deed::Mute { name })
+    }),
+    is("unmute", "/unmute NAME", "let them speak again", Needs::Room, |a| deed(a, |name| Deed::Unmute { name })),
+    is("op", "/op NAME", "make somebody a moderator of your room, who may kick", Needs::Room, |a| {
+        deed(a, |name| Deed::Op { name })
+    }),
+    is("deop", "/deop NAME", "make them a member like the others", Needs::Room, |a| {
+        deed(a, |name| Deed::Deop { name })
+    }),
+    is("topic", "/topic TEXT, /topic --none", "what your room is about", Needs::Room, |a| match a {
+        "" => None,
+        "--none" => Some(Command::Govern(Deed::Topic { text: String::new() })),
+        _ => Some(Command::Govern(Deed::Topic { text: a.to_owned() })),
+    }),
+    is(
+        "password",
+        "/password [--own]",
+        "another password for your private room; --own asks for yours",
+        Needs::Room,
+        |a| matches!(a, "" | "--own").then_some(Command::Govern(Deed::Password { own: !a.is_empty() })),
+    ),
+    is("owner", "/owner NAME", "hand your room over to another member", Needs::Room, |a| {
+        deed(a, |name| Deed::Owner { name })
+    }),
     is("invite", "/invite [--with-secret]", "an invite to the current room", Needs::Room, |a| {
         matches!(a, "" | "--with-secret").then_some(Command::Invite { with_secret: !a.is_empty() })
     }),

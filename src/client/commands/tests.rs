@@ -46,6 +46,14 @@ fn each_form_of_a_command_is_the_same_command() {
         (&["@server exit", "quit()", "!q", "exit", "/quit", "/exit"], Command::Quit),
         (&["@me setmaxuploads 3", "@me|setmaxuploads|3", "/setmaxuploads 3"], Command::MaxUploads(3)),
         (&["/join #den", "/join den"], Command::Join { room: "den".into() }),
+        (
+            &["/kick bob too  loud", "/kick @bob too  loud"],
+            Command::Govern(Deed::Kick { name: "bob".into(), reason: Some("too  loud".into()) }),
+        ),
+        (&["/ban bob@s2", "/ban @bob@s2"], Command::Govern(Deed::Ban { name: "bob@s2".into() })),
+        (&["/topic what we read"], Command::Govern(Deed::Topic { text: "what we read".into() })),
+        (&["/topic --none"], Command::Govern(Deed::Topic { text: String::new() })),
+        (&["/password --own"], Command::Govern(Deed::Password { own: true })),
     ];
     for (lines, command) in same {
         for line in *lines {

@@ -8,7 +8,7 @@ use openmls::prelude::MlsGroup;
 use openmls_traits::OpenMlsProvider;
 
 /// An external commit that the library makes willingly, with authenticated data of the attacker's choice.
-fn intrusion(world: &World, me: &Member, data: impl FnOnce(&Info) -> Vec<u8>) -> Outgoing {
+pub(super) fn intrusion(world: &World, me: &Member, data: impl FnOnce(&Info) -> Vec<u8>) -> Outgoing {
     let grant = world.directory.grant();
     let info = Info::parse(&grant.group_info).unwrap();
     let (provider, signer) = (Provider::default(), MlsSigner::new(&me.identity));
@@ -33,7 +33,14 @@ fn intrusion(world: &World, me: &Member, data: impl FnOnce(&Info) -> Vec<u8>) ->
     Outgoing { bytes: commit.to_bytes().unwrap(), published }
 }
 
-fn proof(join: &Identity, room: &RoomId, version: u64, epoch: u64, tag: &[u8], joiner: PublicKey) -> Vec<u8> {
+pub(super) fn proof(
+    join: &Identity,
+    room: &RoomId,
+    version: u64,
+    epoch: u64,
+    tag: &[u8],
+    joiner: PublicKey,
+) -> Vec<u8> {
     join_data(Some(join), room, &JoinPoint { version, epoch, tag, joiner })
 }
 

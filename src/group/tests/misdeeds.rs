@@ -87,7 +87,7 @@ fn only_the_owner_changes_the_policy_and_only_to_its_next_version() {
     relabelled.label = "other".into();
     let mut skipped = next.clone();
     skipped.version += 1;
-    let mut usurped = Policy::new(RoomKind::Private, LABEL.into(), key(2), Some(key(201)));
+    let mut usurped = Policy::new(RoomKind::Private, LABEL.into(), key(9), Some(key(201)));
     usurped.version = 2;
     let mut opened = Policy::new(RoomKind::Public, LABEL.into(), key(1), None);
     opened.version = 2;

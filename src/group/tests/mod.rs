@@ -3,6 +3,7 @@
 mod attacks;
 mod caps;
 mod conversations;
+mod kicks;
 mod misdeeds;
 mod model;
 mod removal;

@@ -54,6 +54,8 @@ pub(super) struct Moderation {
     settings: settings::Settings,
     sharing: sharing::Sharing,
     waiting: BTreeMap<u64, Waiting>,
+    pub(super) locks: rooms::Locks,
+    wishes: rooms::Wishes,
 }
 
 impl Moderation {
@@ -68,6 +70,8 @@ impl Moderation {
             settings: settings::Settings::load(register)?,
             sharing: sharing::Sharing::load(register)?,
             waiting: BTreeMap::new(),
+            locks: rooms::Locks::load(register)?,
+            wishes: rooms::Wishes::default(),
         })
     }
 }

@@ -7,6 +7,7 @@ mod doors;
 mod gate;
 mod hall;
 mod joins;
+mod kicks;
 mod leaving;
 mod linked;
 mod login;
