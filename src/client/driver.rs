@@ -223,6 +223,12 @@ impl Driver {
                 self.jobs.add(fetch.tag.clone(), lines);
                 self.input(Input::Fetch(fetch), script);
             }
+            Ask::Admin(tag, request, lines) => {
+                script.typed();
+                self.jobs.add(tag.clone(), lines);
+                let server = self.memory.server_at(&request.server).map(|pin| pin.server);
+                self.input(Input::Admin { tag, server, ask: Box::new(request.admin) }, script);
+            }
             Ask::Gone(tag) => {
                 self.jobs.forget(&tag);
                 self.input(Input::GiveUp { tag }, script);
@@ -256,6 +262,7 @@ impl Driver {
                 self.screen.in_room(self.core.rooms().first().map(String::as_str));
                 self.screen.show(wall_ms(), tag.as_deref(), &event);
             }
+            Effect::Answer { tag, answer } => self.jobs.answer(&tag, serde_json::to_string(&answer).unwrap_or_default()),
             Effect::Files(FilesCommand::PrepareOffer { offer, path }) => {
                 self.files.push_back(FilesCommand::PrepareOffer { offer, path: at_home(path) });
             }

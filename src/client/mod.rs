@@ -32,6 +32,7 @@ pub mod keyboard;
 mod leaving;
 mod links;
 mod offers;
+mod operating;
 mod outbox;
 mod peers;
 mod problem;

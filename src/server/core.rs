@@ -175,6 +175,7 @@ impl Core {
             Input::Mesh(_) | Input::TooSlow { .. } => {}
             Input::Timeout => self.timeout(),
             Input::Drain => self.drain(),
+            Input::Retain(retention) => self.retain(retention),
             Input::Asked { ticket, ask } => self.asked(Officer::owner(ticket), *ask),
             Input::Operated { ticket, answer } => self.operated(ticket, *answer),
             Input::Acts { ticket, acts } => self.acts_read(ticket, acts),
