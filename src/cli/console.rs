@@ -117,7 +117,9 @@ fn step(line: &str, somebody: bool) -> Step {
             let ask = Box::new(command.ask());
             match confirm::hurts(&ask).filter(|_| !yes) {
                 Some(what) if somebody => Step::Confirm(what, ask, form),
-                Some(what) => Step::Say(format!("error: this needs a yes: {what}\nhint: say --yes if it is meant so\n")),
+                Some(what) => {
+                    Step::Say(format!("error: this needs a yes: {what}\nhint: say --yes if it is meant so\n"))
+                }
                 None => Step::Ask(ask, form),
             }
         }
@@ -211,7 +213,8 @@ fn read_some(bytes: &mut [u8]) -> Option<usize> {
         let [ready] = ready;
         let hung_up = ready.revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL);
         let terminal = stdin.is_terminal();
-        if terminal && tcgetpgrp(&stdin) != Ok(getpgrp()) {
+        // No answer means that it is not the terminal that controls us.
+        if terminal && tcgetpgrp(&stdin).is_ok_and(|front| front != getpgrp()) {
             std::thread::sleep(BACKGROUND_PAUSE);
             continue;
         }
@@ -259,7 +262,10 @@ mod tests {
             ask(r#"kick bob --reason "he said \"no\"""#),
             Ask::Kick { name: "bob".into(), room: None, reason: reason.clone() }
         );
-        assert_eq!(ask(r#"mute bob --reason 'he said "no"'"#), Ask::Mute { name: "bob".into(), room: None, for_s: None, reason });
+        assert_eq!(
+            ask(r#"mute bob --reason 'he said "no"'"#),
+            Ask::Mute { name: "bob".into(), room: None, for_s: None, reason }
+        );
         assert_eq!(ask("defcon 3"), Ask::Defcon { level: 3 });
     }
 
@@ -273,7 +279,17 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_answered_in_harmless_words() {
-        for line in ["kick", "frobnicate", "kick 'bob", "@bob", "@ hi", "\x1b]0;x\x07", "ban bob --for never", "help", "kick --help"] {
+        for line in [
+            "kick",
+            "frobnicate",
+            "kick 'bob",
+            "@bob",
+            "@ hi",
+            "\x1b]0;x\x07",
+            "ban bob --for never",
+            "help",
+            "kick --help",
+        ] {
             let Step::Say(text) = step(line, true) else { panic!("{line}") };
             assert!(text.len() > 10 && text.lines().flat_map(str::chars).all(crate::wire::text::harmless), "{text:?}");
         }

@@ -44,7 +44,8 @@ fn said(matches: &ArgMatches) -> Said {
 }
 
 fn changed(before: &Said, now: &Said) -> Vec<String> {
-    let differs = |one: &Said, (id, value): &(String, Vec<OsString>)| !one.iter().any(|(of, is)| of == id && is == value);
+    let differs =
+        |one: &Said, (id, value): &(String, Vec<OsString>)| !one.iter().any(|(of, is)| of == id && is == value);
     let mut ids: Vec<&String> = now.iter().filter(|it| differs(before, it)).map(|(id, _)| id).collect();
     ids.extend(before.iter().filter(|(id, _)| !now.iter().any(|(of, _)| of == id)).map(|(id, _)| id));
     let note = |id: &&String| match id.as_str() {

@@ -2,7 +2,7 @@
 
 use super::core::{Core, Ticket};
 use super::effects::Effect;
-use super::problem::{FAILED, NO_LINK, NOT_FOUND, Problem};
+use super::problem::{FAILED, NO_LINK, Problem};
 use super::requests::Purpose;
 use crate::wire::admin::{Answer, Ask, Failure};
 use crate::wire::frame::{Reply, Request};
@@ -13,7 +13,8 @@ impl Core {
     pub(super) fn operate(&mut self, tag: String, server: Option<&Name>, ask: &Ask) {
         let ticket = Some(self.counted(tag));
         let Some(server) = server else {
-            let problem = Problem::new("other_server", NOT_FOUND, "the running client has never met the server at this address");
+            let problem =
+                Problem::new("other_server", NO_LINK, "the running client has never met the server at this address");
             return self.fail(ticket, problem.hint("name it as the client was told it, or leave the client first"));
         };
         let Ok(ask) = serde_json::to_string(ask) else {
@@ -39,7 +40,9 @@ impl Core {
                 self.effect(Effect::Answer { tag, answer: Box::new(answer) });
                 self.done(ticket, 0);
             }
-            _ => self.fail(ticket, Problem::new("protocol", NO_LINK, "the server gave an answer that is not understood")),
+            _ => {
+                self.fail(ticket, Problem::new("protocol", NO_LINK, "the server gave an answer that is not understood"))
+            }
         }
     }
 }

@@ -137,9 +137,11 @@ impl Chores {
         let data = self.tools.data.clone();
         let disk = spawn_blocking(move || data.map(|data| (backup::size(&data), free(&data)))).await.ok().flatten();
         let (database_bytes, free) = disk.unwrap_or_default();
-        let days = self.tools.certificate.ends_at_s().saturating_sub(i64::try_from(wall_ms() / 1000).unwrap_or(i64::MAX));
+        let days =
+            self.tools.certificate.ends_at_s().saturating_sub(i64::try_from(wall_ms() / 1000).unwrap_or(i64::MAX));
         let certificate_days = days.div_euclid(24 * 3600);
-        let mut troubles: Vec<String> = locked(&self.trouble).iter().map(|why| format!("the last reload failed: {why}")).collect();
+        let mut troubles: Vec<String> =
+            locked(&self.trouble).iter().map(|why| format!("the last reload failed: {why}")).collect();
         if let Some(free) = free.filter(|free| *free < DISK_LOW) {
             troubles.push(format!("only {} MiB are free on the disk of the data directory", free >> 20));
         }
@@ -173,9 +175,8 @@ impl Chores {
             return Answer::failed(Failure::Already, "a copy is being made, or the server stops");
         };
         let (chores, target) = (self.clone(), file.clone());
-        let copied = spawn_blocking(move || {
-            backup::backup(&data, &target, |breaker| *locked(&chores.breaker) = Some(breaker))
-        });
+        let copied =
+            spawn_blocking(move || backup::backup(&data, &target, |breaker| *locked(&chores.breaker) = Some(breaker)));
         let copied = copied.await;
         *locked(&self.breaker) = None;
         match copied {

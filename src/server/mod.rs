@@ -41,7 +41,7 @@ mod tests;
 mod timers;
 mod upkeep;
 
-pub use self::core::{Core, LoadError};
 pub use self::chores::Settings;
+pub use self::core::{Core, LoadError};
 pub use self::io::{Config, Door, Input, LogEvent, Output, Retention, SessionId, Task};
 pub use crate::net::{accept, listen};

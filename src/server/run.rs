@@ -370,8 +370,7 @@ mod tests {
     async fn a_core_that_stands_still_with_a_full_queue_does_not_keep_the_server_from_stopping() {
         let (let_go, release) = channel();
         let beside = Beside { jobs: mpsc::channel(1).0, console: None };
-        let (core, deciding) =
-            actor(Stuck(release), ServerStore::in_memory().unwrap(), Arc::default(), None, beside);
+        let (core, deciding) = actor(Stuck(release), ServerStore::in_memory().unwrap(), Arc::default(), None, beside);
         let deciding = tokio::spawn(deciding);
         // The queue is full with it until it is done with, so that not even the word to stop finds a place.
         core.frame(1, ToServer::Alive, CORE_QUEUE_BYTES - 1).await.unwrap();

@@ -56,7 +56,8 @@ pub fn backup(data: &Path, file: &Path, begun: impl FnOnce(Breaker)) -> Result<u
     }
     let io = |source| BackupError::Io { path: file.to_owned(), source };
     let private = Permissions::from_mode(0o600);
-    let copy = tempfile::Builder::new().prefix(".secchat-backup-").permissions(private).tempfile_in(parent).map_err(io)?;
+    let copy =
+        tempfile::Builder::new().prefix(".secchat-backup-").permissions(private).tempfile_in(parent).map_err(io)?;
     let source = Connection::open_with_flags(data.join(DATABASE), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     source.busy_timeout(BUSY)?;
     begun(Breaker(source.get_interrupt_handle()));
@@ -93,11 +94,8 @@ mod tests {
 
     fn filled(dir: &Path) -> ServerStore {
         let mut store = ServerStore::open(dir).unwrap();
-        let name = Write::Name {
-            name: Name::parse("bob").unwrap(),
-            key: Identity::from_seed(&[1; 32]).public(),
-            since_ms: 1,
-        };
+        let name =
+            Write::Name { name: Name::parse("bob").unwrap(), key: Identity::from_seed(&[1; 32]).public(), since_ms: 1 };
         let ban = Write::Keep(Entry { list: List::Ban, key: vec![7], value: vec![8] });
         store.apply(&[name, ban]).unwrap();
         store

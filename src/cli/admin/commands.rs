@@ -3,7 +3,7 @@
 use super::room::RoomCommand;
 use super::typed;
 use crate::wire::admin::{Ask, Registration, Role, Whom};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use std::time::Duration;
 
 /// A question to a server, or an order.
@@ -212,7 +212,7 @@ Examples:
     Stop,
     /// Read certificate and settings again; nobody is dropped
     #[command(after_help = "\
-Of the settings file and the environment log-age, log-bytes and room-ttl can change while the server runs. A certificate or file that cannot be
+Of the settings file log-age, log-bytes and room-ttl can change while the server runs. A certificate or file that cannot be
 used changes nothing. SIGHUP does the same.")]
     Reload,
     /// Copy the database into a file while the server runs
@@ -230,7 +230,7 @@ Examples:
 
 /// Options of `admin ban`.
 #[derive(Debug, Clone, Args)]
-#[group(id = "whom", required = true, multiple = false, args = ["name", "fingerprint", "network"])]
+#[command(group = ArgGroup::new("whom").required(true).args(["name", "fingerprint", "network"]))]
 pub struct BanArgs {
     /// NAME, or NAME@SERVER for one of another server
     name: Option<String>,

@@ -31,7 +31,7 @@ use crate::wire::admin::{Answer, Failure};
 use clap::Args;
 use commands::AdminCommand;
 pub(super) use counter::Counter;
-use serde_json::json;
+use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 
 /// Operate a running server: on this machine, or from afar as somebody with a role
@@ -52,18 +52,28 @@ Exit codes: 0 done, 1 failed or not well, 2 usage or a value that makes no sense
     subcommand_help_heading = "Commands"
 )]
 pub struct AdminArgs {
-    #[command(flatten)]
-    local: local::LocalArgs,
-    #[command(flatten)]
-    remote: remote::RemoteArgs,
     /// The answer as one JSON object on one line
     #[arg(long, global = true)]
     json: bool,
     /// Do it without a question
     #[arg(long, global = true)]
     yes: bool,
+    #[command(flatten)]
+    local: local::LocalArgs,
+    #[command(flatten)]
+    remote: remote::RemoteArgs,
     #[command(subcommand)]
     command: AdminCommand,
+}
+
+/// A failure of our own, told as those of a server are.
+#[derive(Serialize)]
+struct Told<'a> {
+    answer: &'static str,
+    code: &'static str,
+    why: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
 }
 
 /// Runs the command. With `--json` a failure of our own is told as an object too.
@@ -72,9 +82,9 @@ pub fn run(args: AdminArgs) -> Result<ExitCode, Report> {
     run_command(args).inspect_err(|report| {
         if json {
             let Report { word, cause, hint, .. } = report;
-            let told = json!({ "answer": "failed", "code": word, "why": cause, "hint": hint });
+            let told = Told { answer: "failed", code: word, why: cause, hint: hint.as_deref() };
             // Standard error and the exit code say it too.
-            let _ = writeln!(io::stdout(), "{told}");
+            let _ = writeln!(io::stdout(), "{}", serde_json::to_string(&told).unwrap_or_default());
         }
     })
 }
@@ -85,7 +95,10 @@ fn run_command(args: AdminArgs) -> Result<ExitCode, Report> {
     let ask = command.ask();
     let length = serde_json::to_string(&ask).map_err(|e| Report::new(ExitCode::Failed, e))?.len();
     if length > ADMIN_ASK_MAX {
-        return Err(Report::new(ExitCode::Usage, format!("that is too long: a command has at most {ADMIN_ASK_MAX} bytes")));
+        return Err(Report::new(
+            ExitCode::Usage,
+            format!("that is too long: a command has at most {ADMIN_ASK_MAX} bytes"),
+        ));
     }
     if !yes && let Some(what) = confirm::hurts(&ask) {
         confirm::on_terminal(&what)?;

@@ -102,7 +102,15 @@ mod tests {
                 }
                 Ask::Audit { before, limit } => {
                     let from = before.unwrap_or(u64::MAX).min(10);
-                    let row = |id: u64| AuditView { id, time_ms: 0, who: String::new(), act: String::new(), whom: None, why: None, outcome: String::new() };
+                    let row = |id: u64| AuditView {
+                        id,
+                        time_ms: 0,
+                        who: String::new(),
+                        act: String::new(),
+                        whom: None,
+                        why: None,
+                        outcome: String::new(),
+                    };
                     let ids = (1..from).rev().take(limit.unwrap().min(2) as usize);
                     let rows: Vec<_> = ids.map(row).collect();
                     let next = rows.last().map(|row| row.id.to_string());

@@ -119,11 +119,9 @@ impl Counter for Session {
         };
         match self.runtime.block_on(reply)? {
             Reply::Admin(text) => serde_json::from_str(&text).map_err(|_| not_understood()),
-            Reply::Refused(refusal) => Ok(Answer::Failed {
-                code: Failure::NotAllowed,
-                why: refusal.message,
-                hint: refusal.hint,
-            }),
+            Reply::Refused(refusal) => {
+                Ok(Answer::Failed { code: Failure::NotAllowed, why: refusal.message, hint: refusal.hint })
+            }
             _ => Err(not_understood()),
         }
     }
@@ -158,7 +156,13 @@ async fn reply(id: u64, sender: &FrameSender, receiver: &mut LinkReceiver) -> Re
     }
 }
 
-fn dial(reach: &Reach, invite: Option<&Invite>, data: &Path, server: &str, store: &ClientStore) -> Result<Dial, Report> {
+fn dial(
+    reach: &Reach,
+    invite: Option<&Invite>,
+    data: &Path,
+    server: &str,
+    store: &ClientStore,
+) -> Result<Dial, Report> {
     let passphrase = reach.passphrase.given()?;
     let identity = identity::load(&identity::path_in(data), passphrase.as_ref())?;
     let (at_address, homes) = (store.server_at(server)?, store.homes()?);
@@ -186,7 +190,8 @@ fn is_right(presented: &Presented) -> bool {
     let Presented { server, address, key, .. } = presented;
     let (server, address, key) = (shown(server.as_str()), shown(address), key.fingerprint());
     let mut err = io::stderr().lock();
-    let asked = write!(err, "{server} at {address} was never met before. Its key is\n  {key}\nis that right? [yes/no] ");
+    let asked =
+        write!(err, "{server} at {address} was never met before. Its key is\n  {key}\nis that right? [yes/no] ");
     let mut line = String::new();
     asked.and_then(|()| err.flush()).and_then(|()| io::stdin().read_line(&mut line)).is_ok()
         && line.trim().eq_ignore_ascii_case("yes")
@@ -207,7 +212,8 @@ fn explained(error: LinkError) -> Report {
 }
 
 fn not_understood() -> Report {
-    Report::new(ExitCode::Unreachable, "the server gave an answer that is not understood").hint("is it of another version?")
+    Report::new(ExitCode::Unreachable, "the server gave an answer that is not understood")
+        .hint("is it of another version?")
 }
 
 /// For the last word.

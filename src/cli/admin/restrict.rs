@@ -4,7 +4,7 @@ use super::typed;
 use crate::cli::values;
 use crate::wire::admin::Ask;
 use crate::wire::sharing::Limits;
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 /// Options of `admin restrict`.
 #[derive(Debug, Clone, Args)]
@@ -17,9 +17,7 @@ Examples:
   secchat admin restrict --user bob --files-a-day 10 --bytes-a-day 1G --at-once 1
   secchat admin restrict --deny-root 7a1f…64 digits…
   secchat admin restrict --off --yes                 (nothing is shared any more)")]
-#[group(id = "limits", required = true, multiple = true, args = [
-    "off", "max_size", "deny_name", "allow_name", "deny_type", "allow_type", "deny_root", "files_a_day", "bytes_a_day", "at_once", "only",
-])]
+#[command(group = ArgGroup::new("limits").required(true).multiple(true).args(LIMITS))]
 pub struct RestrictArgs {
     /// Only what is found or offered in this room
     #[arg(long, value_name = "ROOM", conflicts_with = "user")]
@@ -84,3 +82,18 @@ impl RestrictArgs {
         Ask::Restrict { room: self.room, user: self.user, limits: Box::new(limits), reason: self.reason }
     }
 }
+
+/// One of these at least.
+const LIMITS: [&str; 11] = [
+    "off",
+    "max_size",
+    "deny_name",
+    "allow_name",
+    "deny_type",
+    "allow_type",
+    "deny_root",
+    "files_a_day",
+    "bytes_a_day",
+    "at_once",
+    "only",
+];

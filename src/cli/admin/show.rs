@@ -166,11 +166,7 @@ fn users(users: &[UserView], look: &Look) -> String {
 }
 
 fn marks(user: &UserView) -> String {
-    let marks = [
-        user.role.map(|role| role.as_str()),
-        user.muted.then_some("muted"),
-        user.banned.then_some("banned"),
-    ];
+    let marks = [user.role.map(|role| role.as_str()), user.muted.then_some("muted"), user.banned.then_some("banned")];
     marks.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
@@ -235,7 +231,9 @@ fn mutes(mutes: &[MuteView], look: &Look) -> String {
 }
 
 fn allowed(list: &[AllowView], look: &Look) -> String {
-    let rows = list.iter().map(|it| [it.name.as_deref().map(shown).unwrap_or_default(), shown(&it.fingerprint), shown(&it.by)]);
+    let rows = list
+        .iter()
+        .map(|it| [it.name.as_deref().map(shown).unwrap_or_default(), shown(&it.fingerprint), shown(&it.by)]);
     Table::new(["NAME", "FINGERPRINT", "BY"], rows).text("nobody is on the list: everybody gets in", look)
 }
 
@@ -320,7 +318,8 @@ mod tests {
             why: Some(naughty()),
             outcome: naughty(),
         };
-        let user = UserView { name: naughty(), address: Some(naughty()), rooms: vec![naughty()], ..UserView::default() };
+        let user =
+            UserView { name: naughty(), address: Some(naughty()), rooms: vec![naughty()], ..UserView::default() };
         let room = RoomView { room: naughty(), owner: naughty(), names: vec![naughty()], ..RoomView::default() };
         let answers = [
             Answer::Bans(Page::whole(vec![ban])),
