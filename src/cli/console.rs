@@ -6,8 +6,8 @@
 use super::admin::commands::AdminCommand;
 use super::admin::{confirm, show};
 use crate::limits::ADMIN_ASK_MAX;
-use crate::server::operations::Console;
-use crate::wire::admin::{Answer, Ask};
+use crate::server::operations::{Console, Told};
+use crate::wire::admin::Ask;
 use crate::wire::text::shown;
 use clap::Parser;
 use std::io::{IsTerminal, Write};
@@ -62,7 +62,7 @@ pub fn start() -> Option<Console> {
 async fn run(
     mut lines: mpsc::Receiver<String>,
     mut heard: mpsc::Receiver<String>,
-    asks: mpsc::Sender<(Ask, oneshot::Sender<Answer>)>,
+    asks: mpsc::Sender<(Ask, oneshot::Sender<Told>)>,
     somebody: bool,
 ) {
     let mut waiting: Option<(Box<Ask>, show::Form)> = None;
@@ -89,13 +89,13 @@ async fn run(
     }
 }
 
-async fn ask_server(asks: &mpsc::Sender<(Ask, oneshot::Sender<Answer>)>, ask: Ask, form: show::Form) {
+async fn ask_server(asks: &mpsc::Sender<(Ask, oneshot::Sender<Told>)>, ask: Ask, form: show::Form) {
     let (answered, answer) = oneshot::channel();
     if asks.send((ask, answered)).await.is_err() {
         return;
     }
-    if let Ok(answer) = answer.await {
-        print(&show::text(&answer, &form, &show::Look::of_terminal()));
+    if let Ok(told) = answer.await {
+        print(&show::text(&told.answer, &form, &show::Look::of_terminal()));
     }
 }
 

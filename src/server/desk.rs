@@ -5,7 +5,7 @@ use crate::wire::admin::{Answer, Ask, Failure};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// Where questions go.
@@ -20,6 +20,11 @@ impl Desk {
     /// Before this core.
     pub fn new(core: CoreHandle) -> Self {
         Self { core, places: Arc::new(Semaphore::new(CONNECTIONS)) }
+    }
+
+    /// Held until an answer is with who has asked; `None` when the server has stopped.
+    pub async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().acquire_owned().await.ok()
     }
 
     /// For the end.
@@ -82,7 +87,7 @@ mod unix {
     /// Answers until it is dropped; a few at a time, each within a deadline.
     pub async fn serve(listener: UnixListener, desk: Desk) {
         loop {
-            let Ok(place) = desk.places.clone().acquire_owned().await else { return };
+            let Some(place) = desk.place().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) if is_ours(&stream) => {
                     let desk = desk.clone();

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 /// The sockets for it, bound, and what is shown through them.
@@ -31,9 +31,17 @@ pub struct Operations {
 #[derive(Debug)]
 pub struct Console {
     /// Questions from there, and where their answers go.
-    pub asks: mpsc::Receiver<(Ask, oneshot::Sender<Answer>)>,
+    pub asks: mpsc::Receiver<(Ask, oneshot::Sender<Told>)>,
     /// Lines of users to the operator, harmless.
     pub heard: mpsc::Sender<String>,
+}
+
+/// An answer for the console; a server that stops waits a little until it is shown and dropped.
+#[derive(Debug)]
+pub struct Told {
+    /// What came of the question.
+    pub answer: Answer,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Operations {
@@ -95,11 +103,15 @@ impl Operations {
 }
 
 /// One question after the other.
-async fn attend(mut asks: mpsc::Receiver<(Ask, oneshot::Sender<Answer>)>, desk: Desk) {
+async fn attend(mut asks: mpsc::Receiver<(Ask, oneshot::Sender<Told>)>, desk: Desk) {
     while let Some((ask, answered)) = asks.recv().await {
         // A stop ends this task, but not the one that tells of it.
         let desk = desk.clone();
-        let _ = tokio::spawn(async move { answered.send(desk.answer(ask).await).ok() }).await;
+        let told = async move {
+            let Some(place) = desk.place().await else { return };
+            let _ = answered.send(Told { answer: desk.answer(ask).await, _place: place });
+        };
+        let _ = tokio::spawn(told).await;
     }
 }
 
