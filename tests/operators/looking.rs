@@ -29,7 +29,7 @@ pub fn the_server(stage: &mut Stage) {
     let (code, health) = stage.asks(&["health"]);
     assert_eq!((code, &health["clients"], &health["ok"]), (0, &10.into(), &true.into()), "{health}");
     let (_, stats) = stage.asks(&["stats"]);
-    assert_eq!((&stats["clients"], &stats["rooms"]), (&10.into(), &2.into()), "{stats}");
+    assert_eq!((&stats["clients"], &stats["rooms"]), (&10.into(), &3.into()), "{stats}");
     let (_, settings) = stage.asks(&["settings"]);
     assert_eq!((&settings["registration"], &settings["defcon"]), (&"open".into(), &5.into()), "{settings}");
     stage.fails(&["mesh"], 1, "failed");

@@ -32,6 +32,6 @@ pub fn close(stage: &mut Stage) {
     stage.done(&["room", "close", "den", "--reason", "the house is tidied"]);
     stage.hears("alice", "left", |event| event["room"] == "den@s1");
     assert!(!stage.rows(&["rooms"]).iter().any(|row| row["room"] == "den@s1"));
-    stage.says("alice", "/switch hall");
+    stage.says("alice", "/room hall");
     stage.fails(&["room", "close", "den"], 5, "unknown_room");
 }

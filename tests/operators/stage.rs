@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 pub const WAIT: Duration = Duration::from_secs(30);
-/// In the room `hall`, which alice has made; alice and bob are in her private `den` too.
+/// In the rooms `lobby` and `hall`, which alice has made; she has a private `den` too.
 pub const TEN: [&str; 10] = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy"];
 
 pub struct Stage {
@@ -28,17 +28,19 @@ impl Stage {
         std::fs::write(share.join("notes.txt"), vec![7; 2000]).unwrap();
         std::fs::write(share.join("disk.iso"), vec![8; 3000]).unwrap();
         let share = share.to_str().unwrap().to_owned();
-        stage.start("alice", &["--room", "hall", "--create", "--share", &share]);
+        stage.start("alice", &["--room", "lobby", "--create", "--share", &share]);
+        stage.hears("alice", "room_created", |event| event["room"] == "lobby@s1");
+        stage.says("alice", "/create hall");
         stage.hears("alice", "room_created", |event| event["room"] == "hall@s1");
         stage.says("alice", "@me setglobalshare");
         for name in TEN.iter().skip(1) {
             stage.enters(name);
         }
-        stage.says("alice", "/create den private");
+        stage.says("alice", "/create den --private");
         let den = stage.hears("alice", "room_created", |event| event["room"] == "den@s1");
         let secret = stage.path("secret");
         std::fs::write(&secret, den["secret"].as_str().unwrap()).unwrap();
-        stage.says("alice", "/switch hall");
+        stage.says("alice", "/room hall");
         stage
     }
 
@@ -54,9 +56,11 @@ impl Stage {
         self.clients.insert(name.to_owned(), client);
     }
 
-    /// Starts somebody's client, in the hall.
+    /// Starts somebody's client, in the hall; and in the lobby, since a program's client ends with its last room.
     pub fn enters(&mut self, name: &str) {
-        self.start(name, &["--room", "hall"]);
+        self.start(name, &["--room", "lobby"]);
+        self.hears(name, "joined", |event| event["room"] == "lobby@s1");
+        self.says(name, "/join hall");
         self.hears(name, "joined", |event| event["room"] == "hall@s1");
     }
 
