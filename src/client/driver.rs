@@ -262,9 +262,6 @@ impl Driver {
                 self.screen.in_room(self.core.rooms().first().map(String::as_str));
                 self.screen.show(wall_ms(), tag.as_deref(), &event);
             }
-            Effect::Answer { tag, answer } => {
-                self.jobs.answer(&tag, serde_json::to_string(&answer).unwrap_or_default())
-            }
             Effect::Files(FilesCommand::PrepareOffer { offer, path }) => {
                 self.files.push_back(FilesCommand::PrepareOffer { offer, path: at_home(path) });
             }
@@ -304,6 +301,9 @@ impl Driver {
                 if let Some(code) = script.done(number, code) {
                     script.finish(code);
                 }
+            }
+            Effect::Answer { tag, answer } => {
+                self.jobs.answer(&tag, serde_json::to_string(&answer).unwrap_or_default())
             }
             Effect::DropLink { reason } => {
                 tracing::debug!(reason, "link dropped");
