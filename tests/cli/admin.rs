@@ -60,7 +60,7 @@ impl Stage {
     }
 
     /// As somebody, from afar.
-    pub fn from_afar(&self, name: &str, arguments: &[&str]) -> (i32, String, String) {
+    pub fn afar(&self, name: &str, arguments: &[&str]) -> (i32, String, String) {
         let (data, address) = (self.path(&format!("client-{name}")), self.address());
         let remote = ["admin", "--server", &address, "--client-data", data.to_str().unwrap()];
         run(self.dir.path(), &[&remote, arguments].concat())
@@ -76,17 +76,17 @@ pub fn parsed((code, out, err): (i32, String, String)) -> (i32, Value) {
 fn an_operator_asks_from_afar_what_the_owner_asks_at_the_socket_and_the_running_client_is_not_thrown_out() {
     let stage = Stage::new(&[]);
     stage.met("alice");
-    let (code, _, err) = stage.from_afar("alice", &["roles"]);
+    let (code, _, err) = stage.afar("alice", &["roles"]);
     assert_eq!((code, err.contains("you have no role")), (4, true), "{err}");
     assert_eq!(stage.json(&["grant", "alice", "--role", "operator"]).0, 0);
     let local = stage.json(&["roles"]);
     assert_eq!((local.0, &local.1["rows"][0]["name"]), (0, &"alice@s1".into()));
     // No client runs: a link of its own.
-    assert_eq!(parsed(stage.from_afar("alice", &["--json", "roles"])), local);
+    assert_eq!(parsed(stage.afar("alice", &["--json", "roles"])), local);
     // One runs: it asks, and stays.
     let mut alice = stage.client("alice");
-    assert_eq!(parsed(stage.from_afar("alice", &["--json", "roles"])), local);
-    let (code, answer) = parsed(stage.from_afar("alice", &["--json", "--yes", "stop"]));
+    assert_eq!(parsed(stage.afar("alice", &["--json", "roles"])), local);
+    let (code, answer) = parsed(stage.afar("alice", &["--json", "--yes", "stop"]));
     assert_eq!((code, &answer["code"]), (4, &"not_allowed".into()));
     alice.say("@server still here").unwrap();
     alice.wait_event("ok", DEADLINE, |_| true).unwrap();

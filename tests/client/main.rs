@@ -12,6 +12,7 @@ mod mesh;
 mod model;
 mod modes;
 mod offers;
+mod operating;
 mod resume;
 mod scripts;
 mod servers;

@@ -12,6 +12,7 @@ use secchat::crypto::rsa_split::SplitKey;
 use secchat::crypto::secret::Secret;
 use secchat::limits::LINK_FRAME_MAX;
 use secchat::server::{self, Config, Output, SessionId};
+use secchat::wire::admin::Answer;
 use secchat::wire::frame::{Login, ToClient, ToServer, VERSION};
 use secchat::wire::home::HomeCard;
 use secchat::wire::id::{Id, RoomId, TransferId};
@@ -113,6 +114,8 @@ pub struct Client {
     pub more: u64,
     /// Nothing is sent, for this reason.
     pub refusal: Option<FileRefusal>,
+    /// What servers have answered to another process of the user.
+    pub answers: Vec<(String, Answer)>,
     pub dropped_links: usize,
     /// Channels start and then stand still.
     pub stall: bool,
@@ -224,6 +227,7 @@ impl World {
             serves: Vec::new(),
             more: 0,
             refusal: None,
+            answers: Vec::new(),
             dropped_links: 0,
             stall: false,
             instance,
@@ -365,6 +369,7 @@ impl World {
                     let made = Some(Box::new(SplitKeyMade { key, public, path }));
                     self.feed(client, Input::SplitKey { transfer, made });
                 }
+                Effect::Answer { tag, answer } => c.answers.push((tag, *answer)),
                 Effect::DropLink { .. } => {
                     c.dropped_links += 1;
                     c.to_server.clear();

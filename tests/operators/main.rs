@@ -10,8 +10,10 @@ mod stage;
 use stage::Stage;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+type Chapter = fn(&mut Stage);
+
 /// One after the other against the same server; one that fails does not hide the others.
-const CHAPTERS: [(&str, fn(&mut Stage)); 19] = [
+const CHAPTERS: [(&str, Chapter); 19] = [
     ("looking at people and rooms", looking::lists),
     ("health, stats, settings, mesh", looking::the_server),
     ("message and broadcast", people::words),

@@ -200,7 +200,7 @@ Levels:
   4  half of all rates
   3  a quarter of all rates, new names by invitation only
   2  a tenth of all rates, no new names, no new rooms
-  1  only those get in who have a role or are on the allow list
+  1  as 2, and only those get in who have a role or are on the allow list
 Examples:
   secchat admin defcon 3")]
     Defcon {

@@ -143,7 +143,7 @@ fn settings(settings: &SettingsView) -> String {
         4 => "4: half of all rates".into(),
         3 => "3: a quarter of all rates, new names by invitation only".into(),
         2 => "2: a tenth of all rates, no new names, no new rooms".into(),
-        1 => "1: only those get in who have a role or are on the allow list".into(),
+        1 => "1: as 2, and only those get in who have a role or are on the allow list".into(),
         other => other.to_string(),
     };
     let list = if settings.allow_list { "only those on it get in" } else { "nobody is on it: everybody gets in" };
