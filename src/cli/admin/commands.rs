@@ -27,8 +27,10 @@ Examples:
   secchat admin health || mail -s 'chat server' root")]
     Health,
     /// Show what was counted since the start
+    #[command(after_help = "Examples:\n  secchat admin stats --json | jq .clients")]
     Stats,
     /// Show registration, level, allow list and invitations
+    #[command(after_help = "Examples:\n  secchat admin settings")]
     Settings,
     /// List who has a name here, and guests from other servers
     #[command(after_help = "\
@@ -37,27 +39,40 @@ Examples:
   secchat admin users --json | jq -r '.rows[] | select(.online) | .name'")]
     Users,
     /// Show one person
+    #[command(
+        after_help = "Examples:\n  secchat admin show bob\n  secchat admin show bob@s2 --json | jq -r .fingerprint"
+    )]
     Show {
         /// NAME, or NAME@SERVER for one of another server
         name: String,
     },
     /// List the rooms of this server
+    #[command(after_help = "Examples:\n  secchat admin rooms --json | jq -r '.rows[] | select(.members > 50) | .room'")]
     Rooms,
     /// Look at a room, close or lock it, or ask something of its owner
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  secchat admin room show lab\n  secchat admin room lock lab\n  secchat admin room set-password lab"
+    )]
     Room(RoomCommand),
     /// List the bans that hold here
+    #[command(after_help = "Examples:\n  secchat admin bans --json | jq -r '.rows[] | select(.network) | .network'")]
     Bans,
     /// List who is muted
+    #[command(after_help = "Examples:\n  secchat admin mutes")]
     Mutes,
     /// The list of those who may get in: once somebody is on it, nobody else gets in
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  secchat admin allow add alice\n  secchat admin allow list\n  secchat admin allow remove alice"
+    )]
     Allow(AllowCommand),
     /// List who has a role
+    #[command(after_help = "Examples:\n  secchat admin roles")]
     Roles,
     /// Give somebody a role
     #[command(after_help = "\
-Roles: a moderator looks, speaks, kicks, bans and mutes; an operator does all but giving roles, backup and stop. Roles belong to keys, not to
+Roles: a moderator looks, speaks, kicks, bans and mutes; an operator does all but giving roles, backup and stop. Roles belong to keys, not to \
 names. Whoever can open the server's admin socket is its owner, and only the owner gives roles.
 Examples:
   secchat admin grant alice --role operator
@@ -70,15 +85,18 @@ Examples:
         role: Given,
     },
     /// Take somebody's role
+    #[command(after_help = "Examples:\n  secchat admin revoke alice")]
     Revoke {
         /// As `roles` shows it
         name: String,
     },
     /// List what may not be shared
+    #[command(after_help = "Examples:\n  secchat admin restrictions")]
     Restrictions,
     /// Restrict what may be shared: everywhere, in a room, or by a person
     Restrict(Box<super::restrict::RestrictArgs>),
     /// Lift a restriction
+    #[command(after_help = "Examples:\n  secchat admin unrestrict 3")]
     Unrestrict {
         /// As `restrictions` shows it
         id: u64,
@@ -139,6 +157,7 @@ Examples:
   secchat admin ban --network 203.0.113.0/24 --for 1d")]
     Ban(Box<BanArgs>),
     /// Lift a ban
+    #[command(after_help = "Examples:\n  secchat admin unban 7")]
     Unban {
         /// As `bans` shows it
         id: String,
@@ -159,6 +178,7 @@ Examples:
         reason: Option<String>,
     },
     /// Let somebody speak again
+    #[command(after_help = "Examples:\n  secchat admin unmute bob --room lab")]
     Unmute {
         /// NAME, or NAME@SERVER for one of another server
         name: String,
@@ -176,6 +196,7 @@ Examples:
         mode: Mode,
     },
     /// Make a token with which somebody may take a new name
+    #[command(after_help = "Examples:\n  secchat admin invitation --uses 5 --for 7d --json | jq -r .token")]
     Invitation {
         /// For so many names
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -209,15 +230,16 @@ Examples:
         level: u8,
     },
     /// Stop the server, as SIGTERM does: everybody is told, what waits is written
+    #[command(after_help = "Examples:\n  secchat admin stop --yes")]
     Stop,
     /// Read certificate and settings again; nobody is dropped
     #[command(after_help = "\
-Of the settings file log-age, log-bytes and room-ttl can change while the server runs. A certificate or file that cannot be
+Of the settings file log-age, log-bytes and room-ttl can change while the server runs. A certificate or file that cannot be \
 used changes nothing. SIGHUP does the same.")]
     Reload,
     /// Copy the database into a file while the server runs
     #[command(after_help = "\
-The copy is made on the server's machine, 0600, and never over a file that is there. To restore it, put it as server.db into an empty data
+The copy is made on the server's machine, 0600, and never over a file that is there. To restore it, put it as server.db into an empty data \
 directory, with copies of the files identity, name, tls.pem and tls.key.
 Examples:
   secchat admin backup /var/backups/secchat-$(date +%F).db")]

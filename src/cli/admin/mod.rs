@@ -38,8 +38,8 @@ use std::io::{self, IsTerminal, Write};
 #[derive(Debug, Args)]
 #[command(
     after_help = "\
-Without --server the running server of this machine is asked through the socket in its data directory, which only its own user and root can open:
-whoever can is the server's owner. With --server the question goes over TLS as the user of --client-data, who needs a role there (see `grant`). Where a
+Without --server the running server of this machine is asked through the socket in its data directory, which only its own user and root can open: \
+whoever can is the server's owner. With --server the question goes over TLS as the user of --client-data, who needs a role there (see `grant`). Where a \
 client runs on that directory, it asks for you.
 
 Examples:
@@ -151,4 +151,40 @@ const fn word(code: Failure) -> &'static str {
 /// Whether a person is there to be asked.
 fn person_is_there() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::admin::Ask;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: AdminArgs,
+    }
+
+    /// Options that hold for all commands have ids of their own: else one would stand where a command's own argument was.
+    #[test]
+    fn whose_name_one_asks_under_is_not_whom_it_is_about() {
+        let lines: [&[&str]; 3] = [
+            &["admin", "--server", "h:1", "--name", "alice", "kick", "bob"],
+            &["admin", "kick", "bob", "--server", "h:1", "--name", "alice"],
+            &["admin", "kick", "--name", "alice", "bob"],
+        ];
+        for line in lines {
+            let args = Line::try_parse_from(line).unwrap().args;
+            assert_eq!(args.command.ask(), Ask::Kick { name: "bob".into(), room: None, reason: None });
+        }
+        let root = <Line as clap::CommandFactory>::command();
+        let global: Vec<_> =
+            root.get_arguments().filter(|arg| arg.is_global_set()).map(|arg| arg.get_id().clone()).collect();
+        let mut below: Vec<_> = root.get_subcommands().collect();
+        while let Some(command) = below.pop() {
+            let own = command.get_arguments().map(|arg| arg.get_id().clone());
+            assert!(own.into_iter().all(|id| !global.contains(&id)), "{}", command.get_name());
+            below.extend(command.get_subcommands());
+        }
+    }
 }

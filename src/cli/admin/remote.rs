@@ -42,8 +42,9 @@ pub(super) struct RemoteArgs {
     #[arg(long, value_name = "FILE", global = true)]
     invite_file: Option<PathBuf>,
     /// Your name there, where --client-data does not tell
-    #[arg(long, value_name = "NAME", env = "SECCHAT_NAME", global = true)]
-    name: Option<String>,
+    // Not called `name`: the commands have arguments of that id, and a global one of the same id would take their place.
+    #[arg(long = "name", value_name = "NAME", env = "SECCHAT_NAME", global = true)]
+    own_name: Option<String>,
     /// Data directory of your client, with identity and pins
     #[arg(long, value_name = "DIR", env = "SECCHAT_DATA", global = true)]
     client_data: Option<PathBuf>,
@@ -66,7 +67,7 @@ impl RemoteArgs {
             server: self.server,
             invite: self.invite,
             invite_file: self.invite_file,
-            name: self.name,
+            name: self.own_name,
             ca: self.ca,
             passphrase: self.passphrase,
             data: self.client_data,

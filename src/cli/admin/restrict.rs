@@ -9,7 +9,7 @@ use clap::{ArgGroup, Args};
 /// Options of `admin restrict`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-What the options say holds together, as one restriction; several restrictions all hold. Types are told by a file's first bytes, so that another
+What the options say holds together, as one restriction; several restrictions all hold. Types are told by a file's first bytes, so that another \
 name does not help. What the server passes on it bounds itself; the rest both ends of a transfer hold to.
 Examples:
   secchat admin restrict --deny-name '*.exe' --deny-type application/x-msdownload --reason 'no programs'
