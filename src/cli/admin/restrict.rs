@@ -10,7 +10,7 @@ use clap::{ArgGroup, Args};
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 What the options say holds together, as one restriction; several restrictions all hold. Types are told by a file's first bytes, so that another \
-name does not help. What the server passes on it bounds itself; the rest both ends of a transfer hold to.
+name does not help. The programs at both ends of a transfer hold to it, and name it when they refuse.
 Examples:
   secchat admin restrict --deny-name '*.exe' --deny-type application/x-msdownload --reason 'no programs'
   secchat admin restrict --room lab --max-size 20M
