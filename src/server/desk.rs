@@ -139,7 +139,7 @@ pub const fn answer_deadline(ask: &Ask) -> Duration {
     match ask {
         // As large a database as there may be, on a slow disk.
         Ask::Backup { .. } => Duration::from_secs(3600),
-        _ => Duration::from_secs(10),
+        _ => Duration::from_secs(5),
     }
 }
 

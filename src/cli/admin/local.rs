@@ -42,7 +42,7 @@ mod unix {
     use crate::wire::admin::{Answer, Ask};
     use std::io::{self, Read, Write};
     use std::os::unix::net::UnixStream;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
     use std::time::Duration;
 
     pub(super) struct Socket {
@@ -51,29 +51,42 @@ mod unix {
 
     impl Counter for Socket {
         fn ask(&mut self, ask: &Ask) -> Result<Answer, Report> {
-            let path = socket_in(&self.data);
+            let (path, patience) = (socket_in(&self.data), answer_deadline(ask) + PATIENCE);
             let failed = |e: &dyn std::fmt::Display| {
                 let cause = format!("no server answers at {}: {e}", path.display());
                 let hint = "is it running, as the same user, and is this its --data?";
                 Report::new(ExitCode::Unreachable, cause).hint(hint)
             };
-            let exchange = || -> io::Result<String> {
-                let mut stream = UnixStream::connect(&path)?;
-                stream.set_write_timeout(Some(PATIENCE))?;
-                stream.set_read_timeout(Some(answer_deadline(ask) + PATIENCE))?;
-                stream.write_all((serde_json::to_string(ask)? + "\n").as_bytes())?;
-                let mut answer = String::new();
-                stream.take(ANSWER_MAX).read_to_string(&mut answer)?;
-                Ok(answer)
+            let silent = || {
+                let waited = patience.as_secs();
+                let cause = format!("the server at {} does not answer within {waited} s", path.display());
+                let hint =
+                    "it runs, but is stopped or stuck: look at its process (`ps`, state T means stopped) and its log";
+                Report::new(ExitCode::Unreachable, cause).hint(hint)
             };
-            let answer = exchange().map_err(|e| failed(&e))?;
+            let answer = exchange(&path, ask, patience).map_err(|e| match e.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => silent(),
+                io::ErrorKind::NotFound => failed(&"there is no such socket"),
+                io::ErrorKind::ConnectionRefused => failed(&"the server that made it is gone"),
+                _ => failed(&e),
+            })?;
             if answer.is_empty() {
-                return Err(failed(&"it ended the connection"));
+                return Err(silent());
             }
             serde_json::from_str(&answer).map_err(|e| failed(&e))
         }
     }
 
+    fn exchange(path: &Path, ask: &Ask, patience: Duration) -> io::Result<String> {
+        let mut stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.write_all((serde_json::to_string(ask)? + "\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.take(ANSWER_MAX).read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
     /// Beside what the server itself allows for an answer.
-    const PATIENCE: Duration = Duration::from_secs(5);
+    const PATIENCE: Duration = Duration::from_secs(1);
 }
