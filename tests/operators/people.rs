@@ -65,7 +65,7 @@ pub fn bans(stage: &mut Stage) {
 }
 
 pub fn keys_and_networks(stage: &mut Stage) {
-    let erin = stage.asks(&["show", "erin"]).1["fingerprint"].as_str().unwrap().to_owned();
+    let erin = stage.fingerprint("erin");
     let id =
         stage.done(&["ban", "--fingerprint", &erin, "--reason", "a stolen key"])["id"].as_str().unwrap().to_owned();
     stage.is_sent_away("erin", "banned");

@@ -73,6 +73,14 @@ impl Stage {
         (output.status.code().unwrap_or(-1), String::from_utf8(output.stdout).unwrap())
     }
 
+    /// Of somebody's key, as they see it themselves.
+    pub fn fingerprint(&self, name: &str) -> String {
+        let data = self.path(&format!("client-{name}"));
+        let output = Command::new(binary()).args(["id", "show", "--data"]).arg(data).output().unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        shown.lines().find_map(|line| line.strip_prefix("key ")).unwrap().trim().to_owned()
+    }
+
     /// The client ends, and says how.
     pub fn leaves(&mut self, name: &str) -> Option<i32> {
         let mut client = self.clients.remove(name).unwrap();
