@@ -176,8 +176,8 @@ pub const LOG_READS: usize = 64;
 pub const CONTROL_JOBS: usize = 8;
 /// Lines that may wait for one such process: some ten seconds of progress.
 pub const CONTROL_LINES: usize = 128;
-/// The line with which such a process asks, bytes: a room, a file name and a path, in JSON.
-pub const CONTROL_REQUEST_MAX: usize = 4096;
+/// The line with which such a process asks, bytes: a room, a file name and a path, or an operator's question, in JSON.
+pub const CONTROL_REQUEST_MAX: usize = ADMIN_ASK_MAX + 4096;
 /// A line that it is told, bytes: names, and a path, in JSON escapes at the worst.
 pub const CONTROL_LINE_MAX: u64 = 65_536;
 /// Largest file or folder that is transferred, bytes (1 PiB): what its tree's numbering certainly carries.

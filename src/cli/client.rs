@@ -37,7 +37,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
 /// Whom to reach, and as whom: shared by `client` and `fetch`.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Reach {
     /// Server to join, or several of one mesh with commas between them; the port is 7443 where none is given
     #[arg(long, value_name = "HOST[:PORT],…", env = "SECCHAT_SERVER", conflicts_with_all = ["invite", "invite_file"])]

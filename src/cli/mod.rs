@@ -7,6 +7,7 @@ pub mod cert;
 pub mod client;
 pub mod completions;
 pub mod config;
+pub mod console;
 pub mod demo;
 pub mod drive;
 pub mod exit;
@@ -19,6 +20,7 @@ pub mod mesh_args;
 pub mod mesh_cert;
 pub mod places;
 pub mod report;
+pub mod reread;
 pub mod secrets;
 pub mod server;
 pub mod tuning;
@@ -38,8 +40,11 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Ok(command) => command,
         Err(error) => return Report::from(error).print(),
     };
-    let parsed = command.try_get_matches_from(arguments).and_then(|matches| {
+    let parsed = command.try_get_matches_from(&arguments).and_then(|matches| {
         let mut cli = Cli::from_arg_matches(&matches)?;
+        if let Command::Server(args) = &mut cli.command {
+            args.typed = arguments.clone();
+        }
         if let (Command::Fetch(args), Some((_, of_fetch))) = (&mut cli.command, matches.subcommand()) {
             args.typed = tuning::typed(of_fetch);
         }

@@ -3,7 +3,7 @@
 use super::exit::ExitCode;
 use super::mesh_args::{Certs, MeshArgs};
 use super::report::Report;
-use super::{cert, logging, places, values};
+use super::{cert, console, logging, places, reread, values};
 use crate::crypto::identity::Identity;
 use crate::crypto::room::{DoorHasher, DoorKey};
 use crate::limits::LOST_GRACE;
@@ -17,13 +17,14 @@ use crate::server::operations::Operations;
 use crate::server::relay::{Relay, RelayConfig};
 use crate::server::reload::CertificateFiles;
 use crate::server::run::{Control, Server, ServerConfig};
-use crate::server::{Config, Core};
+use crate::server::{Config, Core, Retention};
 use crate::store::{ServerStore, identity, private};
 use crate::wire::endpoint::Endpoint;
 use crate::wire::invite::{Host, Invite};
 use crate::wire::name::Name;
 use crate::wire::vouch::ServerTrust;
 use clap::Args;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -64,7 +65,7 @@ pub struct ServerArgs {
     /// The address to put into invites; by default one of this machine's
     #[arg(long, value_name = "HOST[:PORT]", env = "SECCHAT_SERVER_ADVERTISE")]
     advertise: Option<Endpoint>,
-    /// A room that nobody has been in for so long goes away, with its log
+    /// A room that nobody has been in for so long goes away, with its log; may change by `admin reload`
     #[arg(long, value_name = "TIME", env = "SECCHAT_SERVER_ROOM_TTL", default_value = "30d", value_parser = values::duration)]
     room_ttl: Duration,
     /// How long the sealed log of a room is kept
@@ -78,6 +79,16 @@ pub struct ServerArgs {
     metrics: Option<SocketAddr>,
     #[command(flatten)]
     mesh: MeshArgs,
+    /// The whole command line, to be read again with the settings file.
+    #[arg(skip)]
+    pub typed: Vec<OsString>,
+}
+
+impl ServerArgs {
+    /// What of it may change while the server runs.
+    pub(super) const fn retention(&self) -> Retention {
+        Retention { log_age: self.log_age, log_bytes: self.log_bytes, room_ttl: self.room_ttl }
+    }
 }
 
 /// Runs until it is told to stop.
@@ -122,7 +133,8 @@ async fn serve(args: ServerArgs) -> Result<ExitCode, Report> {
     };
     let operations = Operations::bind(args.metrics, &dir, port.as_ref().map(|port| port.handle.clone()))?;
     announce(&server.addresses(), &mesh_addresses, operations.metrics_address(), &name, &identity, endpoint)?;
-    let server = server.operated(operations);
+    let settings = reread::settings(args.typed);
+    let server = server.operated(operations.with_settings(settings).with_console(console::start()));
     match relay.zip(port) {
         Some((relay, port)) => server.linked(port).run(Meshed::new(core, relay), store, control).await?,
         None => server.run(core, store, control).await?,

@@ -1,6 +1,6 @@
 //! Jobs that another process of the same user hands to the running client, over a socket in the data directory. IO.
 //!
-//! One line of JSON asks for a file; what follows from it comes back as the events of `--json`, one a line, closed by `{"done":CODE}`. Who closes
+//! One line of JSON asks for a file, or something of a server where we have a role; what follows from it comes back as the events of `--json`, one a line, closed by `{"done":CODE}`. Who closes
 //! the connection before that gives the job up.
 
 use super::effects::Fetch;
@@ -8,6 +8,7 @@ use super::event::Event;
 use super::json;
 use super::problem::{FAILED, NOT_FOUND, PEER_REFUSED, Problem, USAGE};
 use crate::limits::{CONTROL_JOBS, CONTROL_LINES, CONTROL_REQUEST_MAX};
+use crate::wire::admin;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io;
@@ -46,6 +47,16 @@ pub struct Request {
     pub no_wait: bool,
 }
 
+/// A question to a server where we have a role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminRequest {
+    /// `HOST:PORT` at which the client has met the server.
+    pub server: String,
+    /// What is asked. What is answered comes as a line.
+    pub admin: admin::Ask,
+}
+
 /// The last line of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
@@ -58,6 +69,8 @@ pub struct Done {
 pub enum Ask {
     /// A job, and where its events go.
     Fetch(Box<Fetch>, mpsc::Sender<String>),
+    /// A question to a server, under a tag, and where its answer goes.
+    Admin(String, Box<AdminRequest>, mpsc::Sender<String>),
     /// Nobody waits any more for the job with this tag.
     Gone(String),
 }
@@ -141,6 +154,14 @@ impl Jobs {
         }
     }
 
+    /// What a server has answered.
+    pub fn answer(&mut self, tag: &str, answer: String) {
+        if let Some(lines) = self.0.get_mut(tag) {
+            // Nothing came before it: there is room.
+            let _ = lines.try_send(answer);
+        }
+    }
+
     /// The job has come to its end.
     pub fn done(&mut self, tag: Option<&str>, code: u8) {
         if let Some(lines) = tag.and_then(|tag| self.0.remove(tag)) {
@@ -195,16 +216,15 @@ async fn serve(stream: UnixStream, server: &str, asks: &mpsc::Sender<Ask>) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let Ok(Some(line)) = timeout(REQUEST_DEADLINE, read_request(&mut reader)).await else { return };
-    let fetch = match to_fetch(&line, server) {
-        Ok(fetch) => fetch,
+    let (sender, lines) = mpsc::channel(CONTROL_LINES);
+    let (tag, ask) = match to_ask(&line, server, sender) {
+        Ok(job) => job,
         Err(problem) => {
             write(&mut writer, &refusal(problem)).await;
             return;
         }
     };
-    let (sender, lines) = mpsc::channel(CONTROL_LINES);
-    let tag = fetch.tag.clone();
-    if asks.send(Ask::Fetch(Box::new(fetch), sender)).await.is_err() {
+    if asks.send(ask).await.is_err() {
         return;
     }
     let mut more = [0];
@@ -239,6 +259,22 @@ async fn read_request(reader: &mut BufReader<OwnedReadHalf>) -> Option<Vec<u8>> 
     (line.last() == Some(&b'\n') || line.len() >= CONTROL_REQUEST_MAX).then_some(line)
 }
 
+/// The job of a line, under a tag of its own.
+fn to_ask(line: &[u8], server: &str, lines: mpsc::Sender<String>) -> Result<(String, Ask), Problem> {
+    if let Ok(request) = serde_json::from_slice::<AdminRequest>(line) {
+        let tag = tag("admin")?;
+        return Ok((tag.clone(), Ask::Admin(tag, Box::new(request), lines)));
+    }
+    let fetch = to_fetch(line, server)?;
+    Ok((fetch.tag.clone(), Ask::Fetch(Box::new(fetch), lines)))
+}
+
+fn tag(kind: &str) -> Result<String, Problem> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|e| Problem::new("failed", FAILED, e.to_string()))?;
+    Ok(format!("{kind}-{:016x}", u64::from_be_bytes(random)))
+}
+
 fn to_fetch(line: &[u8], server: &str) -> Result<Fetch, Problem> {
     let Request { server: wanted, room, file, from, output, no_wait } = serde_json::from_slice(line)
         .map_err(|e| Problem::new("bad_json", USAGE, format!("this is no request: {e}")))?;
@@ -249,9 +285,7 @@ fn to_fetch(line: &[u8], server: &str) -> Result<Fetch, Problem> {
     if output.as_ref().is_some_and(|output| !output.is_absolute()) {
         return Err(Problem::new("usage", USAGE, "the directory is not an absolute path"));
     }
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(|e| Problem::new("failed", FAILED, e.to_string()))?;
-    let tag = format!("fetch-{:016x}", u64::from_be_bytes(random));
+    let tag = tag("fetch")?;
     let line = format!("@{} getfile \"{file}\"", from.as_deref().unwrap_or("any"));
     Ok(Fetch { tag, room, line, into: output, wait: !no_wait })
 }

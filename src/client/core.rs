@@ -142,6 +142,7 @@ impl Core {
             Input::Start(start) => self.start(*start),
             Input::Command { line, tag } => self.command(line, tag),
             Input::Fetch(fetch) => self.fetch(*fetch),
+            Input::Admin { tag, server, ask } => self.operate(tag, server.as_ref(), &ask),
             Input::GiveUp { tag } => self.unwanted(&tag),
             Input::Password { number, password } => self.password_given(number, password),
             Input::RoomDerived { ticket, keys } => self.room_derived(ticket, *keys),

@@ -227,6 +227,12 @@ impl Driver {
                 self.jobs.add(fetch.tag.clone(), lines);
                 self.input(Input::Fetch(fetch), script);
             }
+            Ask::Admin(tag, request, lines) => {
+                script.typed();
+                self.jobs.add(tag.clone(), lines);
+                let server = self.memory.server_at(&request.server).map(|pin| pin.server);
+                self.input(Input::Admin { tag, server, ask: Box::new(request.admin) }, script);
+            }
             Ask::Gone(tag) => {
                 self.jobs.forget(&tag);
                 self.input(Input::GiveUp { tag }, script);
@@ -303,6 +309,9 @@ impl Driver {
                 if let Some(code) = script.done(number, code) {
                     script.finish(code);
                 }
+            }
+            Effect::Answer { tag, answer } => {
+                self.jobs.answer(&tag, serde_json::to_string(&answer).unwrap_or_default())
             }
             Effect::DropLink { reason } => {
                 tracing::debug!(reason, "link dropped");

@@ -7,6 +7,7 @@ use crate::crypto::identity::PublicKey;
 use crate::crypto::room::RoomKeys;
 use crate::crypto::rsa_split::{PathPart, PublicPart, SplitKey};
 use crate::crypto::secret::Secret;
+use crate::wire::admin::{Answer, Ask};
 use crate::wire::frame::{ToClient, ToServer, Welcome};
 use crate::wire::home::HomeCard;
 use crate::wire::id::{RoomId, TransferId};
@@ -44,6 +45,15 @@ pub enum Input {
     },
     /// A file for another process of the same user. Counted as a command.
     Fetch(Box<Fetch>),
+    /// An operator's question to a server, of another process of the same user. Counted as a command.
+    Admin {
+        /// Given back on all that follows from it.
+        tag: String,
+        /// The server; none for one that was never met.
+        server: Option<Name>,
+        /// What is asked.
+        ask: Box<Ask>,
+    },
     /// Nobody waits any more for the commands with this tag: their transfers are cancelled.
     GiveUp {
         /// As given.
@@ -158,6 +168,13 @@ pub enum Effect {
         tag: Option<String>,
         /// What happened.
         event: Box<Event>,
+    },
+    /// To another process of the user: what a server has answered to [`Input::Admin`].
+    Answer {
+        /// As given.
+        tag: String,
+        /// The answer.
+        answer: Box<Answer>,
     },
     /// To the file side.
     Files(FilesCommand),

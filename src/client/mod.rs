@@ -34,6 +34,7 @@ pub mod keyboard;
 mod leaving;
 mod links;
 mod offers;
+mod operating;
 mod outbox;
 mod parting;
 mod peers;

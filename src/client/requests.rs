@@ -19,6 +19,8 @@ pub(super) enum Purpose {
         sent: Duration,
     },
     Operator(Ticket),
+    /// A question as somebody with a role.
+    Admin(Ticket),
     RenewName,
     /// The steps into a room, by the entry's number.
     Resolve(u64),

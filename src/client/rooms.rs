@@ -92,6 +92,7 @@ impl Core {
             Purpose::Forget | Purpose::Alive => {}
             Purpose::Survey { number, sent } => self.surveyed(server, number, sent, reply),
             Purpose::Operator(ticket) => self.operator_has_it(ticket, reply),
+            Purpose::Admin(ticket) => self.operated(ticket, reply),
             Purpose::RenewName => self.name_renewed(&reply),
             Purpose::Take(_) | Purpose::CreateDirect(_) => self.direct_reply(server, purpose, reply),
             Purpose::Post(id, message) => self.posted(id, message, reply),
@@ -114,7 +115,7 @@ impl Core {
     pub(super) fn unanswered(&mut self, server: &Name, purpose: Purpose) {
         match purpose {
             Purpose::Survey { number, .. } => self.survey_lost(server, number),
-            Purpose::Operator(ticket) => {
+            Purpose::Operator(ticket) | Purpose::Admin(ticket) => {
                 self.fail(ticket, Problem::new("link_lost", NO_LINK, "the link broke before the server answered"));
             }
             Purpose::Leave(id) => self.drop_room(&id, "left"),

@@ -114,6 +114,11 @@ impl Core {
         self.wait(number, Wish::Fetch { room, line, wait });
     }
 
+    /// Counts something as a command that waits for nothing.
+    pub(super) fn counted(&mut self, tag: String) -> u64 {
+        self.running.open(Asker { tag: Some(tag), into: None })
+    }
+
     fn wait(&mut self, number: u64, wish: Wish) {
         if self.running.waiting_bytes + wish.size() > WAITING_BYTES {
             return self.fail(Some(number), Problem::full());

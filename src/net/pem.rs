@@ -8,6 +8,7 @@ use rustls::sign::CertifiedKey;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Why a certificate cannot be used. Each names the file.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,12 @@ pub fn load_certified(certificate: &Path, key: Option<&Path>) -> Result<Arc<Cert
         Err(rustls::Error::InvalidCertificate(_)) => Err(PemError::NoCertificate(certificate.to_owned())),
         Err(_) => Err(PemError::Mismatch { certificate: certificate.to_owned(), key: key_path }),
     }
+}
+
+/// When a certificate ends, Unix seconds; long ago where it does not say so in a way that can be read.
+pub fn ends_at_s(certified: &CertifiedKey) -> i64 {
+    let first = certified.cert.first().and_then(|der| X509Certificate::from_der(der).ok());
+    first.map_or(i64::MIN, |(_, certificate)| certificate.validity().not_after.timestamp())
 }
 
 /// The authorities of a `--ca` file.

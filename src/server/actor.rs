@@ -4,7 +4,7 @@
 
 use super::engine::Engine;
 use super::metrics::Metrics;
-use super::{Door, Input, Output, SessionId, Task};
+use super::{Door, Input, LogEvent, Output, Retention, SessionId, Task};
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::{DoorHasher, DoorKey};
 use crate::limits::{ADMIN_ASK_MAX, CORE_QUEUE_BYTES, FRAMES_PER_SESSION, HASHES_RUNNING, SESSION_QUEUE_BYTES};
@@ -107,6 +107,11 @@ impl CoreHandle {
         answered.await.map_err(|_| CoreGone)
     }
 
+    /// Things are kept for other times from now on.
+    pub async fn retain(&self, retention: Retention) -> Result<(), CoreGone> {
+        self.put(Report { input: Input::Retain(retention), peer: None, asker: None }, 0).await
+    }
+
     /// Members are to be told that the server stops.
     pub async fn drain(&self) -> Result<(), CoreGone> {
         self.put(Report { input: Input::Drain, peer: None, asker: None }, 0).await
@@ -130,7 +135,7 @@ pub fn actor<E: Engine>(
     store: ServerStore,
     metrics: Arc<Metrics>,
     mesh: Option<MeshPort>,
-    jobs: mpsc::Sender<Job>,
+    beside: Beside,
 ) -> (CoreHandle, impl Future<Output = Result<(), StoreError>> + Send) {
     let (queue, inbox) = mpsc::unbounded_channel();
     let handle = CoreHandle::new(queue);
@@ -147,7 +152,7 @@ pub fn actor<E: Engine>(
         started: Instant::now(),
         draining: false,
         mesh,
-        jobs,
+        beside,
         answered,
         asked: 0,
         askers: HashMap::new(),
@@ -164,14 +169,22 @@ struct Actor<E> {
     started: Instant,
     draining: bool,
     mesh: Option<MeshHandle>,
-    /// What neither the core nor this task can do.
-    jobs: mpsc::Sender<Job>,
+    beside: Beside,
     /// Where what was done beside the core is told.
     answered: mpsc::UnboundedSender<Input>,
     /// Known to all handles.
     slower: Arc<AtomicU32>,
     asked: u64,
     askers: HashMap<u64, oneshot::Sender<Answer>>,
+}
+
+/// Where goes what the core cannot do itself.
+#[derive(Debug)]
+pub struct Beside {
+    /// What the server around it is to do.
+    pub jobs: mpsc::Sender<Job>,
+    /// What users write to the operator, where somebody sits; else it goes into the log.
+    pub console: Option<mpsc::Sender<String>>,
 }
 
 /// Something that the server around the core is to do.
@@ -233,7 +246,11 @@ impl<E: Engine> Actor<E> {
             }
             self.carry_out().await?;
             if self.draining && self.sessions.is_empty() {
-                return Ok(());
+                // Who asked for the end hears of it.
+                while let Ok(answer) = answers.try_recv() {
+                    self.feed(answer);
+                }
+                return self.carry_out().await;
             }
         }
     }
@@ -324,17 +341,25 @@ impl<E: Engine> Actor<E> {
                     }
                 }
                 Output::Operate { ticket, task } => self.operate(ticket, task),
-                Output::Log(event) => tracing::info!("{event}"),
+                Output::Log(event) => self.log(&event),
             }
         }
         self.metrics.set(self.engine.gauges());
         Ok(())
     }
 
+    fn log(&self, event: &LogEvent) {
+        let spoken = self.beside.console.as_ref().filter(|_| matches!(event, LogEvent::Operator { .. }));
+        // A console that is behind is as good as none.
+        if spoken.is_none_or(|console| console.try_send(event.to_string()).is_err()) {
+            tracing::info!("{event}");
+        }
+    }
+
     fn operate(&mut self, ticket: u64, task: Task) {
         let job = Job { task, ticket, answered: self.answered.clone() };
         if let Err(mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job)) =
-            self.jobs.try_send(job)
+            self.beside.jobs.try_send(job)
         {
             job.done(Answer::failed(Failure::Failed, "the server is busy with other questions or stops"));
         }

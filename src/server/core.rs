@@ -177,6 +177,7 @@ impl Core {
             Input::Bans { from, server, body } => self.bans_told(from, &server, &body),
             Input::Timeout => self.timeout(),
             Input::Drain => self.drain(),
+            Input::Retain(retention) => self.retain(retention),
             Input::Asked { ticket, ask } => self.asked(Officer::owner(ticket), *ask),
             Input::Operated { ticket, answer } => self.operated(ticket, *answer),
             Input::Drawn { ticket, token } => self.drawn(ticket, token),

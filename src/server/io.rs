@@ -65,6 +65,17 @@ pub struct Config {
     pub decoy_phc: String,
 }
 
+/// How long things are kept: what of a [`Config`] may change while the server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// See [`Config::log_age`].
+    pub log_age: Duration,
+    /// See [`Config::log_bytes`].
+    pub log_bytes: u64,
+    /// See [`Config::room_ttl`].
+    pub room_ttl: Duration,
+}
+
 /// What happened, one at a time.
 #[derive(Debug)]
 pub enum Input {
@@ -135,6 +146,8 @@ pub enum Input {
     },
     /// The server stops: everybody is told.
     Drain,
+    /// Things are kept for other times from now on.
+    Retain(Retention),
     /// Who runs the server asks, at its admin socket.
     Asked {
         /// Goes back with the answer.

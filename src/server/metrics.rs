@@ -4,6 +4,7 @@
 //! brought in for it.
 
 use crate::mesh::run::{MeshHandle, MeshReport};
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::io;
 use std::net::SocketAddr;
@@ -61,6 +62,27 @@ impl Metrics {
         self.rooms.store(rooms, Ordering::Relaxed);
         self.directs.store(directs, Ordering::Relaxed);
         self.refused.store(refused, Ordering::Relaxed);
+    }
+
+    /// Clients that are logged in.
+    pub fn clients(&self) -> u64 {
+        self.clients.load(Ordering::Relaxed)
+    }
+
+    /// All of it by name; what ends in `_total` only grows.
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        let all = [
+            ("clients", &self.clients),
+            ("guests", &self.guests),
+            ("away_sessions", &self.away),
+            ("relay_ignored_total", &self.ignored),
+            ("rooms", &self.rooms),
+            ("directs", &self.directs),
+            ("deliveries_total", &self.deliveries),
+            ("refusals_total", &self.refused),
+            ("connections_refused_total", &self.turned_away),
+        ];
+        all.into_iter().map(|(name, count)| (name.to_owned(), count.load(Ordering::Relaxed))).collect()
     }
 
     /// All of it in the text format of Prometheus, version 0.0.4.

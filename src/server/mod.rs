@@ -8,6 +8,7 @@
 pub mod actor;
 mod admission;
 mod attempts;
+mod chores;
 mod committer;
 pub mod connection;
 mod core;
@@ -41,6 +42,7 @@ mod tests;
 mod timers;
 mod upkeep;
 
+pub use self::chores::Settings;
 pub use self::core::{Core, LoadError};
-pub use self::io::{Config, Door, Input, LogEvent, Output, SessionId, Task};
+pub use self::io::{Config, Door, Input, LogEvent, Output, Retention, SessionId, Task};
 pub use crate::net::{accept, listen};

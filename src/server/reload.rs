@@ -1,6 +1,6 @@
 //! The server's TLS certificate: read at the start, and again when asked.
 
-use crate::net::pem::{PemError, load_certified};
+use crate::net::pem::{PemError, ends_at_s, load_certified};
 use crate::net::tls::{TlsSetupError, server_config};
 use rustls::ServerConfig;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ pub enum ReloadError {
 #[derive(Debug)]
 pub struct Certificate {
     files: CertificateFiles,
-    current: RwLock<Arc<ServerConfig>>,
+    current: RwLock<Current>,
 }
 
 impl Certificate {
@@ -43,17 +43,30 @@ impl Certificate {
 
     /// Reads them again. When that fails the earlier certificate stays in use.
     pub fn reload(&self) -> Result<(), ReloadError> {
-        let config = read(&self.files)?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
+        let current = read(&self.files)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
         Ok(())
     }
 
     /// For the next connection.
     pub fn acceptor(&self) -> TlsAcceptor {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone().into()
+        self.current.read().unwrap_or_else(PoisonError::into_inner).config.clone().into()
+    }
+
+    /// When the certificate ends, Unix seconds.
+    pub fn ends_at_s(&self) -> i64 {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).ends_at_s
     }
 }
 
-fn read(files: &CertificateFiles) -> Result<Arc<ServerConfig>, ReloadError> {
-    Ok(server_config(load_certified(&files.certificate, files.key.as_deref())?)?)
+#[derive(Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    ends_at_s: i64,
+}
+
+fn read(files: &CertificateFiles) -> Result<Current, ReloadError> {
+    let certified = load_certified(&files.certificate, files.key.as_deref())?;
+    let ends_at_s = ends_at_s(&certified);
+    Ok(Current { config: server_config(certified)?, ends_at_s })
 }

@@ -1,7 +1,8 @@
 //! A whole server: listen, accept, serve, stop.
 
 use super::accept::{Caps, Gate};
-use super::actor::{CoreHandle, Job, MeshPort, actor};
+use super::actor::{Beside, CoreHandle, MeshPort, actor};
+use super::chores::{Chores, Tools};
 use super::connection::{self, SessionEnd, Shared};
 use super::engine::Engine;
 use super::listen;
@@ -11,10 +12,9 @@ use super::reload::{Certificate, CertificateFiles, ReloadError};
 use super::{SessionId, Task};
 use crate::crypto::identity::Identity;
 use crate::limits::ADMIN_WAITING;
-use crate::mesh::run::MeshHandle;
 use crate::net::stun;
 use crate::store::{ServerStore, StoreError};
-use crate::wire::admin::{Answer, Failure};
+use crate::wire::admin::Answer;
 use crate::wire::name::Name;
 use std::io;
 use std::net::SocketAddr;
@@ -135,8 +135,18 @@ impl Server {
         let metrics = Arc::<Metrics>::default();
         let (jobs, mut asked) = mpsc::channel(ADMIN_WAITING);
         let mesh = self.mesh.as_ref().map(|port| port.handle.clone());
-        let (core, deciding) = actor(engine, store, metrics.clone(), self.mesh, jobs);
+        let beside = Beside { jobs, console: self.operations.heard() };
+        let (core, deciding) = actor(engine, store, metrics.clone(), self.mesh, beside);
         let mut deciding = tokio::spawn(deciding);
+        let chores = Arc::new(Chores::new(Tools {
+            name: self.name.clone(),
+            data: self.operations.data.clone(),
+            settings: self.operations.settings.clone(),
+            certificate: self.certificate.clone(),
+            metrics: metrics.clone(),
+            mesh,
+            core: core.clone(),
+        }));
         let shared = Arc::new(Shared::new(self.identity, self.name, core.clone()));
         let mut tasks = JoinSet::new();
         for socket in self.udp {
@@ -147,7 +157,7 @@ impl Server {
             tasks.spawn(accept(listener, accepted.clone()));
         }
         drop(accepted);
-        self.operations.start(metrics.clone(), core.clone(), &mut tasks);
+        let parting = self.operations.start(metrics.clone(), core.clone(), &mut tasks);
         let mut sessions = Sessions {
             next: 0,
             shared,
@@ -161,30 +171,30 @@ impl Server {
                 Some((tcp, address)) = arrivals.recv() => sessions.start(tcp, address),
                 Some(_) = sessions.running.join_next() => {}
                 command = control.recv() => match command {
-                    Some(Control::Reload) => _ = sessions.reload(),
+                    Some(Control::Reload) => {
+                        let chores = chores.clone();
+                        sessions.running.spawn(async move { _ = chores.reload().await });
+                    }
                     Some(Control::Stop) | None => break,
                 },
                 Some(job) = asked.recv() => match job.task {
-                    Task::Mesh => _ = sessions.running.spawn(tell_mesh(mesh.clone(), job)),
-                    Task::Reload => {
-                        let answer = sessions.reload();
-                        job.done(answer);
-                    }
                     Task::Stop => {
                         job.done(Answer::done("the server stops"));
                         break;
                     }
-                    Task::Health | Task::Stats | Task::Backup(_) => {
-                        job.done(Answer::failed(Failure::Failed, "not understood"));
-                    }
+                    _ => _ = sessions.running.spawn(chores.clone().job(job)),
                 },
                 ended = &mut deciding => return decided(ended),
             }
         }
+        chores.give_up();
+        drop(chores);
         tasks.shutdown().await;
         let Sessions { running, shared, .. } = sessions;
         drop(shared);
-        stop(core, running, deciding).await
+        let stopped = stop(core, running, deciding).await;
+        parting.over().await;
+        stopped
     }
 }
 
@@ -247,34 +257,6 @@ impl Sessions {
             }
         });
     }
-
-    fn reload(&self) -> Answer {
-        match self.certificate.reload() {
-            Ok(()) => {
-                tracing::info!("certificate reloaded");
-                Answer::done("certificate reloaded")
-            }
-            Err(error) => {
-                tracing::error!(%error, "the certificate could not be reloaded; the earlier one stays in use");
-                Answer::failed(Failure::Failed, format!("the earlier certificate stays in use: {error}"))
-            }
-        }
-    }
-}
-
-async fn tell_mesh(mesh: Option<MeshHandle>, job: Job) {
-    let answer = match mesh {
-        None => Answer::failed_with(
-            Failure::Failed,
-            "this server is in no mesh",
-            "a server links with others by --mesh-listen or --link",
-        ),
-        Some(mesh) => match mesh.report().await {
-            Ok(report) => Answer::Mesh(Box::new((&report).into())),
-            Err(gone) => Answer::failed(Failure::Failed, gone.to_string()),
-        },
-    };
-    job.done(answer);
 }
 
 fn decided(ended: Result<Result<(), StoreError>, JoinError>) -> Result<(), StoreError> {
@@ -387,8 +369,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_core_that_stands_still_with_a_full_queue_does_not_keep_the_server_from_stopping() {
         let (let_go, release) = channel();
-        let (core, deciding) =
-            actor(Stuck(release), ServerStore::in_memory().unwrap(), Arc::default(), None, mpsc::channel(1).0);
+        let beside = Beside { jobs: mpsc::channel(1).0, console: None };
+        let (core, deciding) = actor(Stuck(release), ServerStore::in_memory().unwrap(), Arc::default(), None, beside);
         let deciding = tokio::spawn(deciding);
         // The queue is full with it until it is done with, so that not even the word to stop finds a place.
         core.frame(1, ToServer::Alive, CORE_QUEUE_BYTES - 1).await.unwrap();

@@ -1,8 +1,7 @@
 //! What keeps rooms going: subscriptions, what follows from a change, timers, and what goes with time.
 
 use super::core::Core;
-use super::io::Config;
-use super::io::{LogEvent, SessionId};
+use super::io::{Config, LogEvent, Retention, SessionId};
 use super::room::Room;
 use super::timers::Timer;
 use crate::store::Write;
@@ -85,6 +84,18 @@ impl Core {
             room.armed = Some(due);
             self.timers.set(due, Timer::Room(id));
         }
+    }
+
+    /// Things are kept for other times: what is too old or too much by them goes now.
+    pub(super) fn retain(&mut self, retention: Retention) {
+        let Retention { log_age, log_bytes, room_ttl } = retention;
+        let config = &mut self.config;
+        if (config.log_age, config.log_bytes, config.room_ttl) == (log_age, log_bytes, room_ttl) {
+            return;
+        }
+        (config.log_age, config.log_bytes, config.room_ttl) = (log_age, log_bytes, room_ttl);
+        self.expire_rooms();
+        self.trim_logs();
     }
 
     /// Gives up what is too old in all logs. Those that grew are trimmed as they grow.

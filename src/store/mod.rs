@@ -4,6 +4,7 @@
 //! transaction, [`ServerStore::page`] reads a part of a room's log. Nothing here can be read by the server in the sense of its
 //! members: log rows are MLS messages.
 
+pub mod backup;
 pub mod client;
 mod failpoint;
 pub mod identity;

@@ -1,9 +1,13 @@
 //! The binary's commands around servers, certificates and identities, driven as a user would.
 
+mod admin;
 mod bench;
+mod console;
 mod files;
 mod harness;
 mod invited;
+mod keeping;
+mod matrix;
 mod mesh;
 mod naughty;
 mod server;

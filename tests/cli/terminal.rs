@@ -12,15 +12,15 @@ use std::time::Instant;
 use tempfile::tempdir;
 
 /// A program on a terminal of its own; killed when dropped.
-struct Terminal {
-    child: Child,
+pub struct Terminal {
+    pub child: Child,
     keys: File,
     output: Receiver<Vec<u8>>,
-    shown: String,
+    pub shown: String,
 }
 
 impl Terminal {
-    fn start(home: &Path, arguments: &[&str]) -> Self {
+    pub fn start(home: &Path, arguments: &[&str]) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -41,7 +41,7 @@ impl Terminal {
         Self { child, keys, output, shown: String::new() }
     }
 
-    fn wait_for(&mut self, text: &str) {
+    pub fn wait_for(&mut self, text: &str) {
         let end = Instant::now() + DEADLINE;
         while !self.shown.contains(text) {
             let left = end.saturating_duration_since(Instant::now());
@@ -51,7 +51,7 @@ impl Terminal {
     }
 
     /// Waits for the question and answers it.
-    fn answer(&mut self, question: &str, answer: &str) {
+    pub fn answer(&mut self, question: &str, answer: &str) {
         self.wait_for(question);
         self.shown.clear();
         writeln!(self.keys, "{answer}").unwrap();

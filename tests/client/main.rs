@@ -14,6 +14,7 @@ mod model;
 mod moderated;
 mod modes;
 mod offers;
+mod operating;
 mod restrictions;
 mod resume;
 mod scripts;

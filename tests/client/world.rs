@@ -117,6 +117,8 @@ pub struct Client {
     pub more: u64,
     /// Nothing is sent, for this reason.
     pub refusal: Option<FileRefusal>,
+    /// What servers have answered to another process of the user.
+    pub answers: Vec<(String, Answer)>,
     pub dropped_links: usize,
     /// Channels start and then stand still.
     pub stall: bool,
@@ -237,6 +239,7 @@ impl World {
             serves: Vec::new(),
             more: 0,
             refusal: None,
+            answers: Vec::new(),
             dropped_links: 0,
             stall: false,
             instance,
@@ -379,6 +382,7 @@ impl World {
                     let made = Some(Box::new(SplitKeyMade { key, public, path }));
                     self.feed(client, Input::SplitKey { transfer, made });
                 }
+                Effect::Answer { tag, answer } => c.answers.push((tag, *answer)),
                 Effect::DropLink { .. } => {
                     c.dropped_links += 1;
                     c.to_server.clear();

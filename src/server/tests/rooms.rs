@@ -243,6 +243,22 @@ fn a_room_goes_away_when_nobody_has_been_in_it_for_long() {
 }
 
 #[test]
+fn other_times_to_keep_things_hold_at_once_and_nobody_is_dropped() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    world.create(&mut alice, RoomKind::Private);
+    world.try_create(&mut bob, Id([8; 16]), "square", RoomKind::Public);
+    world.say(&mut alice, "old");
+    world.disconnect(&bob);
+    world.pass(Duration::from_secs(20));
+    assert_eq!((world.core.room_count(), world.store.page(&DEN, 0).unwrap().first), (2, 1));
+    let ten = Duration::from_secs(10);
+    world.feed(Input::Retain(Retention { log_age: ten, log_bytes: config().log_bytes, room_ttl: ten }));
+    assert_eq!((world.core.room_count(), world.store.page(&DEN, 0).unwrap().first), (1, 2));
+    assert_eq!(world.core.logged_in(), 1);
+}
+
+#[test]
 fn a_room_with_somebody_in_it_stays() {
     let mut world = World::new();
     let mut alice = world.client(1, "alice");
