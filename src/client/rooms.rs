@@ -164,7 +164,13 @@ impl Core {
             "replaced" | "kicked" | "banned" if self.is_access(server) || self.is_home(server) => {
                 self.exit(reason, REFUSED)
             }
-            "replaced" | "kicked" | "banned" => self.closed_by(server),
+            "replaced" => self.closed_by(server),
+            "kicked" | "banned" => {
+                let there = self.conversations.values().filter(|c| c.is_room() && c.server == *server);
+                let rooms: Vec<RoomId> = there.map(|c| c.id).collect();
+                rooms.iter().for_each(|room| self.drop_room(room, reason));
+                self.closed_by(server);
+            }
             "flooding" => self.server_says(server, "the link is cut: too much was posted for too long".into()),
             "draining" => self.server_says(server, "the server is stopping".into()),
             _ => {}

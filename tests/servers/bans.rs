@@ -67,7 +67,11 @@ fn who_is_banned_at_one_server_is_out_of_all_and_stays_out_under_another_name() 
     assert_eq!((bans(&mesh, 1), bans(&mesh, 2)), (vec!["1".to_owned()], vec!["1@s1".to_owned()]));
     assert!(done(&mesh.ask(1, &Ask::Unban { id: "1".into() })));
     until(|| bans(&mesh, 3).is_empty());
-    let mut bob = mesh.client("bob", 3, &["--room", "den@s1"]);
+    // What bob knows opens the room no more: its owner's client has changed the secret.
+    let changed = alice.wait("the new secret", |event| matches!(event, Event::SecretChanged { .. }));
+    let Event::SecretChanged { secret: Some(secret), .. } = changed else { panic!("{changed:?}") };
+    std::fs::write(mesh.path("new"), secret).unwrap();
+    let mut bob = mesh.client("bob", 3, &["--room", "den@s1", "--password-file", mesh.path("new").to_str().unwrap()]);
     bob.joined();
     bob.say("sorry");
     alice.hears("sorry");

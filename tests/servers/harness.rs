@@ -163,7 +163,10 @@ impl Mesh {
         let mut command = secchat(self.dir.path());
         command.args(["client", "--json", "--trust-on-first-use", "--name", name]);
         command.args(["--server", &self.servers[server - 1].address]).args(more);
-        command.arg("--data").arg(self.path(data)).arg("--password-file").arg(self.path("password"));
+        command.arg("--data").arg(self.path(data));
+        if !more.contains(&"--password-file") {
+            command.arg("--password-file").arg(self.path("password"));
+        }
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let (sender, events) = channel();

@@ -36,11 +36,12 @@ impl Core {
         if !room.directory.members().any(|m| m.key == *key && m.name == *name) {
             return Err(Answer::failed_with(Failure::UnknownUser, format!("{name} is not in {label}"), "see `show`"));
         }
-        let nobody = self.turn_out(id, key, RemoveReason::Kicked);
+        // First the reason: a client that ends with its last room would not hear it afterwards.
         if let Some(session) = self.session_of(name, key) {
             let text = with_reason(format!("a moderator has put you out of {label}"), reason);
             self.out.push(session, Push::Notice { text });
         }
+        let nobody = self.turn_out(id, key, RemoveReason::Kicked);
         Ok(done(format!("{name} is out of {label}"), nobody.then(|| waits(&label))))
     }
 
@@ -49,9 +50,8 @@ impl Core {
         if session.is_none() && rooms.is_empty() {
             return Err(not_here(name));
         }
+        self.send_off(name, key, "kicked", reason.map(str::to_owned));
         let notes = self.turn_out_of_all(&rooms, key, RemoveReason::Kicked);
-        let detail = reason.map(str::to_owned);
-        self.send_off(name, key, "kicked", detail);
         let away = session.is_none().then(|| format!("{name} was not connected"));
         Ok(done(format!("{name} is out of {} rooms and off the server", rooms.len()), notes.into_iter().chain(away)))
     }
@@ -65,8 +65,8 @@ impl Core {
         }
         self.may_touch(officer, &key)?;
         let rooms = self.rooms_under(&name, &key);
-        let mut notes = self.turn_out_of_all(&rooms, &key, RemoveReason::Released);
         self.send_off(&name, &key, "kicked", Some("the name was released".into()));
+        let mut notes = self.turn_out_of_all(&rooms, &key, RemoveReason::Released);
         let under = |id: &RoomId| self.rooms.get(id).is_some_and(|r| r.directory.members().any(|m| m.name == name));
         let directs: Vec<RoomId> = self.rooms.directs_of(&key).into_iter().filter(under).collect();
         directs.into_iter().for_each(|id| self.drop_direct(id, &key));
