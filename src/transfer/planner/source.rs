@@ -156,8 +156,11 @@ impl Meter {
         }
         let sample = self.bytes as f64 / time.as_secs_f64();
         let old = self.rate.unwrap_or(0.0);
-        self.level = if sample > old * GROWTH { 0 } else { self.level.saturating_add(1) };
-        self.rate = Some(if sample > old { sample } else { old.mul_add(0.75, sample * 0.25) }.max(1.0));
+        let begins = self.level < LEVEL;
+        // Later a burst is what waited behind a lost datagram: taken for speed, it would have its holder asked for far too much.
+        let sample = if begins { sample } else { sample.min(old * GROWTH_MAX) };
+        self.level = if begins && sample > old * GROWTH { 0 } else { self.level.saturating_add(1) };
+        self.rate = Some(if begins && sample > old { sample } else { old.mul_add(0.75, sample * 0.25) }.max(1.0));
         (self.since, self.bytes) = (now, 0);
     }
 }
@@ -174,6 +177,8 @@ const RATE_GUESS: f64 = 4e6;
 const MEASURE: Duration = Duration::from_millis(50);
 /// A measurement this much above the one before is growth.
 const GROWTH: f64 = 1.25;
+/// After the beginning no measurement counts for more than so many times the rate before it.
+const GROWTH_MAX: f64 = 2.0;
 /// So many measurements without growth end the beginning.
 const LEVEL: u32 = 3;
 /// Nothing for this long, or three round trips, is a stall.

@@ -160,6 +160,19 @@ fn three_equal_holders_do_a_third_each() {
     }
 }
 
+/// What waited behind a lost datagram comes all at once.
+#[test]
+fn a_burst_after_a_gap_is_not_taken_for_speed() {
+    let space = one_file(256 * MIB);
+    for at in (500..14_000).step_by(250) {
+        let gap = Holder { ends: Some((millis(at), End::Pauses(millis(300)))), ..mbit(50.0, 50) };
+        let report = download(&space, &[mbit(50.0, 50), gap, mbit(50.0, 50)]);
+        let most = ideal(&space, 150.0 * 125_000.0).mul_f64(1.03);
+        assert!(report.complete && report.took < most, "{at} {:?} {most:?}", report.took);
+        assert!(report.wasted < 4 * MIB, "{at} {report:?}");
+    }
+}
+
 #[test]
 fn the_faster_does_more() {
     let space = one_file(256 * MIB);
