@@ -40,7 +40,7 @@ pub enum Command {
     Bench(super::bench::Args),
     /// Make certificates for servers
     Cert(super::cert::CertArgs),
-    /// Look into a running server on this machine
+    /// Run a server: look into it, moderate it, keep it
     Admin(super::admin::AdminArgs),
     /// Show, export or import your identity
     ///
