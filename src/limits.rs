@@ -293,3 +293,5 @@ pub const SHARING_MAX: usize = 128 * 1024;
 pub const RULE_TOKENS_MAX: usize = 1 << 17;
 /// Transfers that are remembered for quotas; beyond that the oldest of a person become one.
 pub const LEDGER_ROWS: usize = 4096;
+/// Questions of one person with a role in [`DOOR_WINDOW`]: each act is written down, and the oldest acts give way.
+pub const QUESTIONS: u32 = 240;

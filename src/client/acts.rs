@@ -79,7 +79,12 @@ impl Act {
         let change = |policy| Step::Commit { remove: None, policy: Some(policy), secret: false };
         match self {
             Self::Kick(key) if !there(key) => Step::Done,
-            Self::Kick(key) => Step::Commit { remove: Some(*key), policy: None, secret: governs && private },
+            Self::Kick(key) => {
+                // Back in a public room, they would still be a moderator.
+                let lowered = governs && policy.is_moderator(key);
+                let policy = lowered.then(|| policy.with_moderators(without(policy.moderators(), key)));
+                Step::Commit { remove: Some(*key), policy, secret: governs && private }
+            }
             Self::Ban(key) if policy.is_banned(key) && !there(key) => Step::Done,
             Self::Ban(key) => {
                 let next = policy.with_banned(with(policy.banned(), key));

@@ -15,6 +15,7 @@ use crate::wire::id::RoomId;
 use crate::wire::log::RemoveReason;
 use crate::wire::payload::Body;
 use crate::wire::policy::{Policy, RoomKind};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Where a room stands with its secret.
@@ -22,6 +23,8 @@ use std::time::Duration;
 pub(super) struct Rotation {
     /// Somebody who is out knows the secret in force.
     stale: bool,
+    /// Who they are.
+    put_out: BTreeSet<PublicKey>,
     /// When the user is told of that, unless it is changed before.
     tell_at: Option<Duration>,
     told: bool,
@@ -119,6 +122,13 @@ impl Core {
         let stale = conversation.rule.rotation.stale;
         if gone.iter().any(put_out) {
             conversation.goes_stale(now);
+            let keys = gone.iter().filter(|gone| put_out(gone)).map(|(member, _)| member.key);
+            conversation.rule.rotation.put_out.extend(keys);
+        }
+        // Let in again by the old secret, or they would be told the new one.
+        let back = change.joined && conversation.rule.rotation.put_out.contains(&change.committer.key);
+        if back && conversation.governed_by_us() {
+            conversation.rule.acts.push_back(Planned::new(None, Act::Kick(change.committer.key)));
         }
         let handed_over = before.is_some_and(|before| before.owner() != policy.owner());
         if conversation.rule.rotation.stale && (!stale || handed_over) {

@@ -33,6 +33,16 @@ impl Duty {
         self.named.is_some() && !self.given_up
     }
 
+    /// An epoch is over. Whoever left out what stood is not asked first again, nor do newcomers wait for it anew.
+    pub(super) fn after_commit(&mut self, by: SessionId, done: bool) {
+        if done {
+            *self = Self::default();
+        } else {
+            self.named = None;
+            self.tried.insert(by);
+        }
+    }
+
     fn still(&self, able: &[SessionId], now: Duration) -> bool {
         self.named.is_some_and(|(session, deadline)| now < deadline && able.contains(&session))
     }
@@ -80,9 +90,23 @@ impl Room {
         self.wanted.values().any(|reason| expelled(*reason))
     }
 
+    /// Whether somebody is on the way out by a moderator's act. Who has left, or is lost, may come back.
+    pub(super) fn turns_out(&self, key: &PublicKey) -> bool {
+        self.wanted.get(key).is_some_and(|reason| !may_wait(*reason))
+    }
+
     /// Whether this key is to be out, or out for as long as the secret that it knows is in force.
     pub(super) fn shuts_out(&self, key: &PublicKey) -> bool {
         self.barred.contains(key) || self.wanted.get(key).is_some_and(|reason| expelled(*reason))
+    }
+
+    /// Whether a commit leaves somebody in whose expulsion stands.
+    pub(super) fn leaves_expelled(&self, change: &Change) -> bool {
+        let takes_out = |key: &PublicKey| {
+            change.removed.iter().any(|r| r.member.key == *key) || change.left.iter().any(|m| m.key == *key)
+        };
+        let stands = |key: &PublicKey| self.wanted.get(key).is_some_and(|reason| expelled(*reason));
+        self.directory.standing().any(|member| stands(&member.key) && !takes_out(&member.key))
     }
 
     /// Follows a commit that may have removed somebody or changed the secret; before `wanted` forgets them.
@@ -94,7 +118,9 @@ impl Room {
         let acts = |removed: &&Removed| {
             removed.by == By::Committer || self.wanted.get(&removed.member.key).is_some_and(|r| expelled(*r))
         };
-        let kicked = change.removed.iter().filter(acts).map(|removed| removed.member.key);
+        // Somebody may leave just before being kicked.
+        let left = change.left.iter().map(|m| m.key).filter(|k| self.wanted.get(k).is_some_and(|r| expelled(*r)));
+        let kicked: Vec<_> = change.removed.iter().filter(acts).map(|removed| removed.member.key).chain(left).collect();
         if self.kind == RoomKind::Private && self.barred.len() < ROOM_MEMBERS_MAX {
             self.barred.extend(kicked);
         }
@@ -162,7 +188,7 @@ impl Core {
     }
 }
 
-const fn expelled(reason: Option<RemoveReason>) -> bool {
+pub(super) const fn expelled(reason: Option<RemoveReason>) -> bool {
     matches!(reason, Some(RemoveReason::Kicked | RemoveReason::Banned))
 }
 

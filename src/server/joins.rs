@@ -3,7 +3,7 @@
 use super::attempts::source;
 use super::core::{Answer, Core};
 use super::io::{Door, SessionId};
-use super::outbox::{too_many, wrong_room_or_password};
+use super::outbox::{not_member, too_many, wrong_room_or_password};
 use super::rates::Doing;
 use super::room::Room;
 use super::sessions::Asker;
@@ -150,6 +150,17 @@ impl Core {
         }
         self.settle(id);
         Ok(None)
+    }
+
+    /// Whoever is out of a room has no place in its queue, nor its lease.
+    pub(super) fn wait_no_more(&mut self, session: SessionId, id: RoomId) {
+        let waited = self.rooms.get_mut(&id).and_then(|room| room.stop_waiting(session));
+        if let Some(request) = waited {
+            self.out.refuse(session, request, not_member());
+        }
+        if let Some(state) = self.sessions.get_mut(&session) {
+            state.waits.remove(&id);
+        }
     }
 
     /// Lets the next newcomer in, unless one is being let in or a removal must come first. First come, first served; but sources that

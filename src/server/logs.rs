@@ -39,6 +39,8 @@ impl Core {
     pub(super) fn commit(&mut self, asker: &Asker, id: u64, commit: Commit, door: Option<ByteArray<32>>) -> Answer {
         self.may_commit(asker, &commit.room)?;
         let Some(door) = door else { return self.commit_now(asker, id, commit, None) };
+        // A new secret has to be told, and who may not speak cannot.
+        self.may_speak(asker, Some(commit.room))?;
         self.judge(asker, &commit, true)?;
         self.submit(asker, id, Door::new(*door), What::Rotate(Box::new(commit)))?;
         Ok(None)
@@ -87,7 +89,19 @@ impl Core {
                 Refusal::new(Code::Stale, "a join needs the room's lease").hint(room.directory.epoch().to_string())
             );
         }
-        let rotated = change.policy.as_ref().is_some_and(|p| p.join_key() != room.directory.policy().join_key());
+        if change.joined && room.shuts_out(&asker.key) {
+            return Err(not_allowed("you were kicked from this room"));
+        }
+        // Each commit voids the proposals that it leaves out: an accomplice could put a kick off for ever.
+        if !change.joined && room.leaves_expelled(change) {
+            let stale = Refusal::new(Code::Stale, "somebody is to be taken out of this room by the next commit");
+            return Err(stale.hint(room.directory.epoch().to_string()));
+        }
+        let before = room.directory.policy();
+        if change.policy.as_ref().is_some_and(|next| next.topic != before.topic) {
+            self.may_speak(asker, Some(commit.room))?;
+        }
+        let rotated = change.policy.as_ref().is_some_and(|p| p.join_key() != before.join_key());
         if rotated == new_door {
             Ok(checked)
         } else {
@@ -103,16 +117,20 @@ impl Core {
         for key in &gone {
             if let Some(session) = self.online.get(key).copied() {
                 self.unsubscribe(session, id);
+                // Who left, or was lost, may be waiting to come back.
+                if self.rooms.get(&id).is_some_and(|room| room.shuts_out(key)) {
+                    self.wait_no_more(session, id);
+                }
             }
         }
         if let Some(room) = self.rooms.get_mut(&id) {
-            room.committer = super::committer::Duty::default();
             if change.joined && !room.shuts_out(&asker.key) {
                 room.wanted.remove(&asker.key);
             }
             let directory = &room.directory;
             room.wanted.retain(|key, _| directory.is_member(key));
             room.lost.retain(|key, _| directory.is_member(key));
+            room.committer.after_commit(asker.session, room.wanted.is_empty());
         }
         if change.joined {
             self.joined(asker, id);

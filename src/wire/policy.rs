@@ -155,7 +155,7 @@ impl Policy {
 
     /// The same policy with these rules on sharing and the next version.
     pub fn with_rules(&self, rules: Vec<super::sharing::Rule>) -> Self {
-        Self { version: self.version + 1, rules, ..self.clone() }
+        Self { version: self.version.saturating_add(1), rules, ..self.clone() }
     }
 
     /// The encoded form, the extension's data.

@@ -3,12 +3,13 @@
 use super::super::core::{Answer as Reaction, Core};
 use super::super::io::{LogEvent, Output, Task};
 use super::super::outbox::too_many;
+use super::super::rates::Doing;
 use super::super::sessions::Asker;
 use super::table::{act, least, subject};
 use super::{Officer, To, Told, Verdict};
 use crate::limits::{ADMIN_ASK_MAX, ADMIN_PAGE, ADMIN_WAITING, REASON_MAX};
 use crate::store::{Act, Write};
-use crate::wire::admin::{Answer, Ask, AuditView, Failure, Page, Role};
+use crate::wire::admin::{Answer, Ask, AuditView, Failure, Page, Role, Whom};
 use crate::wire::frame::{Code, Refusal, Reply};
 use crate::wire::token::Token;
 
@@ -26,6 +27,7 @@ impl Core {
             return Err(Refusal::new(Code::NotAllowed, "you have no role on this server")
                 .hint("whoever runs it may give you one: secchat admin grant NAME --role moderator"));
         };
+        self.spend(asker, Doing::Administer, 1)?;
         if self.moderation.waiting.len() >= ADMIN_WAITING {
             return Err(too_many("too many questions of operators at once"));
         }
@@ -43,6 +45,8 @@ impl Core {
 
     /// A question, wherever it comes from.
     pub(in crate::server) fn asked(&mut self, officer: Officer, ask: Ask) {
+        // Before the act: afterwards the name may be another's.
+        let key = self.key_of_subject(&ask);
         let verdict = if officer.role < least(&ask) {
             let needed = least(&ask).as_str();
             Some(Answer::failed(
@@ -55,14 +59,14 @@ impl Core {
             self.decide(&officer, &ask)
         };
         if let Some(answer) = verdict {
-            self.settle_ask(&officer, &ask, answer);
+            self.settle_ask(&officer, &ask, key, answer);
         }
     }
 
     /// What was done beside the core is done.
     pub(in crate::server) fn operated(&mut self, ticket: u64, answer: Answer) {
         if let Some(Waiting { officer, ask }) = self.moderation.waiting.remove(&ticket) {
-            self.settle_ask(&officer, &ask, answer);
+            self.settle_ask(&officer, &ask, None, answer);
         }
     }
 
@@ -70,7 +74,7 @@ impl Core {
     pub(in crate::server) fn drawn(&mut self, ticket: u64, token: Option<Token>) {
         if let Some(Waiting { officer, ask }) = self.moderation.waiting.remove(&ticket) {
             let answer = either(self.make_invitation(&officer, &ask, token));
-            self.settle_ask(&officer, &ask, answer);
+            self.settle_ask(&officer, &ask, None, answer);
         }
     }
 
@@ -88,6 +92,22 @@ impl Core {
         };
         let rows = acts.into_iter().map(view).collect();
         self.operated(ticket, Answer::Audit(Page { rows, next }));
+    }
+
+    /// The beginning of the key's fingerprint of whom a question names, as far as it is known.
+    fn key_of_subject(&self, ask: &Ask) -> Option<String> {
+        let (Ask::Kick { name, .. }
+        | Ask::Mute { name, .. }
+        | Ask::Unmute { name, .. }
+        | Ask::Ban { whom: Whom::Name(name), .. }
+        | Ask::Release { name }
+        | Ask::Grant { name, .. }
+        | Ask::Revoke { name }) = ask
+        else {
+            return None;
+        };
+        let (_, key) = self.person(name).ok()?;
+        key.fingerprint().to_string().get(..16).map(str::to_owned)
     }
 
     fn decide(&mut self, officer: &Officer, ask: &Ask) -> Verdict {
@@ -150,9 +170,10 @@ impl Core {
     }
 
     /// An act is written down with what came of it, and answered after that.
-    fn settle_ask(&mut self, officer: &Officer, ask: &Ask, answer: Answer) {
+    fn settle_ask(&mut self, officer: &Officer, ask: &Ask, key: Option<String>, answer: Answer) {
         if let Some(word) = act(ask) {
             let (whom, why) = subject(ask);
+            let whom = whom.map(|whom| key.map_or(whom.clone(), |key| format!("{whom} (key {key})")));
             let outcome = outcome(&answer);
             let who = officer.named();
             self.out.log(LogEvent::Acted { who: who.clone(), act: word, whom: whom.clone(), outcome: outcome.clone() });

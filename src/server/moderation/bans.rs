@@ -18,7 +18,7 @@ use super::{Officer, To, Told};
 use crate::crypto::identity::{Fingerprint, PublicKey};
 use crate::limits::ADMIN_PAGE;
 use crate::store::Entry;
-use crate::wire::admin::{Answer, Ask, BanView, Failure, Page, Whom};
+use crate::wire::admin::{Answer, Ask, BanView, Failure, Page, Role, Whom};
 use crate::wire::ban::{self, Ban, Network, SignedBan, Target};
 use crate::wire::name::{FullName, Name};
 use crate::wire::relay::Head;
@@ -163,6 +163,10 @@ impl Core {
                     let why = format!("{network} is more than one server may shut for all: /8 of IPv4, /16 of IPv6");
                     return Err(Answer::failed_with(Failure::BadValue, why, "--here bans it on this server only"));
                 }
+                if network.is_wide() && officer.role < Role::Operator {
+                    let why = format!("{network} is more than a moderator may shut: /8 of IPv4, /16 of IPv6");
+                    return Err(Answer::failed(Failure::NotAllowed, why));
+                }
                 self.may_shut(officer, network, mesh)?;
                 Ok(Target::Network(network))
             }
@@ -270,7 +274,8 @@ impl Core {
 
     /// Room for one more ban of a server: who was lifted long ago makes place.
     fn room_for_ban(&mut self, origin: NodeId) -> Result<(), ()> {
-        if self.moderation.bans.list.is_full(&origin) {
+        let own = self.own_node();
+        if self.moderation.bans.list.is_full(&origin, own) {
             let oldest = self.moderation.bans.list.oldest_lifted(origin).ok_or(())?;
             self.strike_ban(&oldest);
         }

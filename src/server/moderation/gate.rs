@@ -38,6 +38,11 @@ impl Allowed {
         self.0.is_empty()
     }
 
+    /// Whether the list would be empty without a key that was listed under a name.
+    pub(super) fn is_only(&self, key: &Fingerprint, name: &FullName) -> bool {
+        self.0.len() == 1 && self.0.get(key).is_some_and(|listed| listed.name.as_ref() == Some(name))
+    }
+
     /// Drops a key that was listed under a name; its key in the register.
     pub(super) fn forget(&mut self, key: &Fingerprint, name: &FullName) -> Option<Vec<u8>> {
         self.0.get(key).filter(|listed| listed.name.as_ref() == Some(name))?;

@@ -1,7 +1,6 @@
 //! Putting somebody out: of one room, of all and off the server, or with the name that they had.
 
 use super::super::core::Core;
-use super::super::outbox::not_member;
 use super::people::not_here;
 use super::{Officer, Told};
 use crate::crypto::identity::PublicKey;
@@ -30,7 +29,7 @@ impl Core {
     fn kick_from(&mut self, name: &FullName, key: &PublicKey, room: &str, reason: Option<&str>) -> Told {
         let room = self.room_here(room)?;
         let (id, label) = (room.id, room.label.as_ref().map(ToString::to_string).unwrap_or_default());
-        if room.wanted.contains_key(key) {
+        if room.turns_out(key) {
             return Err(Answer::failed(Failure::Already, format!("{name} is on the way out of {label}")));
         }
         if !room.directory.members().any(|m| m.key == *key && m.name == *name) {
@@ -64,6 +63,14 @@ impl Core {
             return Err(Answer::failed_with(Failure::NotAllowed, why, format!("ask {}", name.server)));
         }
         self.may_touch(officer, &key)?;
+        if self.moderation.allowed.is_only(&key.fingerprint(), &name) {
+            let why = format!("{name} is the last on the list of those who may get in: without it everybody gets in");
+            return Err(Answer::failed_with(
+                Failure::NotAllowed,
+                why,
+                "`allow` somebody else first, or `disallow` them",
+            ));
+        }
         let rooms = self.rooms_under(&name, &key);
         self.send_off(&name, &key, "kicked", Some("the name was released".into()));
         let mut notes = self.turn_out_of_all(&rooms, &key, RemoveReason::Released);
@@ -110,7 +117,7 @@ impl Core {
     fn rooms_under(&self, name: &FullName, key: &PublicKey) -> Vec<RoomId> {
         let rooms = self.rooms.rooms_of(key).filter(|room| room.kind != RoomKind::Direct);
         let in_it = rooms.filter(|room| room.directory.members().any(|m| m.key == *key && m.name == *name));
-        in_it.filter(|room| !room.wanted.contains_key(key)).map(|room| room.id).collect()
+        in_it.filter(|room| !room.turns_out(key)).map(|room| room.id).collect()
     }
 
     fn turn_out_of_all(&mut self, rooms: &[RoomId], key: &PublicKey, reason: RemoveReason) -> Vec<String> {
@@ -132,11 +139,7 @@ impl Core {
         let Some(room) = self.rooms.get_mut(&id) else { return false };
         room.wanted.insert(*key, Some(reason));
         if let Some(session) = session {
-            let waited = room.stop_waiting(session);
-            waited.into_iter().for_each(|request| self.out.refuse(session, request, not_member()));
-            if let Some(state) = self.sessions.get_mut(&session) {
-                state.waits.remove(&id);
-            }
+            self.wait_no_more(session, id);
         }
         self.propose_removals(id);
         if let Some(session) = session {

@@ -81,6 +81,7 @@ impl Core {
     pub(super) fn prune_lists(&mut self) {
         self.prune_mutes();
         self.prune_invitations();
+        self.prune_rules();
     }
 }
 

@@ -194,6 +194,20 @@ impl Core {
         Ok((room.id, FullName::new(label, self.config.name.clone())))
     }
 
+    /// Rules for rooms that are gone.
+    pub(super) fn prune_rules(&mut self) {
+        let gone = |kept: &Kept| matches!(kept.rule.scope, Scope::Room(id) if self.rooms.get(&id).is_none());
+        let rules = &self.moderation.sharing.rules;
+        let gone: Vec<u64> = rules.iter().filter(|(_, kept)| gone(kept)).map(|(id, _)| *id).collect();
+        for id in &gone {
+            self.moderation.sharing.rules.remove(id);
+            self.out.write(Write::Strike { list: List::Rule, key: id.to_be_bytes().to_vec() });
+        }
+        if !gone.is_empty() {
+            self.rules_changed();
+        }
+    }
+
     /// The next version, for everybody who is here.
     fn rules_changed(&mut self) {
         let sharing = &mut self.moderation.sharing;

@@ -89,25 +89,39 @@ pub(super) const fn act(ask: &Ask) -> Option<&'static str> {
 
 /// Whom or what it concerns, and the reason that was given, for the audit log. Never what is said to people.
 pub(super) fn subject(ask: &Ask) -> (Option<String>, Option<String>) {
-    use crate::wire::admin::Whom;
+    use crate::transfer::restrict::summary;
+    use crate::wire::admin::{Whom, Wish};
+    use crate::wire::sharing::{Rule, Scope};
     let at = |name: &str, room: &Option<String>| match room {
         Some(room) => format!("{name} in {room}"),
         None => name.to_owned(),
     };
+    let term = |what: String, for_s: &Option<u64>| match for_s {
+        Some(seconds) => format!("{what} for {seconds} s"),
+        None => what,
+    };
     match ask {
-        Ask::Kick { name, room, reason } | Ask::Mute { name, room, reason, .. } => {
-            (Some(at(name, room)), reason.clone())
-        }
+        Ask::Kick { name, room, reason } => (Some(at(name, room)), reason.clone()),
+        Ask::Mute { name, room, reason, for_s } => (Some(term(at(name, room), for_s)), reason.clone()),
+        Ask::Invitation { uses, for_s } => (Some(term(format!("{} uses", uses.unwrap_or(1)), for_s)), None),
+        Ask::Backup { file } => (Some(file.clone()), None),
         Ask::Unmute { name, room } => (Some(at(name, room)), None),
-        Ask::Ban { whom: Whom::Name(whom) | Whom::Fingerprint(whom) | Whom::Network(whom), reason, .. } => {
-            (Some(whom.clone()), reason.clone())
+        Ask::Ban { whom: Whom::Name(whom) | Whom::Fingerprint(whom) | Whom::Network(whom), reason, for_s, here } => {
+            let whom = term(whom.clone(), for_s);
+            (Some(if *here { whom + ", here only" } else { whom }), reason.clone())
         }
         Ask::Message { name, .. } | Ask::Release { name } | Ask::Revoke { name } => (Some(name.clone()), None),
         Ask::Grant { name, role } => (Some(format!("{name} as {}", role.as_str())), None),
         Ask::Allow { whom } | Ask::Disallow { whom } | Ask::Unban { id: whom } => (Some(whom.clone()), None),
         Ask::Close { room, reason } => (Some(room.clone()), reason.clone()),
-        Ask::Lock { room } | Ask::Unlock { room } | Ask::AskOwner { room, .. } => (Some(room.clone()), None),
-        Ask::Restrict { room, user, reason, .. } => (room.clone().or_else(|| user.clone()), reason.clone()),
+        Ask::Lock { room } | Ask::Unlock { room } => (Some(room.clone()), None),
+        Ask::AskOwner { room, wish: Wish::NewSecret } => (Some(format!("{room}: another secret")), None),
+        Ask::AskOwner { room, wish: Wish::HandOver(name) } => (Some(format!("{room}: to {name}")), None),
+        Ask::Restrict { room, user, reason, limits } => {
+            let rule = Rule { id: 0, scope: Scope::All, limits: *limits.clone(), reason: None };
+            let scope = room.as_ref().or(user.as_ref()).map_or_else(|| "all".to_owned(), Clone::clone);
+            (Some(format!("{scope}: {}", summary(&rule))), reason.clone())
+        }
         Ask::Unrestrict { id } => (Some(id.to_string()), None),
         Ask::Defcon { level } => (Some(level.to_string()), None),
         Ask::Registration { mode } => (Some(format!("{mode:?}").to_lowercase()), None),

@@ -196,3 +196,13 @@ fn a_damaged_list_keeps_the_server_from_starting() {
         assert!(matches!(core, Err(LoadError::Register(word)) if word == list.as_str()), "{list:?}");
     }
 }
+
+#[test]
+fn releasing_the_last_listed_name_does_not_open_the_server() {
+    let mut world = World::new();
+    world.client(1, "only");
+    world.owner_asks(allow("only"));
+    let released = world.owner_asks(Ask::Release { name: "only".into() });
+    assert_eq!(failure(&released), Some(Failure::NotAllowed));
+    assert_eq!(new_name(&mut world, 2, "stranger", None), Err(Code::NotListed));
+}

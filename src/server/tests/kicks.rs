@@ -310,3 +310,89 @@ fn an_owner_is_asked_now_or_when_it_is_back() {
     assert_eq!(version(&mut world), before, "and nothing else has happened");
     assert!(world.pushes(alice.session).iter().all(|push| !matches!(push, Push::Wish { .. })));
 }
+
+/// A commit of a member that leaves out what stands.
+fn sweep(world: &mut World, member: &mut Client) -> Reply {
+    let out = member.room.as_mut().unwrap().self_update().unwrap();
+    let reply = world.request(member.session, commit(out));
+    match reply {
+        Reply::Sequenced { seq, .. } => {
+            member.room.as_mut().unwrap().own_commit_accepted().unwrap();
+            member.seen = seq;
+        }
+        _ => member.room.as_mut().unwrap().own_commit_lost().unwrap(),
+    }
+    reply
+}
+
+#[test]
+fn an_accomplice_does_not_put_off_a_kick_nor_keep_newcomers_out() {
+    let mut world = World::new();
+    // The oldest session is asked first.
+    let mut mallory = world.client(9, "mallory");
+    let (mut bob, mut carol) = (world.client(2, "bob"), world.client(3, "carol"));
+    world.create(&mut bob, RoomKind::Public);
+    world.join(&mut mallory, RoomKind::Public);
+    world.join(&mut carol, RoomKind::Public);
+    for client in [&mut mallory, &mut bob] {
+        world.catch(client);
+    }
+    kick(&mut world, "carol");
+    let dave = world.client(4, "dave");
+    let asked = world.ask(dave.session, Request::Enter { room: DEN, door: None });
+    for _ in 0..20 {
+        world.pass(Duration::from_millis(1900));
+        assert!(matches!(sweep(&mut world, &mut mallory), Reply::Refused(refusal) if refusal.code == Code::Stale));
+        if named(&world.catch(&mut bob)) {
+            assert!(matches!(world.commit_pending(&mut bob), Reply::Sequenced { .. }));
+            break;
+        }
+    }
+    assert_eq!(bob.members(), ["mallory", "bob"].map(String::from).iter().rev().cloned().collect::<Vec<_>>());
+    assert!(world.answer(dave.session, asked).is_some(), "the newcomer is let in");
+}
+
+#[test]
+fn a_lease_from_before_does_not_lead_back_after_a_moderators_kick() {
+    let (mut world, mut alice, mut bob, mut carol) = bobs();
+    let policy = bob.room.as_ref().unwrap().policy().with_moderators([alice.key()]);
+    govern(&mut world, &mut bob, Governing { policy: Some(policy), ..Governing::default() });
+    world.catch(&mut alice);
+    world.catch(&mut carol);
+    let entered = world.request(carol.session, enter(1));
+    let act = Governing { remove: Some(carol.key()), ..Governing::default() };
+    assert!(matches!(govern(&mut world, &mut alice, act), Reply::Sequenced { .. }));
+    assert_eq!(world.refused(carol.session, enter(1)), Code::NotAllowed);
+    let (lease, join, _) = carol.prepare_join(RoomKind::Private, entered);
+    assert_eq!(world.refused(carol.session, with_lease(join, lease)), Code::Stale);
+    world.catch(&mut bob);
+    assert_eq!(bob.members(), ["bob", "alice"]);
+}
+
+#[test]
+fn a_muted_owner_changes_no_secret_that_it_could_not_tell() {
+    let (mut world, _alice, mut bob, _carol) = bobs();
+    world.owner_asks(Ask::Mute { name: "bob".into(), room: None, for_s: None, reason: None });
+    let topic = bob.room.as_ref().unwrap().policy().with_topic("still talking");
+    for act in [
+        Governing { join: Some(new_secret()), ..Governing::default() },
+        Governing { policy: Some(topic), ..Governing::default() },
+    ] {
+        assert!(matches!(govern(&mut world, &mut bob, act), Reply::Refused(refusal) if refusal.code == Code::Muted));
+        bob.room.as_mut().unwrap().own_commit_lost().unwrap();
+    }
+    world.owner_asks(Ask::Unmute { name: "bob".into(), room: None });
+    let act = Governing { join: Some(new_secret()), ..Governing::default() };
+    assert!(matches!(govern(&mut world, &mut bob, act), Reply::Sequenced { .. }));
+}
+
+#[test]
+fn who_leaves_just_before_a_kick_is_kicked_all_the_same() {
+    let (mut world, alice, bob, mut carol) = bobs();
+    world.disconnect(&alice);
+    world.disconnect(&bob);
+    let message = carol.room.as_mut().unwrap().leave().unwrap().into();
+    assert!(matches!(world.request(carol.session, Request::Leave { room: DEN, message }), Reply::Sequenced { .. }));
+    kick(&mut world, "carol");
+    assert_eq!(world.refused(carol.session, enter(1)), Code::NotAllowed);
+}

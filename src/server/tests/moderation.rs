@@ -39,3 +39,14 @@ fn a_role_is_given_by_the_owner_only_and_outlives_a_restart() {
     let mut world = world.restart();
     assert!(matches!(world.owner_asks(Ask::Roles), Answer::Roles(page) if page.rows[0].name == "bob@s1"));
 }
+
+#[test]
+fn a_moderator_cannot_wash_the_log_of_acts_clean() {
+    let mut world = World::new();
+    let bob = world.client(1, "bob");
+    world.owner_asks(Ask::Grant { name: "bob".into(), role: Role::Moderator });
+    let stop = serde_json::to_string(&Ask::Stop).unwrap();
+    let ask = |world: &mut World| world.request(bob.session, Request::Admin { ask: stop.clone() });
+    let taken = (0..1000).filter(|_| matches!(ask(&mut world), Reply::Admin(_))).count();
+    assert_eq!(taken, usize::try_from(crate::limits::QUESTIONS).unwrap());
+}

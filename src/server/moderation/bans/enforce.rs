@@ -73,7 +73,9 @@ impl Core {
         let mut concerned = Vec::new();
         for room in self.rooms.iter_mut().filter(|room| room.kind != RoomKind::Direct) {
             for key in out.iter().filter(|key| room.directory.is_member(key)) {
-                room.wanted.entry(*key).or_insert(Some(RemoveReason::Banned));
+                if !room.turns_out(key) {
+                    room.wanted.insert(*key, Some(RemoveReason::Banned));
+                }
                 concerned.push(room.id);
             }
         }

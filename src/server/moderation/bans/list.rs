@@ -172,6 +172,8 @@ impl BanList {
         let all = self.by_key.get(&who.key).into_iter().chain(named).chain(from).flatten();
         let held =
             all.filter(|at| at.origin == own || !who.has_role).filter_map(|at| Some((*at, self.held.get(at)?.ban())));
+        // A network is not a person: who has a role here is not shut out with it.
+        let held = held.filter(|(_, ban)| !who.has_role || ban.target.network().is_none());
         held.filter(|(_, ban)| ban.holds(now_ms)).max_by_key(|(_, ban)| ban.until_ms.unwrap_or(u64::MAX))
     }
 
@@ -183,9 +185,10 @@ impl BanList {
         named.filter(open).copied().collect()
     }
 
-    /// Whether one more of a server finds no room.
-    pub(super) fn is_full(&self, origin: &NodeId) -> bool {
-        self.count.get(origin).is_some_and(|count| *count >= REGISTER_MAX) || self.held.len() >= BANS_MAX
+    /// Whether one more of a server finds no room. Those of others take none from this one's `own`.
+    pub(super) fn is_full(&self, origin: &NodeId, own: NodeId) -> bool {
+        let many = self.count.get(origin).copied().unwrap_or_default();
+        many >= REGISTER_MAX || (*origin != own && self.held.len() >= BANS_MAX)
     }
 
     /// Whether one more server finds no room; this one always does.
