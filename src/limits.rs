@@ -295,3 +295,8 @@ pub const RULE_TOKENS_MAX: usize = 1 << 17;
 pub const LEDGER_ROWS: usize = 4096;
 /// Questions of one person with a role in [`DOOR_WINDOW`]: each act is written down, and the oldest acts give way.
 pub const QUESTIONS: u32 = 240;
+/// Free on the server's disk; below that people's messages are refused, so that it does not end by a write that fails. Some seconds of
+/// all that many busy clients may post.
+pub const DISK_RESERVE: u64 = 64 << 20;
+/// Below that moderators' acts are refused too.
+pub const DISK_LAST: u64 = 2 << 20;

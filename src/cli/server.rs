@@ -161,7 +161,10 @@ fn server_name(dir: &Path, given: Option<Name>, certified: Option<&Name>, identi
         (None, Some(kept)) => return Ok(kept.clone()),
         (None, None) => certified.cloned().map_or_else(|| default_name(identity), Ok)?,
     };
-    if let Some(kept) = kept.filter(|kept| *kept != name) {
+    if kept.as_ref() == Some(&name) {
+        return Ok(name);
+    }
+    if let Some(kept) = kept {
         tracing::warn!("the server was called {kept} and is called {name} now: users must approve it anew");
     }
     private::replace(&path, format!("{name}\n").as_bytes())?;

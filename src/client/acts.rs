@@ -67,7 +67,7 @@ impl Act {
         let policy = room.policy();
         if !self.is_allowed(room) {
             let text = if matches!(self, Self::Kick(_)) {
-                "only the owner of this room may kick them, and a moderator whom is neither"
+                "a moderator may kick who is neither owner nor moderator; others only the owner may"
             } else {
                 "only the owner of this room may do this"
             };

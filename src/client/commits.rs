@@ -30,8 +30,13 @@ impl Core {
         } else {
             conversation.commit_refused(epoch);
             match reply {
-                // The commit that won is on its way to us.
-                Reply::Refused(refusal) if refusal.code == Code::Stale => conversation.stale = Some(epoch),
+                // The commit that won is on its way to us; or there was none, and we left somebody in who is to go.
+                Reply::Refused(refusal) if refusal.code == Code::Stale => {
+                    let theirs = refusal.hint.as_ref().and_then(|hint| hint.parse::<u64>().ok());
+                    if theirs.is_none_or(|theirs| theirs > epoch) {
+                        conversation.stale = Some(epoch);
+                    }
+                }
                 Reply::Refused(refusal) => self.act_refused(id, epoch, refusal.clone().into()),
                 _ => {}
             }

@@ -65,6 +65,7 @@ impl Core {
             Outlook::Another => self.advance(id),
             Outlook::Over => {
                 let problem = download.failure(id);
+                let problem = self.maybe_a_rule(id, problem);
                 self.fail_download(id, problem);
             }
         }
@@ -169,6 +170,7 @@ impl Core {
             let Some(download) = self.transfers.downloads.get_mut(&id) else { continue };
             if download.is_hopeless(now) {
                 let problem = download.failure(&id);
+                let problem = self.maybe_a_rule(&id, problem);
                 self.fail_download(&id, problem);
                 continue;
             }

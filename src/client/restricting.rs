@@ -4,6 +4,7 @@ use super::conversation::{Conversation, Kind};
 use super::core::Core;
 use super::effects::Effect;
 use super::event::Event;
+use super::problem::Problem;
 use super::transfers::Stage as SourceStage;
 use super::uploads::Stage;
 use crate::crypto::identity::PublicKey;
@@ -154,6 +155,18 @@ impl Core {
         let all = self.rules_of(&[room]);
         let here = |rule: &Arc<Compiled>| !matches!(&rule.rule().scope, Scope::Room(id) if *id != room);
         all.into_iter().filter(here).collect()
+    }
+
+    /// Holders do not name what a rule is against, so what nobody has may be there.
+    pub(super) fn maybe_a_rule(&self, id: &TransferId, problem: Problem) -> Problem {
+        let room = self.transfers.downloads.get(id).and_then(|download| download.room);
+        let ruled = room.is_some_and(|room| !self.rules_here(room).is_empty());
+        if problem.code != "not_found" || !ruled {
+            return problem;
+        }
+        let hint = "or a rule is against it: /restrictions shows what is not shared here";
+        let hint = problem.hint.as_ref().map_or_else(|| hint.to_owned(), |before| format!("{before}; {hint}"));
+        problem.hint(hint)
     }
 
     pub(super) fn known_key(&self, who: &FullName) -> Option<PublicKey> {

@@ -4,10 +4,12 @@
 
 use super::engine::Engine;
 use super::metrics::Metrics;
-use super::{Door, Input, LogEvent, Output, Retention, SessionId, Task};
+use super::{Door, Input, LogEvent, Output, Retention, SessionId, Space, Task};
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::{DoorHasher, DoorKey};
-use crate::limits::{ADMIN_ASK_MAX, CORE_QUEUE_BYTES, FRAMES_PER_SESSION, HASHES_RUNNING, SESSION_QUEUE_BYTES};
+use crate::limits::{
+    ADMIN_ASK_MAX, CORE_QUEUE_BYTES, DISK_LAST, DISK_RESERVE, FRAMES_PER_SESSION, HASHES_RUNNING, SESSION_QUEUE_BYTES,
+};
 use crate::mesh::run::{MeshEvent, MeshEvents, MeshHandle};
 pub use crate::net::clock::wall_ms;
 use crate::net::queue::FrameSender;
@@ -19,7 +21,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
@@ -156,6 +158,8 @@ pub fn actor<E: Engine>(
         answered,
         asked: 0,
         askers: HashMap::new(),
+        disk_due: None,
+        space: Space::default(),
     };
     (handle, actor.run(inbox, answers, events))
 }
@@ -176,6 +180,8 @@ struct Actor<E> {
     slower: Arc<AtomicU32>,
     asked: u64,
     askers: HashMap<u64, oneshot::Sender<Answer>>,
+    disk_due: Option<Instant>,
+    space: Space,
 }
 
 /// Where goes what the core cannot do itself.
@@ -227,6 +233,28 @@ struct Report {
 }
 
 impl<E: Engine> Actor<E> {
+    /// Now and then, before more is written.
+    fn look_at_disk(&mut self) {
+        let now = Instant::now();
+        if self.disk_due.is_some_and(|due| now < due) {
+            return;
+        }
+        self.disk_due = Some(now + DISK_LOOK);
+        let space = match self.disk.0.as_ref().and_then(ServerStore::free_bytes) {
+            Some(free) if free < DISK_LAST => Space::None,
+            Some(free) if free < DISK_RESERVE => Space::Little,
+            _ => Space::Plenty,
+        };
+        if space != self.space {
+            match space {
+                Space::Plenty => tracing::info!("the disk has room again"),
+                _ => tracing::error!("the disk is nearly full: what people write is refused"),
+            }
+            self.space = space;
+            self.feed(Input::Disk(space));
+        }
+    }
+
     async fn run(
         mut self,
         mut inbox: mpsc::UnboundedReceiver<Envelope>,
@@ -234,6 +262,7 @@ impl<E: Engine> Actor<E> {
         mut events: Option<MeshEvents>,
     ) -> Result<(), StoreError> {
         loop {
+            self.look_at_disk();
             let due = self.engine.next_timeout().and_then(|due| self.started.checked_add(due));
             tokio::select! {
                 envelope = inbox.recv() => match envelope {
@@ -397,6 +426,9 @@ impl<E: Engine> Actor<E> {
         }
     }
 }
+
+/// How often the disk is looked at.
+const DISK_LOOK: Duration = Duration::from_millis(500);
 
 /// The store, which goes to a blocking thread for each use and comes back.
 struct Disk(Option<ServerStore>);

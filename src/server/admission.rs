@@ -2,8 +2,9 @@
 
 use super::attempts::source;
 use super::core::{Answer, Core};
+use super::io::Space;
 use super::names::Claim;
-use super::outbox::too_many;
+use super::outbox::{disk_full, too_many};
 use super::sessions::Asker;
 use crate::crypto::identity::PublicKey;
 use crate::store::Write;
@@ -127,6 +128,9 @@ impl Core {
     }
 
     fn may_add_name(&mut self, addr: SocketAddr) -> Result<(), Refusal> {
+        if self.space != Space::Plenty {
+            return Err(disk_full());
+        }
         let source = source(addr.ip());
         if self.names.len() >= self.bounds.names {
             return Err(Refusal::new(Code::TooMany, "the server has as many names as it may have"));
@@ -153,7 +157,7 @@ impl Core {
 
     /// To be known when it comes again: whether its conversations are still there.
     pub(super) fn remember_instance(&mut self, key: PublicKey, instance: InstanceId) {
-        if self.instances.insert(key, instance) != Some(instance) {
+        if self.instances.insert(key, instance) != Some(instance) && self.space != Space::None {
             self.out.write(Write::Instance { key, instance });
         }
     }

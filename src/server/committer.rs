@@ -1,7 +1,7 @@
 //! Removals: proposed for who is lost, kicked or banned, and committed by a member that is named for it.
 
 use super::core::Core;
-use super::io::{LogEvent, SessionId};
+use super::io::{LogEvent, SessionId, Space};
 use super::room::Room;
 use crate::crypto::identity::PublicKey;
 use crate::group::{By, Change, Removed};
@@ -95,9 +95,14 @@ impl Room {
         self.wanted.get(key).is_some_and(|reason| !may_wait(*reason))
     }
 
-    /// Whether this key is to be out, or out for as long as the secret that it knows is in force.
+    /// Whether this key is to be out, or out for as long as the secret that it knows is in force. Never the owner, who alone can change
+    /// that; nor, where nobody is left to commit the removal, anybody from a public room: their own join replaces the leaf, and they could
+    /// come back right after it anyway.
     pub(super) fn shuts_out(&self, key: &PublicKey) -> bool {
-        self.barred.contains(key) || self.wanted.get(key).is_some_and(|reason| expelled(*reason))
+        let owner = self.directory.policy().owner() == *key;
+        let deserted = self.kind == RoomKind::Public && self.able().is_empty();
+        let goes = || self.wanted.get(key).is_some_and(|reason| expelled(*reason));
+        !owner && (self.barred.contains(key) || (goes() && !deserted))
     }
 
     /// Whether a commit leaves somebody in whose expulsion stands.
@@ -120,7 +125,15 @@ impl Room {
         };
         // Somebody may leave just before being kicked.
         let left = change.left.iter().map(|m| m.key).filter(|k| self.wanted.get(k).is_some_and(|r| expelled(*r)));
-        let kicked: Vec<_> = change.removed.iter().filter(acts).map(|removed| removed.member.key).chain(left).collect();
+        let owner = self.directory.policy().owner();
+        let kicked: Vec<_> = change
+            .removed
+            .iter()
+            .filter(acts)
+            .map(|removed| removed.member.key)
+            .chain(left)
+            .filter(|key| *key != owner)
+            .collect();
         if self.kind == RoomKind::Private && self.barred.len() < ROOM_MEMBERS_MAX {
             self.barred.extend(kicked);
         }
@@ -137,6 +150,9 @@ impl Core {
     /// Asks for the removal of those who are lost, and anew for those whose removal another commit has swept away. Where nobody is
     /// there to commit, it waits; but not what a moderator wants, which must not be forgotten by a restart.
     pub(super) fn propose_removals(&mut self, id: RoomId) {
+        if self.space == Space::None {
+            return;
+        }
         let (now, grace) = (self.now, self.config.lost_grace);
         let Some(room) = self.rooms.get_mut(&id) else { return };
         if room.kind == RoomKind::Direct {

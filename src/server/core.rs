@@ -2,12 +2,12 @@
 
 use super::attempts::Attempts;
 use super::doors::Doors;
-use super::io::{Config, Input, Output, SessionId};
+use super::io::{Config, Input, Output, SessionId, Space};
 use super::logs::Read;
 use super::metrics::Gauges;
 use super::moderation::{Moderation, Officer};
 use super::names::Names;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, disk_full};
 use super::pace::Pace;
 use super::rates::Rates;
 use super::room::Room;
@@ -57,6 +57,7 @@ pub struct Core {
     /// Leases that nobody used, by the source of who had them.
     pub(super) wasted_leases: Attempts<[u8; 16]>,
     pub(super) moderation: Moderation,
+    pub(super) space: Space,
     pub(super) timers: Timers,
     pub(super) rounds: u64,
     pub(super) out: Outbox,
@@ -139,6 +140,7 @@ impl Core {
             wasted_leases: Attempts::new(u32::MAX, DOOR_WINDOW),
             moderation: Moderation::load(&loaded.register, &trust, wall_ms)?,
             trust: Arc::new(trust),
+            space: Space::default(),
             timers: Timers::default(),
             rounds: 0,
             out: Outbox::default(),
@@ -177,6 +179,7 @@ impl Core {
             Input::Bans { from, server, body } => self.bans_told(from, &server, &body),
             Input::Timeout => self.timeout(),
             Input::Drain => self.drain(),
+            Input::Disk(space) => self.space = space,
             Input::Retain(retention) => self.retain(retention),
             Input::Asked { ticket, ask } => self.asked(Officer::owner(ticket), *ask),
             Input::Operated { ticket, answer } => self.operated(ticket, *answer),
@@ -220,7 +223,8 @@ impl Core {
 
     /// A request of somebody who is logged in.
     pub(super) fn request(&mut self, asker: &Asker, id: u64, body: Request) {
-        let answer = match self.permit(asker, &body) {
+        let permitted = self.has_space(&body).and_then(|()| self.permit(asker, &body));
+        let answer = match permitted {
             Ok(()) => self.dispatch(asker, id, body),
             Err(refusal) => Err(refusal),
         };
@@ -276,6 +280,9 @@ impl Core {
         self.new_names.prune(self.now);
         self.rates.prune(self.now);
         self.wasted_leases.prune(self.now);
+        if self.space == Space::None {
+            return;
+        }
         self.expire_rooms();
         self.forget_locks();
         self.prune_lists();
@@ -283,6 +290,19 @@ impl Core {
         if self.rounds.is_multiple_of(ALL_LOGS) {
             self.trim_logs();
         }
+    }
+
+    /// Whether the disk has room for what somebody asks for.
+    fn has_space(&self, body: &Request) -> Result<(), Refusal> {
+        let writes = matches!(
+            body,
+            Request::Post { .. }
+                | Request::Commit { .. }
+                | Request::Leave { .. }
+                | Request::CreateRoom { .. }
+                | Request::CreateDirect { .. }
+        );
+        if writes && self.space != Space::Plenty { Err(disk_full()) } else { Ok(()) }
     }
 
     /// A number that was not used before.

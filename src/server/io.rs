@@ -146,6 +146,8 @@ pub enum Input {
     },
     /// The server stops: everybody is told.
     Drain,
+    /// How much the disk takes still has changed.
+    Disk(Space),
     /// Things are kept for other times from now on.
     Retain(Retention),
     /// Who runs the server asks, at its admin socket.
@@ -176,6 +178,18 @@ pub enum Input {
         /// The newest first.
         acts: Vec<(u64, Act)>,
     },
+}
+
+/// How much the disk takes still. What is written beyond that would end the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Space {
+    /// All is well.
+    #[default]
+    Plenty,
+    /// Less than [`crate::limits::DISK_RESERVE`]: people's messages, rooms and new names are refused, moderators can still act.
+    Little,
+    /// Less than [`crate::limits::DISK_LAST`]: nothing is written that can be left out.
+    None,
 }
 
 /// What the core cannot do itself.

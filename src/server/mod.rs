@@ -44,5 +44,5 @@ mod upkeep;
 
 pub use self::chores::Settings;
 pub use self::core::{Core, LoadError};
-pub use self::io::{Config, Door, Input, LogEvent, Output, Retention, SessionId, Task};
+pub use self::io::{Config, Door, Input, LogEvent, Output, Retention, SessionId, Space, Task};
 pub use crate::net::{accept, listen};

@@ -80,6 +80,11 @@ pub(super) fn not_member() -> Refusal {
     Refusal::new(Code::NotMember, "you are not in this room")
 }
 
+/// Nothing more is written.
+pub(super) fn disk_full() -> Refusal {
+    Refusal::new(Code::DiskFull, "the server's disk is full; nothing was done").hint("tell whoever runs it")
+}
+
 /// The one answer for a room that does not exist and for a wrong password.
 pub(super) fn wrong_room_or_password() -> Refusal {
     Refusal::new(Code::WrongRoomOrPassword, "there is no such room, or the password is wrong")

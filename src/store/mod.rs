@@ -36,6 +36,7 @@ use std::time::Duration;
 pub struct ServerStore {
     connection: Connection,
     secret: ServerSecret,
+    dir: Option<PathBuf>,
     _lock: Option<lock::DirLock>,
 }
 
@@ -87,7 +88,13 @@ impl ServerStore {
         let connection = Connection::open(&path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        Self::ready(connection, Some(lock))
+        Ok(Self { dir: Some(dir.to_owned()), ..Self::ready(connection, Some(lock))? })
+    }
+
+    /// Bytes that are free for it on its disk; `None` in memory, or where the system does not say.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(self.dir.as_ref()?).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     /// The rows of all rooms in a data directory, whoever has it open: number and bytes. Changes nothing; for people who want to see
@@ -109,7 +116,7 @@ impl ServerStore {
         connection.pragma_update(None, "foreign_keys", true)?;
         migrate::migrate(&mut connection)?;
         let secret = names::secret(&connection)?;
-        Ok(Self { connection, secret, _lock: lock })
+        Ok(Self { connection, secret, dir: None, _lock: lock })
     }
 
     /// Everything that the core starts from.

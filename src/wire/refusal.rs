@@ -104,6 +104,9 @@ pub enum Code {
     /// Only those on the server's list get in.
     #[n(23)]
     NotListed,
+    /// The server's disk takes nothing more.
+    #[n(24)]
+    DiskFull,
 }
 
 impl Code {
@@ -134,6 +137,7 @@ impl Code {
             Self::Locked => "locked",
             Self::Closed => "registration_closed",
             Self::NotListed => "not_listed",
+            Self::DiskFull => "disk_full",
         }
     }
 }

@@ -95,7 +95,7 @@ fn an_operator_asks_from_afar_what_the_owner_asks_at_the_socket_and_the_running_
     assert_eq!(code, 0);
     let lines: Vec<&str> = table.lines().collect();
     assert!(lines[0].starts_with("ID  TIME") && lines[1].contains("alice@s1  stop"), "{table}");
-    assert!(lines[2].contains("owner") && lines[2].contains("alice as operator  done"), "{table}");
+    assert!(lines[2].contains("owner") && lines[2].contains("alice as operator (key "), "{table}");
 }
 
 #[test]

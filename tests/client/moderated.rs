@@ -73,7 +73,7 @@ fn who_is_kicked_from_a_room_sees_itself_out_and_so_do_the_others() {
     done(world.owner_asks(Ask::Kick { name: "bob".into(), room: Some("den".into()), reason: Some("enough".into()) }));
     world.run();
     assert!(world.clients[1].has(&Event::Left { room: "den@s1".into(), reason: "kicked".into() }));
-    assert_eq!(notices(&world, 1), ["a moderator has put you out of den: enough"]);
+    assert_eq!(notices(&world, 1), ["the server has put you out of den: enough"]);
     let gone = Event::MemberLeft { room: "den@s1".into(), name: "bob@s1".into(), reason: "kicked".into() };
     assert!(world.clients[0].has(&gone) && world.clients[2].has(&gone));
     world.say(0, "quiet");

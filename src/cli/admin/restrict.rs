@@ -46,13 +46,13 @@ pub struct RestrictArgs {
     /// Not the file with this BLAKE3 root, 64 hex digits; may be repeated
     #[arg(long, value_name = "HEX", value_parser = typed::root)]
     deny_root: Vec<String>,
-    /// So many files in a day by one person
+    /// So many files that one person sends in a day
     #[arg(long, value_name = "N")]
     files_a_day: Option<u64>,
-    /// So much in a day by one person
+    /// So much that one person sends in a day
     #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     bytes_a_day: Option<u64>,
-    /// So many transfers at once by one person
+    /// So many transfers that one person sends at once
     #[arg(long, value_name = "N")]
     at_once: Option<u32>,
     /// Only this person may share; may be repeated

@@ -64,7 +64,7 @@ impl Look {
     }
 
     fn until(&self, ms: Option<u64>) -> String {
-        ms.map_or_else(|| "lifted".into(), |ms| self.time(ms))
+        ms.map_or_else(|| "for good".into(), |ms| self.time(ms))
     }
 }
 

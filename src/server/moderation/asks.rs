@@ -1,7 +1,7 @@
 //! The way of a question: permitted once, done, written down, answered.
 
 use super::super::core::{Answer as Reaction, Core};
-use super::super::io::{LogEvent, Output, Task};
+use super::super::io::{LogEvent, Output, Space, Task};
 use super::super::outbox::too_many;
 use super::super::rates::Doing;
 use super::super::sessions::Asker;
@@ -47,7 +47,11 @@ impl Core {
     pub(in crate::server) fn asked(&mut self, officer: Officer, ask: Ask) {
         // Before the act: afterwards the name may be another's.
         let key = self.key_of_subject(&ask);
-        let verdict = if officer.role < least(&ask) {
+        let writes = act(&ask).is_some() && !matches!(ask, Ask::Stop | Ask::Reload | Ask::Backup { .. });
+        let verdict = if self.space == Space::None && writes && officer.role >= least(&ask) {
+            let why = "the server's disk is full: nothing was done";
+            Some(Answer::failed_with(Failure::Failed, why, "make room on the disk of its data directory; see `health`"))
+        } else if officer.role < least(&ask) {
             let needed = least(&ask).as_str();
             Some(Answer::failed(
                 Failure::NotAllowed,
@@ -185,7 +189,9 @@ impl Core {
                 why: why.map(short),
                 outcome,
             };
-            self.out.write(Write::Note(act));
+            if self.space != Space::None {
+                self.out.write(Write::Note(act));
+            }
         }
         self.answer(officer, answer);
     }

@@ -119,7 +119,7 @@ impl Core {
         let key = found.or_else(|| known().filter(|key| self.moderation.allowed.0.contains_key(key)));
         let Some(key) = key else {
             let why = format!("{} is not on the list", shown(whom));
-            return Err(Answer::failed_with(Failure::UnknownUser, why, "see `allowed`"));
+            return Err(Answer::failed_with(Failure::UnknownUser, why, "see `allow list`"));
         };
         self.moderation.allowed.0.remove(&key);
         self.out.write(Write::Strike { list: List::Allowed, key: key.0.to_vec() });

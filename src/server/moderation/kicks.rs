@@ -37,11 +37,12 @@ impl Core {
         }
         // First the reason: a client that ends with its last room would not hear it afterwards.
         if let Some(session) = self.session_of(name, key) {
-            let text = with_reason(format!("a moderator has put you out of {label}"), reason);
+            let text = with_reason(format!("the server has put you out of {label}"), reason);
             self.out.push(session, Push::Notice { text });
         }
         let nobody = self.turn_out(id, key, RemoveReason::Kicked);
-        Ok(done(format!("{name} is out of {label}"), nobody.then(|| waits(&label))))
+        let knows = self.secret_known(id).then(|| known(&label));
+        Ok(done(format!("{name} is out of {label}"), nobody.then(|| waits(&label)).into_iter().chain(knows)))
     }
 
     fn kick_off(&mut self, name: &FullName, key: &PublicKey, reason: Option<&str>) -> Told {
@@ -52,7 +53,10 @@ impl Core {
         self.send_off(name, key, "kicked", reason.map(str::to_owned));
         let notes = self.turn_out_of_all(&rooms, key, RemoveReason::Kicked);
         let away = session.is_none().then(|| format!("{name} was not connected"));
-        Ok(done(format!("{name} is out of {} rooms and off the server", rooms.len()), notes.into_iter().chain(away)))
+        Ok(done(
+            format!("{name} is out of {} and off the server", rooms_of(rooms.len())),
+            notes.into_iter().chain(away),
+        ))
     }
 
     /// Frees a name whose key is lost.
@@ -120,6 +124,12 @@ impl Core {
         in_it.filter(|room| !room.turns_out(key)).map(|room| room.id).collect()
     }
 
+    /// Whether a private room's secret stays what it is for now.
+    fn secret_known(&self, id: RoomId) -> bool {
+        let room = self.rooms.get(&id).filter(|room| room.kind == RoomKind::Private);
+        room.is_some_and(|room| !room.subscribers.values().any(|key| *key == room.directory.policy().owner()))
+    }
+
     fn turn_out_of_all(&mut self, rooms: &[RoomId], key: &PublicKey, reason: RemoveReason) -> Vec<String> {
         let mut notes = Vec::new();
         for id in rooms {
@@ -166,6 +176,16 @@ impl Core {
 
 fn done(what: String, notes: impl IntoIterator<Item = String>) -> Answer {
     Answer::Done { what, notes: notes.into_iter().collect(), id: None, token: None }
+}
+
+fn rooms_of(count: usize) -> String {
+    if count == 1 { "1 room".into() } else { format!("{count} rooms") }
+}
+
+fn known(label: &str) -> String {
+    format!(
+        "the owner of {label} is away: until its client changes the secret, whoever knows that can come in with a new key"
+    )
 }
 
 fn waits(label: &str) -> String {

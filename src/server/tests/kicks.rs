@@ -396,3 +396,33 @@ fn who_leaves_just_before_a_kick_is_kicked_all_the_same() {
     kick(&mut world, "carol");
     assert_eq!(world.refused(carol.session, enter(1)), Code::NotAllowed);
 }
+
+#[test]
+fn a_kicked_owner_may_come_back_for_nobody_else_could_change_the_secret() {
+    let (mut world, mut alice, mut bob, carol) = bobs();
+    kick(&mut world, "bob");
+    world.pass(Duration::from_secs(2));
+    world.catch(&mut alice);
+    assert!(matches!(world.commit_pending(&mut alice), Reply::Sequenced { .. }));
+    world.join(&mut bob, RoomKind::Private);
+    assert!(bob.members().contains(&"bob".to_owned()));
+    drop(carol);
+}
+
+#[test]
+fn a_public_room_out_of_which_everybody_was_put_is_open_again() {
+    let mut world = World::new();
+    let (mut bob, mut carol) = (world.client(2, "bob"), world.client(3, "carol"));
+    world.create(&mut bob, RoomKind::Public);
+    world.join(&mut carol, RoomKind::Public);
+    kick(&mut world, "bob");
+    kick(&mut world, "carol");
+    let mut world = world.restart();
+    world.reconnect(&mut carol, 9);
+    world.join(&mut carol, RoomKind::Public);
+    world.catch(&mut carol);
+    assert!(matches!(world.commit_pending(&mut carol), Reply::Sequenced { .. }));
+    assert_eq!(carol.members(), ["carol"]);
+    world.reconnect(&mut bob, 9);
+    world.join(&mut bob, RoomKind::Public);
+}

@@ -50,3 +50,23 @@ fn a_moderator_cannot_wash_the_log_of_acts_clean() {
     let taken = (0..1000).filter(|_| matches!(ask(&mut world), Reply::Admin(_))).count();
     assert_eq!(taken, usize::try_from(crate::limits::QUESTIONS).unwrap());
 }
+
+#[test]
+fn a_full_disk_refuses_and_does_not_end_the_server() {
+    let mut world = World::new();
+    let mut bob = world.client(1, "bob");
+    world.create(&mut bob, RoomKind::Private);
+    let ban = |name: &str| Ask::Mute { name: name.into(), room: None, for_s: None, reason: None };
+    world.feed(Input::Disk(Space::Little));
+    let words = bob.room.as_mut().unwrap().seal(b"hello").unwrap();
+    assert_eq!(world.refused(bob.session, Request::Post { room: DEN, message: words.into() }), Code::DiskFull);
+    assert_eq!(code(&world.owner_asks(Ask::Roles)), None);
+    assert_eq!(code(&world.owner_asks(ban("bob"))), None, "moderators can still act");
+    world.feed(Input::Disk(Space::None));
+    let unmute = Ask::Unmute { name: "bob".into(), room: None };
+    let Answer::Failed { why, .. } = world.owner_asks(unmute.clone()) else { panic!() };
+    assert!(why.contains("disk is full"), "{why}");
+    assert!(matches!(world.owner_asks(Ask::Mutes), Answer::Mutes(page) if page.rows.len() == 1), "nothing was done");
+    world.feed(Input::Disk(Space::Plenty));
+    assert_eq!(code(&world.owner_asks(unmute)), None);
+}

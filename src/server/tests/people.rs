@@ -142,7 +142,7 @@ fn who_is_kicked_from_a_room_hears_and_says_nothing_there_any_more() {
     said(world.owner_asks(kick("carol", Some("den"))));
     let pushes = world.pushes(carol.session);
     assert_eq!(rows_with_reasons(&pushes), [RemoveReason::Kicked], "it is the last that it hears");
-    assert_eq!(notices(&pushes), ["a moderator has put you out of den: enough"]);
+    assert_eq!(notices(&pushes), ["the server has put you out of den: enough"]);
     let refused = world.refused(carol.session, Request::Post { room: DEN, message: kicked.into() });
     assert_eq!(refused, Code::NotMember);
     assert_eq!(world.refused(carol.session, Request::Log { room: DEN, after: 0 }), Code::NotMember);
@@ -183,7 +183,7 @@ fn what_cannot_be_kicked_is_said_and_nothing_is_half_done() {
 fn who_is_kicked_off_the_server_is_out_of_all_its_rooms() {
     let (mut world, mut alice, _bob, carol) = den(RoomKind::Public);
     let (what, notes) = said(world.owner_asks(kick("carol", None)));
-    assert_eq!((what.as_str(), notes.len()), ("carol@s1 is out of 1 rooms and off the server", 0));
+    assert_eq!((what.as_str(), notes.len()), ("carol@s1 is out of 1 room and off the server", 0));
     let pushes = world.pushes(carol.session);
     let bye = Push::Bye { reason: "kicked".into(), detail: Some("enough".into()) };
     assert_eq!((pushes.last(), world.closed.last()), (Some(&bye), Some(&carol.session)));

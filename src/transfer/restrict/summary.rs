@@ -16,9 +16,9 @@ pub fn summary(rule: &Rule) -> String {
         list("no content of type", &limits.deny_types),
         list("only content of type", &limits.allow_types),
         list("not the content", &limits.deny_roots),
-        number("files a day at most", limits.files_a_day),
-        number("bytes a day at most", limits.bytes_a_day),
-        number("transfers at once at most", limits.at_once.map(u64::from)),
+        number("files sent a day at most", limits.files_a_day),
+        number("bytes sent a day at most", limits.bytes_a_day),
+        number("transfers sent at once at most", limits.at_once.map(u64::from)),
         list("only from", &limits.only),
     ];
     let reason = rule.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
