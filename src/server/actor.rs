@@ -262,7 +262,6 @@ impl<E: Engine> Actor<E> {
         mut events: Option<MeshEvents>,
     ) -> Result<(), StoreError> {
         loop {
-            self.look_at_disk();
             let due = self.engine.next_timeout().and_then(|due| self.started.checked_add(due));
             tokio::select! {
                 envelope = inbox.recv() => match envelope {
@@ -322,6 +321,7 @@ impl<E: Engine> Actor<E> {
     }
 
     fn feed(&mut self, input: Input) {
+        self.look_at_disk();
         self.engine.handle(self.started.elapsed(), wall_ms(), input);
     }
 
