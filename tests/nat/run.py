@@ -3,6 +3,7 @@
 
   run.py [--secchat BINARY] [--tries 20] [--pairs cone/cone,symmetric/none] [--delay 25ms] [--json FILE]
   run.py --trouble moved|slept|moved-asker [--pairs ...]   what happens in the middle of a transfer
+  run.py --doctor                                          what `secchat doctor network` says behind each kind
 
 Wants root, `ip`, `nft`, and the emulator: its path stands in SECCHAT_WAN. Where one of them is missing it says so and passes.
 In a pair the holder of the file comes first. `none` is a host with a public address and no router. Each try has two new clients, so
@@ -14,7 +15,8 @@ KINDS = ['none', 'full-cone', 'cone', 'symmetric']
 # What no two hosts can do without help: a symmetric router with one that lets in only whom its host has sent to.
 HOPELESS = {frozenset(['symmetric']), frozenset(['symmetric', 'cone'])}
 HERE = os.path.dirname(os.path.abspath(__file__))
-SERVER = '198.18.0.1'
+# Two addresses of one host: what a router does may depend on whom it speaks to.
+SERVER, OTHER = '198.18.0.1', '198.18.0.2'
 
 
 class Process:
@@ -73,7 +75,7 @@ class Lab:
         self.dir = tempfile.mkdtemp(prefix='secchat-nat-', dir='/dev/shm' if os.path.isdir('/dev/shm') else None)
         tag = f'n{os.getpid()}'
         names = {'a': tag + 'a', 'b': tag + 'b', 'pub': tag + 'p'}
-        self.ns = [names['a'], names['b']]
+        self.ns, self.public = [names['a'], names['b']], ['198.18.0.10', '198.18.0.20']
         types = ['full-cone' if kind == 'none' else kind for kind in (holder, asker)]
         command = [wan, 'nat', '--a', names['a'], '--b', names['b'], '--pub', names['pub'], '--type-a', types[0],
                    '--type-b', types[1], '--ready', f'{self.dir}/ready', *flags]
@@ -90,8 +92,8 @@ class Lab:
                 self.ns[index] += '-nat'
                 for chain in ('prerouting', 'postrouting', 'input'):
                     run('ip', 'netns', 'exec', self.ns[index], 'nft', 'flush', 'chain', 'ip', 'wan', chain)
-        server = Process(self, 'server', names['pub'], ['server', '--listen', f'{SERVER}:7443', '--name', 's1',
-                                                        '--data', f'{self.dir}/server'])
+        listen = [word for address in (SERVER, OTHER) for word in ('--listen', f'{address}:7443')]
+        server = Process(self, 'server', names['pub'], ['server', *listen, '--name', 's1', '--data', f'{self.dir}/server'])
         self.invite = server.event(['invite'])[1]
 
     def client(self, index, who, *more):
@@ -220,6 +222,31 @@ def trouble(args):
     return wrong
 
 
+def doctor(args):
+    """What the doctor says, and pystun3 where it is installed: a client that is none of ours."""
+    wrong = 0
+    for kind, wanted in (('none', 'open'), ('full-cone', 'same_port'), ('cone', 'same_port'), ('symmetric', 'port_for_each')):
+        lab = Lab(args.secchat, args.wan, kind, 'none', ['--delay', args.delay, '--force'])
+        try:
+            inside = ['ip', 'netns', 'exec', lab.ns[0]]
+            out = subprocess.run([*inside, args.secchat, 'doctor', 'network', '--server', f'{SERVER},{OTHER}', '--json'],
+                                 capture_output=True, text=True, timeout=30).stdout
+            said = json.loads(out)['kind']
+            foreign = ('import stun, socket\nstun._initialize()\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(3)\n'
+                       's.bind(("0.0.0.0", 40123))\n'
+                       f'r = stun.stun_test(s, "{SERVER}", 7443, "0.0.0.0", 40123)\nprint(r["Resp"], r["ExternalIP"], r["ExternalPort"])')
+            other = subprocess.run([*inside, sys.executable, '-c', foreign], capture_output=True, text=True, timeout=60)
+            public = lab.public[0]
+            missing = 'No module named' in other.stderr
+            good = said == wanted and (missing or other.stdout.startswith(f'True {public} '))
+            told = 'is not installed' if missing else other.stdout.strip() or other.stderr[-300:]
+            print(f'{kind:>10}: doctor says {said}; pystun3 {told}  {"ok" if good else "NOT AS WANTED"}', flush=True)
+            wrong += not good
+        finally:
+            lab.down()
+    return wrong
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--secchat', default=os.environ.get('SECCHAT_BINARY', f'{HERE}/../../target/release/secchat'))
@@ -229,6 +256,7 @@ def main():
     parser.add_argument('--delay', default='25ms', help='one way')
     parser.add_argument('--patience', type=float, default=30, help='seconds for each try')
     parser.add_argument('--trouble', choices=['moved', 'moved-asker', 'slept'])
+    parser.add_argument('--doctor', action='store_true')
     parser.add_argument('--holder', type=str.split, default=[], help='more options of the holder')
     parser.add_argument('--asker', type=str.split, default=[], help='more options of the asker')
     parser.add_argument('--no-relay', action='store_true', help='pairs that need a relay may fail')
@@ -244,7 +272,8 @@ def main():
         return 0
     pairs = args.pairs.split(',') if args.pairs else [f'{a}/{b}' for a, b in itertools.product(KINDS, KINDS)]
     args.pairs = [tuple(pair.split('/')) for pair in pairs]
-    return 1 if (trouble(args) if args.trouble else table(args)) else 0
+    what = doctor if args.doctor else trouble if args.trouble else table
+    return 1 if what(args) else 0
 
 
 if __name__ == '__main__':
