@@ -18,7 +18,7 @@ fn script(more: &[&str]) {
 
 #[test]
 fn files_go_directly_through_routers_that_can_be_punched() {
-    script(&["--tries", "2", "--pairs", "cone/cone,full-cone/symmetric,none/cone", "--patience", "20"]);
+    script(&["--tries", "2", "--pairs", "cone/cone,full-cone/full-cone,none/symmetric", "--patience", "20"]);
 }
 
 #[test]
