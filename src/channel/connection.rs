@@ -229,7 +229,7 @@ impl Connection {
             self.pace.held_until().filter(|_| !self.source_waits),
         ];
         let timers = timers.into_iter().flatten().filter(|_| on_path);
-        timers.chain(self.paths.next_probe_at()).chain([deadline]).min()
+        timers.chain(self.paths.search_at()).chain(self.paths.next_probe_at()).chain([deadline]).min()
     }
 
     /// Acts on every deadline that has passed.
@@ -245,6 +245,7 @@ impl Connection {
         if self.recovery_due().is_some_and(|due| due <= now) {
             self.on_recovery_timeout(now);
         }
+        self.paths.search(now);
     }
 
     /// The address over which the streams travel, once one is validated and chosen.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// Candidate addresses that a connection takes.
 pub const MAX_CANDIDATES: usize = 16;
-/// Challenges sent to one candidate that never answers, each 1,200 bytes. All else that an unproven address is sent
-/// stays within three times the bytes that came from it.
+/// Challenges sent to one candidate that never answers, each 1,200 bytes; a few more whenever the path that was found falls silent.
+/// All else that an unproven address is sent stays within three times the bytes that came from it.
 pub const MAX_PROBES: u32 = 24;
 
 #[derive(Debug)]
@@ -19,6 +19,10 @@ pub(super) struct Paths {
     active: Option<SocketAddr>,
     // When something came from there last, or it was chosen.
     active_heard: Duration,
+    // While it is silent: when all are asked once more.
+    search: Option<Duration>,
+    // Before this no candidate is probed that has not spoken: a list of addresses is no burst, and no fast scan.
+    next_unprompted: Duration,
     // Where the peer's newest traffic came from, and its packet number.
     peer_uses: Option<(SocketAddr, u64)>,
     // The receiver chooses the first path that answers; the sender follows it.
@@ -33,6 +37,8 @@ struct Path {
     addr: SocketAddr,
     candidate: bool,
     validated: bool,
+    // A challenge is not answered yet.
+    checking: bool,
     // Bytes; count only while the path is not validated.
     received: u64,
     sent: u64,
@@ -50,6 +56,8 @@ impl Paths {
             known: Vec::new(),
             active: None,
             active_heard: Duration::ZERO,
+            search: None,
+            next_unprompted: Duration::ZERO,
             peer_uses: None,
             chooses,
             promising: None,
@@ -79,11 +87,12 @@ impl Paths {
     pub(super) fn on_received(&mut self, now: Duration, addr: SocketAddr, len: usize) {
         if self.active == Some(addr) {
             self.active_heard = now;
+            self.search = None;
             return;
         }
         if let Some(path) = self.find(addr) {
             path.received = path.received.saturating_add(len as u64);
-            path.next_probe = path.next_probe.or(Some(now)).filter(|_| !path.validated);
+            path.next_probe = path.next_probe.or(Some(now)).filter(|_| path.checking);
         } else if self.make_room() {
             let mut path = Path::new(addr);
             path.received = len as u64;
@@ -105,8 +114,7 @@ impl Paths {
         }
         match self.find(addr) {
             Some(path) if path.validated => {
-                self.active = Some(addr);
-                self.active_heard = now;
+                self.choose(now, addr);
                 true
             }
             Some(path) if moved => {
@@ -147,11 +155,12 @@ impl Paths {
     /// The peer repeats a challenge, over any path (RFC 9000 §8.2.3). Returns the round trip that this measures and
     /// whether the active path changed; `None` for a challenge that is not ours or was answered.
     pub(super) fn on_response(&mut self, now: Duration, token: [u8; 8]) -> Option<(Duration, bool)> {
-        let (path, left) = self.known.iter_mut().filter(|path| !path.validated).find_map(|path| {
+        let (path, left) = self.known.iter_mut().filter(|path| path.checking).find_map(|path| {
             let (_, left) = *path.challenges.iter().flatten().find(|(sent, _)| *sent == token)?;
             Some((path, left))
         })?;
         path.validated = true;
+        path.checking = false;
         path.next_probe = None;
         let addr = path.addr;
         let leads = self.leads(now);
@@ -159,13 +168,39 @@ impl Paths {
             Some((used, _)) => used == addr && !leads,
             None => self.chooses,
         };
-        let first = self.chooses && self.active.is_none();
+        // The first that answers, at the beginning and where the one before has gone silent.
+        let first = self.chooses && (self.active.is_none() || self.search.is_some());
         let changed = (wanted || first) && self.active != Some(addr);
         if changed {
-            self.active = Some(addr);
-            self.active_heard = now;
+            self.choose(now, addr);
         }
         Some((now.saturating_sub(left), changed))
+    }
+
+    /// When the path in use has been silent for so long that all are tried again.
+    pub(super) fn search_at(&self) -> Option<Duration> {
+        self.active.map(|_| self.search.unwrap_or(self.active_heard + SEARCH_AFTER))
+    }
+
+    /// The path in use is silent: every address that we know is challenged anew, so that ways through routers open again, and who
+    /// chooses takes the first that answers.
+    pub(super) fn search(&mut self, now: Duration) {
+        if self.search_at().is_none_or(|at| at > now) {
+            return;
+        }
+        self.search = Some(now + SEARCH_AGAIN);
+        for path in &mut self.known {
+            path.checking = true;
+            path.next_probe = Some(now);
+            // The last few of what it may have.
+            path.probes = MAX_PROBES - SEARCH_PROBES;
+        }
+    }
+
+    fn choose(&mut self, now: Duration, addr: SocketAddr) {
+        self.active = Some(addr);
+        self.active_heard = now;
+        self.search = None;
     }
 
     /// Where the file travels.
@@ -195,13 +230,21 @@ impl Paths {
 
     /// A challenge of `len` bytes that is due and allowed.
     pub(super) fn next_challenge(&mut self, now: Duration, len: usize) -> Option<(SocketAddr, [u8; 8])> {
-        let (active, peer_uses) = (self.active, self.peer_uses);
+        let (all, peer_uses) = (self.tries_all(), self.peer_uses);
         let first = if self.chooses { FIRST_INTERVAL } else { FIRST_INTERVAL_EARLY };
         for path in &mut self.known {
-            if !path.wants_probe(active, peer_uses) || path.next_probe.is_none_or(|at| at > now) {
+            if !path.wants_probe(all, peer_uses) || path.next_probe.is_none_or(|at| at > now) {
+                continue;
+            }
+            let unprompted = path.received == 0;
+            if unprompted && self.next_unprompted > now {
+                path.next_probe = Some(self.next_unprompted);
                 continue;
             }
             if path.probe(now, len, first) {
+                if unprompted {
+                    self.next_unprompted = now + PACE;
+                }
                 let token = self.tokens.next();
                 path.challenges.rotate_right(1);
                 path.challenges[0] = Some((token, now));
@@ -213,11 +256,12 @@ impl Paths {
 
     /// When the next challenge is due.
     pub(super) fn next_probe_at(&self) -> Option<Duration> {
-        self.known
-            .iter()
-            .filter(|path| path.wants_probe(self.active, self.peer_uses))
-            .filter_map(|path| path.next_probe)
-            .min()
+        let all = self.tries_all();
+        self.known.iter().filter(|path| path.wants_probe(all, self.peer_uses)).filter_map(|path| path.next_probe).min()
+    }
+
+    fn tries_all(&self) -> bool {
+        self.active.is_none() || self.search.is_some()
     }
 
     fn find(&mut self, addr: SocketAddr) -> Option<&mut Path> {
@@ -243,6 +287,7 @@ impl Path {
             addr,
             candidate: false,
             validated: false,
+            checking: true,
             received: 0,
             sent: 0,
             probes: 0,
@@ -265,10 +310,10 @@ impl Path {
         self.validated || self.sent.saturating_add(len as u64) <= self.received.saturating_mul(AMPLIFICATION)
     }
 
-    /// Until a path is chosen every address is probed, afterwards only the one that the peer uses.
-    fn wants_probe(&self, active: Option<SocketAddr>, peer_uses: Option<(SocketAddr, u64)>) -> bool {
+    /// Until a path is chosen and while it is silent every address is probed, else only the one that the peer uses.
+    fn wants_probe(&self, all: bool, peer_uses: Option<(SocketAddr, u64)>) -> bool {
         let used = peer_uses.is_some_and(|(addr, _)| addr == self.addr);
-        !self.validated && (used || active.is_none())
+        self.checking && (used || all)
     }
 
     /// Sets the next probe and returns whether this one may be sent.
@@ -312,6 +357,13 @@ const SPREAD: Duration = Duration::from_millis(10);
 /// Between the first probes: the sender of the stream is there earlier than the one who chooses, who may not hear the first.
 const FIRST_INTERVAL: Duration = Duration::from_millis(100);
 const FIRST_INTERVAL_EARLY: Duration = Duration::from_millis(25);
+/// Between two challenges to addresses from which nothing has come.
+const PACE: Duration = Duration::from_millis(4);
+/// How long the path in use may be silent before all are tried again, and how often. Signs of life come once a second at least.
+const SEARCH_AFTER: Duration = Duration::from_millis(2_500);
+const SEARCH_AGAIN: Duration = Duration::from_secs(5);
+/// Challenges to each address each time.
+const SEARCH_PROBES: u32 = 6;
 /// How long the path that was chosen may be silent before we go to where the sender is.
 const FOLLOWS: Duration = Duration::from_millis(250);
 const LAST_INTERVAL: Duration = Duration::from_millis(500);
@@ -365,7 +417,7 @@ mod tests {
         let mut tokens = Vec::new();
         for port in [1, 2] {
             paths.add_candidate(NOW, addr(port));
-            tokens.extend(paths.next_challenge(NOW + SPREAD * 2, 1200));
+            tokens.extend(paths.next_challenge(NOW + SPREAD * u32::from(port), 1200));
         }
         for (_, token) in tokens {
             assert_eq!(paths.on_response(NOW, token).map(|(_, changed)| changed), Some(false));
@@ -411,6 +463,52 @@ mod tests {
         assert!(!paths.on_traffic(NOW + FOLLOWS * 2 - SPREAD, other, 3));
         assert!(paths.on_traffic(NOW + FOLLOWS * 2, other, 4), "it has gone there for good");
         assert_eq!(paths.active(), Some(other));
+    }
+
+    #[test]
+    fn a_path_that_falls_silent_is_looked_for_at_every_address_and_the_first_that_answers_is_taken() {
+        let mut paths = Paths::new(true, [1; 32]);
+        let (chosen, other) = (addr(1), addr(2));
+        paths.add_candidate(NOW, chosen);
+        paths.add_candidate(NOW, other);
+        let (_, token) = paths.next_challenge(NOW, 1_200).unwrap();
+        assert_eq!(paths.on_response(NOW, token), Some((Duration::ZERO, true)));
+        paths.search(NOW + SEARCH_AFTER / 2);
+        assert_eq!(paths.next_challenge(NOW + SEARCH_AFTER / 2, 1_200), None, "it may yet speak");
+        let later = paths.search_at().unwrap();
+        paths.search(later);
+        let (to, _) = paths.next_challenge(later, 1_200).unwrap();
+        let (next, token) = paths.next_challenge(later + PACE, 1_200).unwrap();
+        assert_eq!([to, next], [chosen, other]);
+        assert!(paths.on_response(later + PACE, token).unwrap().1);
+        assert_eq!(paths.active(), Some(other));
+        assert_eq!(paths.next_challenge(later + PACE * 2, 1_200), None);
+    }
+
+    #[test]
+    fn who_follows_opens_its_way_but_does_not_choose() {
+        let mut paths = Paths::new(false, [1; 32]);
+        paths.add_candidate(NOW, addr(1));
+        paths.add_candidate(NOW, addr(2));
+        let (_, token) = paths.next_challenge(NOW, 1_200).unwrap();
+        paths.on_response(NOW, token);
+        assert!(paths.on_traffic(NOW, addr(1), 1));
+        let later = paths.search_at().unwrap();
+        paths.search(later);
+        let (mut now, mut sent) = (later, 0);
+        while now < later + SEARCH_AGAIN {
+            let Some((to, token)) = paths.next_challenge(now, 1_200) else {
+                now += PACE;
+                continue;
+            };
+            sent += 1;
+            if to == addr(2) {
+                assert!(!paths.on_response(now, token).unwrap().1);
+            }
+        }
+        assert!(sent <= 2 * SEARCH_PROBES, "{sent}");
+        assert_eq!(paths.active(), Some(addr(1)));
+        assert!(paths.on_traffic(now, addr(2), 2), "it goes where the peer is");
     }
 
     #[test]

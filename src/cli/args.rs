@@ -42,6 +42,8 @@ pub enum Command {
     Cert(super::cert::CertArgs),
     /// Run a server: look into it, moderate it, keep it
     Admin(super::admin::AdminArgs),
+    /// Find out what stands in the way of files
+    Doctor(super::doctor::DoctorArgs),
     /// Show, export or import your identity
     ///
     /// Your identity is one Ed25519 key pair, made at the first start of the client. Names belong to keys: whoever has the file is

@@ -9,6 +9,7 @@ pub mod completions;
 pub mod config;
 pub mod console;
 pub mod demo;
+pub mod doctor;
 pub mod drive;
 pub mod exit;
 pub mod fetch;
@@ -79,6 +80,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Report> {
         Command::Bench(args) => bench::run(args),
         Command::Cert(args) => cert::run(args),
         Command::Admin(args) => admin::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Id(args) => id::run(args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

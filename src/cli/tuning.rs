@@ -7,7 +7,7 @@ use crate::client::core::FileRules;
 use crate::client::effects::Congestion;
 use crate::client::files::FilesConfig;
 use crate::crypto::agreement::Mode;
-use crate::net::udp::Offload;
+use crate::net::udp::{Offload, is_candidate};
 use crate::wire::packet::MAX_DATAGRAM;
 use crate::wire::payload::Arq;
 use clap::ArgMatches;
@@ -21,6 +21,10 @@ pub struct Tuning {
     /// UDP port for files that leave; those that come use the next one. Any ports on all addresses where none is given
     #[arg(long, value_name = "ADDR:PORT", env = "SECCHAT_UDP", value_parser = udp, help_heading = "Files")]
     pub udp: Option<SocketAddr>,
+    /// An address from which your router forwards to the port of --udp, and its next port to the next one; may be repeated. Whom files are
+    /// exchanged with hears of it
+    #[arg(long, value_name = "ADDR:PORT", value_parser = candidate, requires = "udp", help_heading = "Files")]
+    pub candidate: Vec<SocketAddr>,
     /// A fixed number of segments under way at once; without it the window follows the line
     #[arg(short = 'w', long, value_name = "N", env = "SECCHAT_WINDOW", value_parser = window, help_heading = "Files")]
     pub window: Option<u32>,
@@ -58,6 +62,7 @@ impl Tuning {
             downloads,
             data,
             udp: self.udp,
+            candidates: self.candidate.clone(),
             window: self.window,
             congestion: self.congestion.unwrap_or_default(),
             up: self.up,
@@ -93,13 +98,18 @@ impl Tuning {
 /// Those of these options that were typed on the command line and that only the client that transfers can have: not what the
 /// environment or the settings file says, which is meant for every command.
 pub fn typed(matches: &ArgMatches) -> Vec<String> {
-    const OWN: [&str; 8] = ["udp", "window", "up", "down", "arq", "congestion", "key_agreement", "inject"];
+    const OWN: [&str; 9] = ["udp", "candidate", "window", "up", "down", "arq", "congestion", "key_agreement", "inject"];
     let typed = OWN.into_iter().filter(|id| matches.value_source(id) == Some(ValueSource::CommandLine));
     typed.map(|id| format!("--{}", id.replace('_', "-"))).collect()
 }
 
 fn udp(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "an address with a port, for example 0.0.0.0:7500 or [::]:7500".to_owned())
+}
+
+fn candidate(text: &str) -> Result<SocketAddr, String> {
+    let wanted = || "an address outside with a port, for example 203.0.113.7:7500".to_owned();
+    text.parse().ok().filter(|addr| is_candidate(*addr, true) && addr.port() < u16::MAX).ok_or_else(wanted)
 }
 
 fn window(text: &str) -> Result<u32, String> {

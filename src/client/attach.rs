@@ -349,7 +349,7 @@ impl Core {
     /// may hear us and have nothing to say, sooner, for in a mesh there is another one to go to; and those that are reached through
     /// it, which send no keep-alives.
     fn questions(&self) -> impl Iterator<Item = (&Name, Duration, Duration)> {
-        let meshed = self.link.as_ref().is_some_and(|link| link.meshed);
+        let meshed = self.link.as_ref().is_some_and(|link| link.meshed) || self.transfers.is_busy();
         let open =
             self.attachments.iter().filter(move |(_, a)| meshed && a.state == State::Up && !a.requests.is_doubted());
         open.map(move |(server, a)| {

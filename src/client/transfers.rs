@@ -32,6 +32,13 @@ pub(super) struct Transfers {
     restarts: Vec<Restart>,
 }
 
+impl Transfers {
+    /// Something moves, or is to.
+    pub fn is_busy(&self) -> bool {
+        !self.downloads.is_empty() || !self.uploads.is_empty()
+    }
+}
+
 /// Somebody's process has started anew, and enters its rooms one after the other.
 #[derive(Debug)]
 struct Restart {

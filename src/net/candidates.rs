@@ -32,6 +32,22 @@ pub fn is_candidate(addr: SocketAddr, loopback: bool) -> bool {
     one_host && addr.port() != 0 && (loopback || !ip.is_loopback()) && !is_link_local(ip)
 }
 
+/// Of the addresses that a peer named those that are tried, in this order: IPv6 before IPv4, each once, and of private networks only
+/// a few, for nobody has many of these and a list of them would be one of ours to look through.
+pub fn worth_trying(named: &[SocketAddr], loopback: bool) -> Vec<SocketAddr> {
+    let (mut first, mut then, mut private) = (Vec::new(), Vec::new(), 0);
+    for addr in named.iter().map(|addr| canonical(*addr)).filter(|addr| is_candidate(*addr, loopback)) {
+        private += usize::from(is_private(addr.ip()));
+        let family = if addr.is_ipv6() { &mut first } else { &mut then };
+        if !family.contains(&addr) && (private <= PRIVATE_MAX || !is_private(addr.ip())) {
+            family.push(addr);
+        }
+    }
+    first.append(&mut then);
+    first.truncate(CANDIDATES_MAX);
+    first
+}
+
 /// An IPv4-mapped IPv6 address as IPv4.
 pub fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
@@ -43,6 +59,17 @@ fn is_link_local(ip: IpAddr) -> bool {
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
+
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        // Carriers' own networks (RFC 6598) too.
+        IpAddr::V4(v4) => v4.is_private() || v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64,
+        IpAddr::V6(v6) => v6.is_unique_local(),
+    }
+}
+
+/// Addresses of private networks that are tried of one list: a host with two interfaces and some bridges of containers.
+const PRIVATE_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -59,6 +86,18 @@ mod tests {
         assert!(without.iter().all(|addr| addr.ip().is_loopback()) || !without.iter().any(|a| a.ip().is_loopback()));
         let bound = BoundPort::bind(Some("127.0.0.1:0".parse().unwrap())).unwrap();
         assert_eq!(bound.candidates(false), [bound.local_addr()]);
+    }
+
+    #[test]
+    fn ipv6_is_tried_first_and_a_list_of_neighbours_is_cut() {
+        let named =
+            ["192.0.2.1:5", "[::ffff:192.0.2.1]:5", "[2001:db8::1]:5", "127.0.0.1:5", "[fe80::1]:5", "192.0.2.2:5"];
+        let tried = worth_trying(&named.map(|text| text.parse().unwrap()), false);
+        assert_eq!(tried, ["[2001:db8::1]:5", "192.0.2.1:5", "192.0.2.2:5"].map(|text| text.parse().unwrap()));
+        let neighbours: Vec<SocketAddr> = (1..200).map(|host| ([192, 168, 0, host], 22).into()).collect();
+        assert_eq!(worth_trying(&neighbours, true).len(), PRIVATE_MAX);
+        let strangers: Vec<SocketAddr> = (1..200).map(|host| ([198, 51, 100, host], 22).into()).collect();
+        assert_eq!(worth_trying(&strangers, true).len(), CANDIDATES_MAX);
     }
 
     #[test]

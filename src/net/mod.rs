@@ -13,6 +13,7 @@ pub mod pem;
 pub mod queue;
 pub mod received;
 pub mod stun;
+pub mod survey;
 pub mod tls;
 pub mod trust;
 pub mod udp;

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 
-pub use super::candidates::{canonical, is_candidate};
+pub use super::candidates::{canonical, is_candidate, worth_trying};
 use super::received::Received;
 
 /// A bound socket that never blocks of itself. Threads may share it: each call is one system call's worth of work.

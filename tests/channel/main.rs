@@ -4,6 +4,7 @@ mod bottleneck;
 mod hostile;
 mod link;
 mod outages;
+mod routers;
 mod seeds;
 mod sim;
 mod sizes;

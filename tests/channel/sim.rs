@@ -15,6 +15,8 @@ use secchat::crypto::seal::SealKey;
 use secchat::wire::datagram::Frame;
 use secchat::wire::packet::{ConnectionId, HEADER_LEN, Header};
 
+use crate::routers::Router;
+
 /// The end with the long stream.
 pub const HOLDER: usize = 0;
 /// The end that chose the path; its stream is short.
@@ -61,6 +63,8 @@ pub struct Sim {
     pub now: Duration,
     pub ends: [Connection; 2],
     pub addrs: [SocketAddr; 2],
+    /// What stands between each end and the network.
+    pub routers: [Option<Router>; 2],
     /// What each end sends.
     pub streams: [Vec<u8>; 2],
     /// Whether the ends' sources have bytes to give.
@@ -125,6 +129,7 @@ impl Sim {
             now: START,
             ends,
             addrs: [addr("10.0.0.1:1000"), addr("10.0.0.2:2000")],
+            routers: [None, None],
             streams,
             ready: true,
             received: [Vec::new(), Vec::new()],
@@ -178,7 +183,8 @@ impl Sim {
                 assert!(!batch.is_empty() && batch.len() <= batch.max() && batch.bytes().len() <= 65_507);
                 for datagram in batch.datagrams() {
                     self.sent.push((to, datagram.len()));
-                    self.carry(self.addrs[end], to, datagram);
+                    let from = self.routers[end].as_mut().map_or(self.addrs[end], |router| router.out(self.now, to));
+                    self.carry(from, to, datagram);
                 }
             }
             while let Some(event) = self.ends[end].poll_event() {
@@ -211,13 +217,20 @@ impl Sim {
     fn step(&mut self) {
         while self.under_way.peek().is_some_and(|Reverse(datagram)| datagram.arrives <= self.now) {
             let Some(Reverse(datagram)) = self.under_way.pop() else { break };
-            if let Some(end) = self.addrs.iter().position(|addr| *addr == datagram.to) {
+            if let Some(end) = [HOLDER, ASKER].into_iter().find(|end| self.reaches(*end, &datagram)) {
                 self.hand_over(end, datagram.from, &datagram.bytes);
             }
         }
         for end in &mut self.ends {
             end.end_of_batch(self.now);
             end.handle_timeout(self.now);
+        }
+    }
+
+    fn reaches(&self, end: usize, datagram: &Datagram) -> bool {
+        match &self.routers[end] {
+            Some(router) => router.lets_in(self.now, datagram.from, datagram.to),
+            None => datagram.to == self.addrs[end],
         }
     }
 

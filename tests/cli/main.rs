@@ -3,6 +3,7 @@
 mod admin;
 mod bench;
 mod console;
+mod doctor;
 mod files;
 mod harness;
 mod invited;

@@ -36,6 +36,8 @@ pub(super) struct Engine {
     pub(super) hasher: Hasher,
     pub(super) settings: Settings,
     pub(super) loopback: bool,
+    // Where the server answers STUN.
+    pub(super) servers: Vec<SocketAddr>,
     pub(super) origin: Instant,
     pub(super) prepared: HashMap<TransferId, Prepared>,
     pub(super) offers: HashMap<OfferId, Offer>,
@@ -61,6 +63,8 @@ pub(super) struct Direction<T> {
     pub(super) address: Address<T>,
     pub(super) port: Arc<BoundPort>,
     pub(super) seen: Seen,
+    // Addresses outside that the user says lead to the port.
+    pub(super) given: Vec<SocketAddr>,
 }
 
 /// What reaches the engine's thread.
@@ -134,7 +138,13 @@ impl Engine {
         match result {
             Internal::Event(FilesEvent::Progress { .. } | FilesEvent::Hashing { .. })
                 if self.outbox.len() >= OUTBOX_WITH_PROGRESS => {}
-            Internal::Event(event) => self.outbox.push_back(event),
+            Internal::Event(event) => {
+                if matches!(event, FilesEvent::SourceLost { .. } | FilesEvent::Failed { .. }) {
+                    // The next session should know where we are by then.
+                    self.look_outside();
+                }
+                self.outbox.push_back(event);
+            }
             Internal::SharesChanged(event) => {
                 self.hasher.wake();
                 self.outbox.push_back(event);
@@ -146,13 +156,19 @@ impl Engine {
                     self.up.address.send(UploadLetter::Loopback);
                     self.down.address.send(FetchLetter::Loopback);
                 }
-                self.up.address.send(UploadLetter::Servers(servers.clone()));
-                self.down.address.send(FetchLetter::Servers(servers));
+                self.servers = servers;
+                self.look_outside();
             }
             Internal::Restricted(transfer, detail) => self.on_restricted(transfer, detail),
             Internal::Prepared(transfer, result) => self.on_prepared(transfer, result),
             Internal::Offered(offer, result) => self.on_offered(offer, result),
         }
+    }
+
+    /// Asks the server how we look from there, now.
+    fn look_outside(&self) {
+        self.up.address.send(UploadLetter::Servers(self.servers.clone()));
+        self.down.address.send(FetchLetter::Servers(self.servers.clone()));
     }
 
     /// Finds the addresses of the server, each of which sees us in its own way.
@@ -172,14 +188,19 @@ impl Engine {
 }
 
 impl<T> Direction<T> {
-    /// Where we may be reached, at most [`CANDIDATES_MAX`] addresses: our own, and those that the server sees.
+    /// Where we may be reached, at most [`CANDIDATES_MAX`] addresses: our own, those that the server sees, and those that the user gave.
     pub(super) fn candidates(&self, loopback: bool) -> Vec<SocketAddr> {
         let mut addrs = self.port.candidates(loopback);
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let fit = |addr: &&SocketAddr| is_candidate(**addr, loopback) && !addrs.contains(addr);
-        let mut seen: Vec<SocketAddr> = seen.iter().filter(fit).copied().collect();
-        addrs.truncate(CANDIDATES_MAX.saturating_sub(seen.len()));
-        addrs.append(&mut seen);
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut outside: Vec<SocketAddr> = Vec::new();
+        for addr in self.given.iter().chain(&seen) {
+            if is_candidate(*addr, loopback) && !addrs.contains(addr) && !outside.contains(addr) {
+                outside.push(*addr);
+            }
+        }
+        outside.truncate(CANDIDATES_MAX);
+        addrs.truncate(CANDIDATES_MAX.saturating_sub(outside.len()));
+        addrs.append(&mut outside);
         addrs
     }
 }

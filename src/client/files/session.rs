@@ -28,7 +28,8 @@ pub(super) fn config_of(start: &ChannelStart, terms: Terms) -> Config {
         Congestion::Cubic => CongestionKind::Cubic,
         Congestion::None => CongestionKind::None,
     };
-    Config { window, arq, congestion, max_datagram: start.max_datagram, ..Config::default() }
+    let idle_timeout = SILENCE;
+    Config { window, arq, congestion, max_datagram: start.max_datagram, idle_timeout, ..Config::default() }
 }
 
 /// How long a datagram may lie unread where the round trip is that: nobody notices, and the next look finds more of them.
@@ -58,6 +59,9 @@ pub(super) fn reason_of_close(code: CloseCode) -> &'static str {
     }
 }
 
+/// How long a peer may be silent before its session ends. Another one is agreed then, with the addresses that both have by now: that is how
+/// they meet again when one has moved to where the other cannot reach it. Signs of life come once a second.
+const SILENCE: Duration = Duration::from_secs(8);
 /// Below that of the timers that decide what is lost.
 const LONGEST_PATIENCE: Duration = Duration::from_millis(1);
 /// A sleep that is shorter costs as much as it saves.

@@ -40,6 +40,8 @@ pub struct FilesConfig {
     pub data: PathBuf,
     /// The UDP port for what leaves; what comes uses the next one. Without it any, on all addresses.
     pub udp: Option<SocketAddr>,
+    /// Where a router forwards to the UDP port for what leaves; the ports after these lead to the one for what comes.
+    pub candidates: Vec<SocketAddr>,
     /// A fixed window for all transfers, segments; `None` follows the congestion controller.
     pub window: Option<u32>,
     /// How the controller takes loss and delay.
@@ -166,6 +168,7 @@ pub fn start(config: FilesConfig) -> Result<FilesHandle, StartError> {
             max_datagram: config.max_datagram.clamp(BASE_DATAGRAM, MAX_DATAGRAM),
         },
         loopback: config.loopback,
+        servers: Vec::new(),
         origin,
         prepared: HashMap::new(),
         offers: HashMap::new(),
@@ -196,6 +199,10 @@ fn bind(config: &FilesConfig) -> Result<[Arc<BoundPort>; 2], BindError> {
     Ok([Arc::new(up), Arc::new(down)])
 }
 
+fn next_port(addr: SocketAddr) -> Option<SocketAddr> {
+    addr.port().checked_add(1).map(|port| SocketAddr::new(addr.ip(), port))
+}
+
 type Lanes = (Direction<UploadLetter>, Direction<FetchLetter>, [JoinHandle<()>; 2]);
 
 /// The two threads that move datagrams.
@@ -215,7 +222,7 @@ fn start_lanes(
     );
     let sending =
         std::thread::Builder::new().name("uploads".into()).spawn(move || lane::run(uploads, wire, letters, origin))?;
-    let up = Direction { address, port: up, seen: seen[0].clone() };
+    let up = Direction { address, port: up, seen: seen[0].clone(), given: config.candidates.clone() };
     let (address, letters) = mailbox()?;
     let bucket = Bucket::new(config.down, now);
     let fetches = Fetches::new(results.clone(), Arc::clone(parts), address.clone(), terms, bucket);
@@ -223,7 +230,8 @@ fn start_lanes(
     let receiving = std::thread::Builder::new()
         .name("downloads".into())
         .spawn(move || lane::run(fetches, wire, letters, origin))?;
-    let down = Direction { address, port: down, seen: seen[1].clone() };
+    let given = config.candidates.iter().filter_map(|addr| next_port(*addr)).collect();
+    let down = Direction { address, port: down, seen: seen[1].clone(), given };
     Ok((up, down, [sending, receiving]))
 }
 

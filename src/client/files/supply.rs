@@ -36,7 +36,7 @@ pub(super) struct Supply {
     paused: bool,
     announced: bool,
     over: bool,
-    // Of the newest datagram, before anything is announced.
+    // Where the first bytes of its stream came from, if that was before a path was settled.
     heard_from: Option<SocketAddr>,
 }
 
@@ -107,12 +107,12 @@ impl Supply {
 
     pub(super) fn on_datagram(&mut self, now: Duration, datagram: Incoming<'_>, writer: &Writer) {
         let Incoming { id, from, bytes, ce } = datagram;
-        if !self.announced {
-            self.heard_from = Some(from);
-        }
         let taking = (!self.over).then_some(writer);
         let mut sink = Taking { transfer: self.transfer, chunk: &mut self.chunk, writer: taking };
         self.tunnel.handle_datagram(now, &id, from, bytes, ce, &mut sink);
+        if !self.announced && self.heard_from.is_none() && self.tunnel.stats().bytes_delivered > 0 {
+            self.heard_from = Some(from);
+        }
     }
 
     pub(super) fn poll_transmit(&mut self, now: Duration, batch: &mut Batch) -> Option<SocketAddr> {
@@ -123,6 +123,12 @@ impl Supply {
     pub(super) fn on_time(&mut self, now: Duration, writer: &Writer, tell: &mut dyn FnMut(Turn)) {
         self.tunnel.end_of_batch(now);
         self.tunnel.handle_timeout(now);
+        // A small file is whole before a path is settled.
+        if let Some(from) = self.heard_from.take()
+            && !std::mem::replace(&mut self.announced, true)
+        {
+            tell(Turn::Started(from.to_string()));
+        }
         // While the disk is busy it is handed over in larger pieces.
         if self.chunk.is_empty() || self.over {
             self.chunk_due = None;

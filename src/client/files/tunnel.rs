@@ -13,7 +13,7 @@ use crate::channel::{
 use crate::client::effects::ChannelStart;
 use crate::crypto::handover::{Handover, StageTwo};
 use crate::crypto::seal::SealKey;
-use crate::net::udp::{canonical, is_candidate};
+use crate::net::udp::worth_trying;
 use crate::wire::datagram::CloseCode;
 use crate::wire::packet::ConnectionId;
 
@@ -68,8 +68,7 @@ impl Tunnel {
         loopback: bool,
     ) -> Result<Self, ConfigError> {
         let ChannelStart { send, receive, our_connection, peer_connection, peer_candidates, handover, .. } = start;
-        let candidates = peer_candidates.into_iter().filter(|addr| is_candidate(*addr, loopback));
-        let candidates: Vec<SocketAddr> = candidates.map(canonical).collect();
+        let candidates = worth_trying(&peer_candidates, loopback);
         let keys = StageTwo { send, receive, our_connection, peer_connection };
         let current = Line::open(now, &keys, side, config.clone(), &candidates)?;
         let mut tunnel = Self {

@@ -1,0 +1,33 @@
+//! Files between people behind routers, by `tests/nat/run.py`. Needs root, Python and the emulator that SECCHAT_WAN names; says so
+//! and passes where they are missing. Each kind of router is met once here; the script alone does the whole table.
+
+use std::process::Command;
+
+fn script(more: &[&str]) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/nat/run.py");
+    let command =
+        Command::new("python3").arg(path).args(["--secchat", env!("CARGO_BIN_EXE_secchat")]).args(more).output();
+    let Ok(out) = command else {
+        eprintln!("skipped: there is no python3");
+        return;
+    };
+    let (told, wrong) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    eprintln!("{told}");
+    assert!(out.status.success(), "{told}\n{wrong}");
+}
+
+#[test]
+fn files_go_directly_through_routers_that_can_be_punched() {
+    script(&["--tries", "2", "--pairs", "cone/cone,full-cone/full-cone,none/symmetric", "--patience", "20"]);
+}
+
+#[test]
+fn a_transfer_outlives_another_address_and_a_sleep() {
+    script(&["--trouble", "moved", "--pairs", "cone/cone"]);
+    script(&["--trouble", "slept", "--pairs", "cone/cone"]);
+}
+
+#[test]
+fn the_doctor_and_a_foreign_stun_client_see_each_kind_of_router() {
+    script(&["--doctor"]);
+}
