@@ -94,6 +94,7 @@ impl Core {
             Purpose::Operator(ticket) => self.operator_has_it(ticket, reply),
             Purpose::Admin(ticket) => self.operated(ticket, reply),
             Purpose::RenewName => self.name_renewed(&reply),
+            Purpose::Relay(transfer) => self.leg_given(server, transfer, reply),
             Purpose::Take(_) | Purpose::CreateDirect(_) => self.direct_reply(server, purpose, reply),
             Purpose::Post(id, message) => self.posted(id, message, reply),
             Purpose::Commit(id, epoch) => self.committed(id, epoch, &reply),
@@ -121,6 +122,7 @@ impl Core {
             Purpose::Leave(id) => self.drop_room(&id, "left"),
             Purpose::CreateDirect(id) => self.direct_failed(&id, None),
             Purpose::Take(peer) => self.peers.not_taking(&peer),
+            Purpose::Relay(transfer) => self.no_leg(&transfer),
             // Entries and posts are taken up again when the link stands; an own commit shows itself in the log.
             _ => {}
         }

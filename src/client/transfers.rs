@@ -7,6 +7,7 @@ use super::event::{self, Event};
 use super::offers::Offers;
 use super::problem::{FAILED, NOT_FOUND, Problem, REFUSED, UNVERIFIED};
 use super::refusing::by_their_rule;
+use super::relaying::Relaying;
 use super::uploads::Upload;
 use crate::crypto::agreement::Requester;
 use crate::crypto::rsa_split::{PathPart, SplitKey};
@@ -28,6 +29,8 @@ pub(super) struct Transfers {
     /// Roots of folders of which the user knows what is left out.
     pub left_out: VecDeque<[u8; 32]>,
     shares: VecDeque<(u64, &'static str)>,
+    /// Sessions that may run over a server, until they run.
+    pub relays: BTreeMap<TransferId, Relaying>,
     /// Who was seen to restart a moment ago.
     restarts: Vec<Restart>,
 }
@@ -110,6 +113,7 @@ impl Transfers {
             offers: Offers::new(),
             left_out: VecDeque::new(),
             shares: VecDeque::new(),
+            relays: BTreeMap::new(),
             restarts: Vec::new(),
         }
     }
@@ -160,12 +164,16 @@ impl Transfers {
             upload.next_timeout().into_iter().chain(turn).min()
         });
         let others = [self.queue.next_timeout(), self.offers.next_timeout()].into_iter().flatten();
-        sources.chain(downloads).chain(uploads).chain(others).min()
+        let relays = self.relays.values().filter_map(Relaying::next_timeout);
+        sources.chain(downloads).chain(uploads).chain(others).chain(relays).min()
     }
 }
 
 impl Core {
     pub(super) fn files(&mut self, event: FilesEvent) {
+        if let FilesEvent::Started { transfer, .. } = &event {
+            self.transfers.relays.remove(transfer);
+        }
         match event {
             FilesEvent::Found { search, asker, rows, more } => self.found(search, &asker, rows, more),
             FilesEvent::Measured { transfer, result } => self.measured(transfer, result),
@@ -405,6 +413,7 @@ impl Core {
             let who = self.transfers.sources.get(&id).map(|s| s.peer.to_string()).unwrap_or_default();
             self.request_failed(&id, Problem::timeout(&who));
         }
+        self.relays_timeouts();
         self.uploads_timeouts();
         self.offers_timeouts();
         self.downloads_timeouts();

@@ -8,7 +8,7 @@ use super::sessions::Asker;
 use crate::crypto::identity::PublicKey;
 use crate::limits::{
     BY_ADDRESS, COMMITS, DOOR_WINDOW, JOINS, LOGINS, MANY_BY_ADDRESS, NEW_DIRECTS, OPERATOR_LINES, PACKAGES_TAKEN,
-    ROOM_LISTS,
+    RELAY_REGISTRATIONS, ROOM_LISTS,
 };
 use crate::wire::frame::{Push, Refusal};
 use std::collections::BTreeMap;
@@ -25,6 +25,7 @@ pub(super) enum Doing {
     ListRooms,
     BeginDirect,
     TellOperator,
+    Relay,
 }
 
 /// What of each was done lately.
@@ -66,6 +67,7 @@ impl Doing {
             Self::ListRooms => (ROOM_LISTS, BY_ADDRESS),
             Self::BeginDirect => (NEW_DIRECTS, MANY_BY_ADDRESS),
             Self::TellOperator => (OPERATOR_LINES, MANY_BY_ADDRESS),
+            Self::Relay => (RELAY_REGISTRATIONS, MANY_BY_ADDRESS),
         }
     }
 
@@ -78,6 +80,7 @@ impl Doing {
             Self::ListRooms => "lists of rooms",
             Self::BeginDirect => "new conversations",
             Self::TellOperator => "lines to the operator",
+            Self::Relay => "relayed transfers",
         }
     }
 }
@@ -135,7 +138,7 @@ impl Core {
 
 /// What was held up on the way comes all at once.
 const GUEST_AHEAD: Duration = Duration::from_secs(2);
-const ALL: [Doing; 7] = [
+const ALL: [Doing; 8] = [
     Doing::LogIn,
     Doing::Join,
     Doing::Commit,
@@ -143,4 +146,5 @@ const ALL: [Doing; 7] = [
     Doing::ListRooms,
     Doing::BeginDirect,
     Doing::TellOperator,
+    Doing::Relay,
 ];

@@ -5,6 +5,7 @@
 //! the server sequenced what they report, so a [`Reply::Sequenced`] stands at its place among the pushed rows.
 
 use super::id::{InstanceId, RoomId};
+use super::leg::{RelayTicket, RelayTokens};
 use super::log::Row;
 use super::name::{FullName, Name};
 pub use super::refusal::{Code, Refusal};
@@ -254,6 +255,10 @@ pub enum Request {
         #[n(0)]
         ask: String,
     },
+    /// A leg for a file's datagrams, where its two sides do not reach each other: whoever registers the two tokens the other way
+    /// around gets the other one. [`Reply::RelayTicket`].
+    #[n(16)]
+    RelayRegister(#[n(0)] RelayTokens),
 }
 
 /// Server to client.
@@ -445,6 +450,9 @@ pub enum Reply {
     /// To [`Request::Admin`]: a [`super::admin::Answer`] as JSON.
     #[n(9)]
     Admin(#[n(0)] String),
+    /// To [`Request::RelayRegister`].
+    #[n(10)]
+    RelayTicket(#[n(0)] RelayTicket),
 }
 
 /// A public room in a list.

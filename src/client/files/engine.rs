@@ -13,15 +13,16 @@ use super::content::Content;
 use super::downloads::Downloads;
 use super::fetches::{FetchLetter, Parts};
 use super::hashing::{Hasher, Trees};
+use super::legs::Ticket;
 use super::mailbox::Address;
 use super::offering::Offer;
 use super::prepare::Prepared;
 use super::shares::SharedFolder;
 use super::uploads::UploadLetter;
 use super::wire::Seen;
-use crate::client::effects::{FilesCommand, FilesEvent, OfferReady, OfferRefusal};
+use crate::client::effects::{FilesCommand, FilesEvent, OfferReady, OfferRefusal, Reach};
 use crate::limits::CANDIDATES_MAX;
-use crate::net::udp::{BoundPort, is_candidate};
+use crate::net::udp::{BoundPort, canonical, is_candidate};
 use crate::wire::id::{OfferId, TransferId};
 use crate::wire::payload::FileRefusal;
 
@@ -36,6 +37,9 @@ pub(super) struct Engine {
     pub(super) hasher: Hasher,
     pub(super) settings: Settings,
     pub(super) loopback: bool,
+    pub(super) reach: Reach,
+    // The host of the server that we are linked with.
+    pub(super) server: Option<String>,
     pub(super) origin: Instant,
     pub(super) prepared: HashMap<TransferId, Prepared>,
     pub(super) offers: HashMap<OfferId, Offer>,
@@ -88,6 +92,8 @@ pub(super) enum Internal {
     Server(String, u16),
     /// Its addresses, looked up.
     Stun(Vec<SocketAddr>),
+    /// A leg at a server whose addresses were looked up.
+    Relay(Ticket),
 }
 
 /// Ends a hash that nobody waits for any more.
@@ -139,7 +145,15 @@ impl Engine {
                 self.hasher.wake();
                 self.outbox.push_back(event);
             }
-            Internal::Server(host, port) => self.look_up(host, port),
+            Internal::Server(host, port) => {
+                self.server = Some(host.clone());
+                self.look_up(host, port);
+            }
+            Internal::Relay(ticket) => {
+                // Whichever direction the session is in.
+                self.up.address.send(UploadLetter::Relay(ticket.clone()));
+                self.down.address.send(FetchLetter::Relay(ticket));
+            }
             Internal::Stun(servers) => {
                 if servers.iter().any(|addr| addr.ip().is_loopback()) {
                     self.loopback = true;
@@ -165,6 +179,16 @@ impl Engine {
         });
     }
 
+    /// Finds the server that gave us a leg; without a host it is the one that we are linked with.
+    pub(super) fn relay(&self, host: Option<String>, port: u16, ticket: Ticket) {
+        let (Some(host), results) = (host.or_else(|| self.server.clone()), self.results.clone()) else { return };
+        tokio::spawn(async move {
+            let found = tokio::net::lookup_host((host, port)).await;
+            let addrs = found.map(|addrs| addrs.map(canonical).take(RELAY_ADDRESSES).collect()).unwrap_or_default();
+            let _ = results.send(Internal::Relay(Ticket { addrs, ..ticket }));
+        });
+    }
+
     pub(super) fn fail(&mut self, transfer: TransferId, reason: &str, detail: &str) {
         let (reason, detail) = (reason.to_owned(), detail.to_owned());
         self.outbox.push_back(FilesEvent::Failed { transfer, reason, detail });
@@ -173,7 +197,10 @@ impl Engine {
 
 impl<T> Direction<T> {
     /// Where we may be reached, at most [`CANDIDATES_MAX`] addresses: our own, and those that the server sees.
-    pub(super) fn candidates(&self, loopback: bool) -> Vec<SocketAddr> {
+    pub(super) fn candidates(&self, loopback: bool, reach: Reach) -> Vec<SocketAddr> {
+        if reach == Reach::Relayed {
+            return Vec::new();
+        }
         let mut addrs = self.port.candidates(loopback);
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let fit = |addr: &&SocketAddr| is_candidate(**addr, loopback) && !addrs.contains(addr);
@@ -184,6 +211,8 @@ impl<T> Direction<T> {
     }
 }
 
+/// Addresses of one server that are tried.
+const RELAY_ADDRESSES: usize = 4;
 /// Beyond this many events waiting, progress is not added.
 const OUTBOX_WITH_PROGRESS: usize = 64;
 /// How often the engine looks around when nothing happens.

@@ -12,6 +12,7 @@ use super::downloads::Downloads;
 use super::engine::Internal;
 use super::fetch::Fetch;
 use super::lane::Lane;
+use super::legs::Ticket;
 use super::mailbox::Address;
 use super::part::Part;
 use super::rates::Bucket;
@@ -36,6 +37,8 @@ pub(super) enum FetchLetter {
     Rate(Option<u64>),
     /// The server's addresses.
     Servers(Vec<SocketAddr>),
+    /// A session may run over a server, if it is one of ours.
+    Relay(Ticket),
     /// Peers may be on this machine.
     Loopback,
     /// A writing thread has something to say.
@@ -129,6 +132,13 @@ impl Lane for Fetches {
             }
             FetchLetter::Rate(rate) => self.bucket.set_rate(rate, now),
             FetchLetter::Servers(servers) => wire.set_servers(now, servers),
+            FetchLetter::Relay(ticket) => {
+                let mut supplies = self.fetches.iter_mut().flat_map(Fetch::supplies);
+                if let Some(supply) = supplies.find(|supply| supply.transfer() == ticket.transfer) {
+                    let server = ticket.server.clone();
+                    supply.add_relay(now, wire.add_leg(now, ticket), server);
+                }
+            }
             FetchLetter::Loopback => self.terms.loopback = true,
             FetchLetter::Report(download, report) => {
                 let opened = matches!(report, Report::Opened { .. });
@@ -173,6 +183,8 @@ impl Lane for Fetches {
     }
 
     fn transmit(&mut self, now: Duration, wire: &mut Wire) -> bool {
+        let fetches = &mut self.fetches;
+        wire.keep_legs(|transfer| fetches.iter_mut().flat_map(Fetch::supplies).any(|s| s.transfer() == transfer));
         for supply in self.fetches.iter_mut().flat_map(Fetch::supplies) {
             // Asks and acks are few.
             while !wire.is_blocked() && wire.send(now, |batch| supply.poll_transmit(now, batch)) > 0 {}

@@ -24,7 +24,7 @@ use super::shares::{ShareError, SharedFolder};
 use super::uploads::{UploadLetter, Uploads};
 use super::wire::{Seen, Wire};
 use crate::channel::impair::Spec;
-use crate::client::effects::{Congestion, FilesCommand, FilesEvent};
+use crate::client::effects::{Congestion, FilesCommand, FilesEvent, Reach};
 use crate::net::udp::{BindError, BoundPort, Offload};
 use crate::wire::invite::Host;
 use crate::wire::packet::{BASE_DATAGRAM, MAX_DATAGRAM};
@@ -56,6 +56,8 @@ pub struct FilesConfig {
     pub offload: Offload,
     /// Peers may be on this machine: loopback addresses are offered and taken. [`FilesHandle::set_server`] can tell, too.
     pub loopback: bool,
+    /// Over which ways peers may be reached, and learn where we are.
+    pub reach: Reach,
 }
 
 /// Why the file side does not start.
@@ -166,6 +168,8 @@ pub fn start(config: FilesConfig) -> Result<FilesHandle, StartError> {
             max_datagram: config.max_datagram.clamp(BASE_DATAGRAM, MAX_DATAGRAM),
         },
         loopback: config.loopback,
+        reach: config.reach,
+        server: None,
         origin,
         prepared: HashMap::new(),
         offers: HashMap::new(),
@@ -206,7 +210,7 @@ fn start_lanes(
     parts: &Parts,
     origin: Instant,
 ) -> io::Result<Lanes> {
-    let terms = Terms { loopback: config.loopback, congestion: config.congestion };
+    let terms = Terms { loopback: config.loopback, congestion: config.congestion, reach: config.reach };
     let (now, seen) = (origin.elapsed(), [Seen::default(), Seen::default()]);
     let (address, letters) = mailbox()?;
     let (uploads, wire) = (

@@ -6,11 +6,12 @@ use std::time::Duration;
 use rand_core::OsRng;
 use zeroize::Zeroizing;
 
+use super::session::Terms;
 use crate::channel::{
     Batch, ChannelKeys, ClosedBy, Config, ConfigError, Connection, ConnectionIds, Event, Failure, NoSink, NoSource,
     Side, Stats, StreamSink, StreamSource,
 };
-use crate::client::effects::ChannelStart;
+use crate::client::effects::{ChannelStart, Reach};
 use crate::crypto::handover::{Handover, StageTwo};
 use crate::crypto::seal::SealKey;
 use crate::net::udp::{canonical, is_candidate};
@@ -65,10 +66,12 @@ impl Tunnel {
         start: ChannelStart,
         side: Side,
         config: Config,
-        loopback: bool,
+        terms: Terms,
     ) -> Result<Self, ConfigError> {
         let ChannelStart { send, receive, our_connection, peer_connection, peer_candidates, handover, .. } = start;
-        let candidates = peer_candidates.into_iter().filter(|addr| is_candidate(*addr, loopback));
+        let candidates = peer_candidates
+            .into_iter()
+            .filter(|addr| terms.reach != Reach::Relayed && is_candidate(*addr, terms.loopback));
         let candidates: Vec<SocketAddr> = candidates.map(canonical).collect();
         let keys = StageTwo { send, receive, our_connection, peer_connection };
         let current = Line::open(now, &keys, side, config.clone(), &candidates)?;
@@ -89,6 +92,12 @@ impl Tunnel {
             let _ = tunnel.current.connection.send_handshake(now, &first);
         }
         Ok(tunnel)
+    }
+
+    /// The peer may be reached at this address too.
+    pub(super) fn add_path(&mut self, now: Duration, addr: SocketAddr) {
+        self.candidates.push(addr);
+        self.current.connection.add_candidate(now, addr);
     }
 
     /// Whether datagrams with this connection id are ours.

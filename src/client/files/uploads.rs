@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::content::Content;
 use super::engine::Internal;
 use super::lane::Lane;
+use super::legs::Ticket;
 use super::rates::Bucket;
 use super::session::{Terms, patience};
 use super::upload::Upload;
@@ -29,6 +30,8 @@ pub(super) enum UploadLetter {
     Rate(Option<u64>),
     /// The server's addresses.
     Servers(Vec<SocketAddr>),
+    /// A session may run over a server, if it is one of ours.
+    Relay(Ticket),
     /// Peers may be on this machine.
     Loopback,
     /// Nobody listens any more.
@@ -80,6 +83,13 @@ impl Lane for Uploads {
             }
             UploadLetter::Rate(rate) => self.bucket.set_rate(rate, now),
             UploadLetter::Servers(servers) => wire.set_servers(now, servers),
+            UploadLetter::Relay(ticket) => {
+                let upload = self.sessions.iter_mut().find(|upload| upload.transfer() == ticket.transfer);
+                if let Some(upload) = upload {
+                    let server = ticket.server.clone();
+                    upload.add_relay(now, wire.add_leg(now, ticket), server);
+                }
+            }
             UploadLetter::Loopback => self.terms.loopback = true,
             UploadLetter::Leave => return ControlFlow::Break(()),
         }
@@ -101,6 +111,7 @@ impl Lane for Uploads {
     }
 
     fn transmit(&mut self, now: Duration, wire: &mut Wire) -> bool {
+        wire.keep_legs(|transfer| self.sessions.iter().any(|upload| upload.transfer() == transfer));
         let mut more = false;
         self.held = false;
         self.turn = self.turn.wrapping_add(1);

@@ -10,10 +10,13 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::harm::Harm;
+use super::legs::{Legs, Ticket, is_alias};
 use super::reflexive::Reflexive;
 use crate::channel::Batch;
 use crate::net::received::Received;
 use crate::net::udp::{BoundPort, Sent};
+use crate::wire::id::TransferId;
+use crate::wire::leg::{BOUND, RELAYED, RELAYED_HEAD};
 use crate::wire::packet::FIRST_BYTE;
 
 /// The port, and what waits to leave by it.
@@ -28,6 +31,9 @@ pub(super) struct Wire {
     batch: Batch,
     // The system had no room for what comes after these bytes of the batch.
     blocked: Option<(usize, SocketAddr)>,
+    legs: Legs,
+    // The batch as it leaves by a leg; empty while it leaves as it is.
+    wrapped: Vec<u8>,
     reflexive: Reflexive,
     // Our addresses as the server sees them, for who makes candidates of them.
     seen: Seen,
@@ -58,6 +64,8 @@ impl Wire {
             lull: Duration::ZERO,
             batch: Batch::new(crate::channel::MAX_BATCH),
             blocked: None,
+            legs: Legs::default(),
+            wrapped: Vec::new(),
             reflexive: Reflexive::default(),
             seen,
             harm: harm.map(Box::new),
@@ -67,6 +75,16 @@ impl Wire {
     /// The server's addresses, asked how we look from there.
     pub(super) fn set_servers(&mut self, now: Duration, servers: Vec<SocketAddr>) {
         self.reflexive.set_servers(now, servers);
+    }
+
+    /// From now on a session may be reached over a server too, at the address that this gives.
+    pub(super) fn add_leg(&mut self, now: Duration, ticket: Ticket) -> SocketAddr {
+        self.legs.add(now, ticket)
+    }
+
+    /// Forgets the legs of sessions that are over.
+    pub(super) fn keep_legs(&mut self, is_live: impl FnMut(TransferId) -> bool) {
+        self.legs.keep(is_live);
     }
 
     /// Hands over what has come; returns whether there is more.
@@ -81,8 +99,16 @@ impl Wire {
             return false;
         }
         for mut batch in self.received.batches() {
-            let (from, ce) = (batch.from, batch.ce);
+            let (sender, ce) = (batch.from, batch.ce);
             for bytes in batch.datagrams() {
+                let (from, bytes) = match bytes.first() {
+                    Some(&FIRST_BYTE) if is_alias(sender) => continue,
+                    Some(&(RELAYED | BOUND)) => match self.legs.open(now, sender, bytes) {
+                        Some(opened) => opened,
+                        None => continue,
+                    },
+                    _ => (sender, bytes),
+                };
                 if let Some(id) = connection_id(bytes) {
                     match &mut self.harm {
                         Some(harm) => harm.comes(now, from, bytes),
@@ -105,7 +131,20 @@ impl Wire {
         let Some(to) = fill(&mut self.batch) else { return 0 };
         match &mut self.harm {
             Some(harm) => self.batch.datagrams().for_each(|datagram| harm.leaves(now, to, datagram)),
-            None => self.send_from(0, to),
+            None => {
+                self.wrapped.clear();
+                match self.legs.way(to).filter(|_| is_alias(to)) {
+                    Some((server, head)) => {
+                        for datagram in self.batch.datagrams() {
+                            self.wrapped.extend_from_slice(&head);
+                            self.wrapped.extend_from_slice(datagram);
+                        }
+                        self.send_from(0, server);
+                    }
+                    None if is_alias(to) => {}
+                    None => self.send_from(0, to),
+                }
+            }
         }
         self.batch.bytes().len()
     }
@@ -122,7 +161,15 @@ impl Wire {
         }
         while let Some((to, datagram)) = self.harm.as_mut().and_then(|harm| harm.left(now)) {
             // What the system has no room for is lost on the bad path.
+            let (to, datagram) = match self.legs.way(to) {
+                Some((server, head)) => (server, [&head[..], &datagram].concat()),
+                None if is_alias(to) => continue,
+                None => (to, datagram.to_vec()),
+            };
             self.port.send_batch(&datagram, datagram.len(), to);
+        }
+        while let Some((server, bind)) = self.legs.poll(now) {
+            self.port.send_batch(&bind, bind.len(), server);
         }
         while let Some((server, question)) = self.reflexive.poll(now) {
             // A question that is lost is asked again.
@@ -133,7 +180,7 @@ impl Wire {
     /// When [`Self::retry`] wants to be called.
     pub(super) fn deadline(&self) -> Option<Duration> {
         let harm = self.harm.as_ref().and_then(|harm| harm.next_at());
-        self.reflexive.deadline().into_iter().chain(harm).min()
+        [self.reflexive.deadline(), self.legs.deadline(), harm].into_iter().flatten().min()
     }
 
     /// Of what is received at once from now on, each batch is to be answered by itself.
@@ -171,8 +218,12 @@ impl Wire {
     }
 
     fn send_from(&mut self, taken: usize, to: SocketAddr) {
-        let rest = self.batch.bytes().get(taken..).unwrap_or_default();
-        if let Sent::Full { taken: more } = self.port.send_batch(rest, self.batch.stride(), to) {
+        let (bytes, stride) = match self.wrapped.as_slice() {
+            [] => (self.batch.bytes(), self.batch.stride()),
+            wrapped => (wrapped, self.batch.stride() + RELAYED_HEAD),
+        };
+        let rest = bytes.get(taken..).unwrap_or_default();
+        if let Sent::Full { taken: more } = self.port.send_batch(rest, stride, to) {
             self.blocked = Some((taken + more, to));
         }
     }
