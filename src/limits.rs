@@ -317,5 +317,12 @@ pub const RELAY_BYTES: u64 = 16 << 40;
 pub const RELAY_AFTER: Duration = Duration::from_secs(3);
 /// A leg is bound anew so often: within [`RELAY_IDLE`] several times, and soon after an address has changed.
 pub const RELAY_BIND_EVERY: Duration = Duration::from_secs(5);
+/// So many binds without an answer mean that UDP does not get through: the leg goes over the link.
+pub const RELAY_BINDS_IN_VAIN: u32 = 6;
+/// Bytes that may wait for a link while relayed datagrams are put behind them; beyond that these are dropped, so that no line of the
+/// chat waits for more of them.
+pub const RELAY_LINK_BYTES: usize = 256 * 1024;
+/// Batches of relayed datagrams, each some 64 KiB at most, that may wait between two threads of a client.
+pub const RELAY_BATCHES: usize = 16;
 /// A bind that is not answered is sent again after this time.
 pub const RELAY_BIND_AGAIN: Duration = Duration::from_millis(250);

@@ -164,6 +164,21 @@ fn who_wants_a_relay_gets_it_though_the_other_would_be_reached_directly() {
 }
 
 #[test]
+fn where_no_udp_gets_through_to_the_server_the_file_comes_over_the_link() {
+    let content = content(32 << 20);
+    // The server's UDP is where the clients do not look for it.
+    let free = std::net::UdpSocket::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+    let stage = Stage::new(&["--udp", &free.to_string()]);
+    let (mut alice, mut bob) = stage.two(&content, &["--relay-only"], &["--relay-only"]);
+    let (route, rate) = fetch(&mut alice, &mut bob, &content);
+    assert_eq!(route, "relayed by s1");
+    eprintln!("relayed over TLS: {} MB/s", rate / 1_000_000);
+    bob.say("still here").unwrap();
+    alice.wait_event("message", WAIT, |e| field(e, "text") == "still here").unwrap();
+    assert_nothing_in(&stage.dir.path().join("s1"));
+}
+
+#[test]
 fn a_direct_path_is_taken_where_there_is_one() {
     let content = content(64 << 20);
     let stage = Stage::new(&[]);

@@ -84,6 +84,7 @@ impl Core {
             port: ticket.port,
             leg: *ticket.leg,
             key: LegKey::new(*ticket.key),
+            linked: self.is_access(server),
         });
     }
 

@@ -3,6 +3,7 @@
 use super::conversation::{Conversation, News};
 use super::core::{Core, Ticket};
 use super::dispatch::no_room;
+use super::effects::FilesCommand;
 use super::event::Event;
 use super::outbox::Item;
 use super::problem::{NO_LINK, Problem, REFUSED, UNVERIFIED};
@@ -146,6 +147,8 @@ impl Core {
                 self.drop_room(&room, "closed");
             }
             Push::Wish { .. } | Push::RoomClosed { .. } => {}
+            Push::RelayData(data) if self.is_access(server) => self.tell_files(FilesCommand::RelayIn(data)),
+            Push::RelayData(_) => {}
             Push::KeyPackagesLow => self.publish_key_packages(server),
             Push::Servers(list) => self.servers_listed(server, list),
             Push::KeepAlive => self.send(server, ToServer::Alive),

@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::download::{Again, Download};
-use super::effects::{FilesCommand, FilesEvent, ShareCommand};
+use super::effects::{Effect, FilesCommand, FilesEvent, ShareCommand};
 use super::event::{self, Event};
 use super::offers::Offers;
 use super::problem::{FAILED, NOT_FOUND, Problem, REFUSED, UNVERIFIED};
@@ -12,6 +12,7 @@ use super::uploads::Upload;
 use crate::crypto::agreement::Requester;
 use crate::crypto::rsa_split::{PathPart, SplitKey};
 use crate::transfer::queue::Queue;
+use crate::wire::frame::ToServer;
 use crate::wire::id::{Id, RoomId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::{Arq, Body, FileKind};
@@ -183,6 +184,11 @@ impl Core {
                 self.source_ready(transfer, Terms { connection, candidates, arq, window, max_datagram });
             }
             FilesEvent::OfferReady { offer, result } => self.offer_ready(offer, result),
+            FilesEvent::RelayOut { server, data } => {
+                if self.is_access(&server) {
+                    self.effect(Effect::Send(ToServer::RelayData(data)));
+                }
+            }
             FilesEvent::Restricted { transfer, detail } => self.restricted(&transfer, detail),
             FilesEvent::Listed { download, entries, bytes } => self.listed(&download, entries, bytes),
             FilesEvent::Shares { global, files, missing } => self.shares(global, files, missing),

@@ -78,7 +78,6 @@ pub enum Control {
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<TcpListener>,
-    udp: Vec<BoundPort>,
     legs: Legs,
     certificate: Arc<Certificate>,
     identity: Identity,
@@ -97,8 +96,7 @@ impl Server {
         let udp = bind_udp(udp, &listen, &listeners)?;
         Ok(Self {
             listeners,
-            udp,
-            legs: Legs::new(relay),
+            legs: Legs::new(relay, udp),
             certificate,
             identity,
             name,
@@ -127,7 +125,7 @@ impl Server {
 
     /// The UDP port that answers STUN, 0 for none.
     pub fn stun_port(&self) -> u16 {
-        self.udp.first().map_or(0, |port| port.local_addr().port())
+        self.legs.port()
     }
 
     /// Serves until [`Control::Stop`] or the end of `control`; at most twice [`DRAIN_DEADLINE`] after that all is over. Ends with an
@@ -153,9 +151,9 @@ impl Server {
             mesh,
             core: core.clone(),
         }));
-        let shared = Arc::new(Shared::new(self.identity, self.name, core.clone()));
+        let shared = Arc::new(Shared::new(self.identity, self.name, core.clone(), self.legs.clone()));
         let mut tasks = JoinSet::new();
-        let datagrams = udp::start(self.udp, self.legs.clone(), metrics.clone());
+        let datagrams = udp::start(self.legs, metrics.clone());
         let (accepted, mut arrivals) = mpsc::channel(ARRIVALS);
         for listener in self.listeners {
             tasks.spawn(accept(listener, accepted.clone()));
@@ -359,7 +357,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_core_that_stands_still_with_a_full_queue_does_not_keep_the_server_from_stopping() {
         let (let_go, release) = channel();
-        let beside = Beside { jobs: mpsc::channel(1).0, console: None, legs: Legs::new(RelayLimits::default()) };
+        let beside =
+            Beside { jobs: mpsc::channel(1).0, console: None, legs: Legs::new(RelayLimits::default(), Vec::new()) };
         let (core, deciding) = actor(Stuck(release), ServerStore::in_memory().unwrap(), Arc::default(), None, beside);
         let deciding = tokio::spawn(deciding);
         // The queue is full with it until it is done with, so that not even the word to stop finds a place.

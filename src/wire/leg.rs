@@ -9,7 +9,7 @@
 //! A tag is the first 16 bytes of BLAKE3 keyed with the leg's key, over all that stands before it. What is relayed bears none:
 //! the server goes by the address, and the peers seal what they say.
 
-use minicbor::bytes::ByteArray;
+use minicbor::bytes::{ByteArray, ByteVec};
 use std::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -82,6 +82,41 @@ pub struct RelayTicket {
 impl fmt::Debug for RelayTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RelayTicket").field("leg", &self.leg).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// Datagrams in a frame of the server link.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct LinkData {
+    /// The leg of who is at the other end of the link.
+    #[n(0)]
+    pub leg: ByteArray<8>,
+    /// Each with its length before it, 2 bytes; none keeps the leg alive.
+    #[n(1)]
+    pub datagrams: ByteVec,
+}
+
+impl LinkData {
+    /// Packs datagrams of at most 65,535 bytes; longer ones are left out.
+    pub fn new<'d>(leg: LegId, datagrams: impl Iterator<Item = &'d [u8]>) -> Self {
+        let mut bytes = Vec::new();
+        for datagram in datagrams {
+            let Ok(len) = u16::try_from(datagram.len()) else { continue };
+            bytes.extend_from_slice(&len.to_be_bytes());
+            bytes.extend_from_slice(datagram);
+        }
+        Self { leg: leg.into(), datagrams: bytes.into() }
+    }
+
+    /// The datagrams, as far as the lengths make sense.
+    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest: &[u8] = &self.datagrams;
+        std::iter::from_fn(move || {
+            let (len, others) = rest.split_first_chunk::<2>()?;
+            let (datagram, others) = others.split_at_checked(u16::from_be_bytes(*len).into())?;
+            rest = others;
+            Some(datagram)
+        })
     }
 }
 
@@ -190,6 +225,17 @@ mod tests {
     fn what_is_relayed_has_something_in_it() {
         assert_eq!(LegDatagram::decode(&relayed_head([3; 8])), None);
         assert_eq!(LegDatagram::decode(b"\x0900000000x"), Some(LegDatagram::Relayed([b'0'; 8])));
+    }
+
+    #[test]
+    fn datagrams_of_a_frame_come_out_as_they_went_in_and_cut_ones_not_at_all() {
+        let all: [&[u8]; 3] = [b"one", b"", &[7; 3000]];
+        let data = LinkData::new([7; 8], all.into_iter());
+        assert!(data.datagrams().eq(all));
+        for len in 0..data.datagrams.len() {
+            let cut = LinkData { datagrams: data.datagrams[..len].to_vec().into(), ..data.clone() };
+            assert!(cut.datagrams().count() < 3);
+        }
     }
 
     proptest! {

@@ -86,7 +86,10 @@ impl World {
             FilesCommand::Share(_) => FilesEvent::Shares { global: true, files: Vec::new(), missing: None },
             FilesCommand::Cancel { transfer, keep, .. } => return c.ended.push((transfer, keep)),
             FilesCommand::Drop { transfer, .. } => return c.ended.push((transfer, true)),
-            FilesCommand::Window(_) | FilesCommand::Relay { .. } | FilesCommand::Rates { .. } => return,
+            FilesCommand::Window(_)
+            | FilesCommand::Relay { .. }
+            | FilesCommand::RelayIn(_)
+            | FilesCommand::Rates { .. } => return,
         };
         self.feed(client, Input::Files(event));
     }

@@ -53,7 +53,7 @@ impl Parrot {
                 self.send(session, ToClient::Reply { id, body: Reply::Done });
             }
             ToServer::Request { id, .. } => self.send(session, ToClient::Reply { id, body: Reply::Done }),
-            ToServer::Goodbye | ToServer::Alive | ToServer::At { .. } => {}
+            ToServer::Goodbye | ToServer::Alive | ToServer::RelayData(_) | ToServer::At { .. } => {}
         }
     }
 }

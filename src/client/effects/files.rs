@@ -7,7 +7,7 @@
 use crate::crypto::handover::Handover;
 use crate::transfer::restrict::Rules;
 use crate::wire::id::{OfferId, RoomId, SearchId, TransferId};
-use crate::wire::leg::{LegId, LegKey};
+use crate::wire::leg::{LegId, LegKey, LinkData};
 use crate::wire::name::{FullName, Name};
 use crate::wire::payload::{Arq, FileKind, FileRefusal, FileRow};
 use std::net::SocketAddr;
@@ -118,7 +118,11 @@ pub enum FilesCommand {
         leg: LegId,
         /// Proves that it is ours.
         key: LegKey,
+        /// Whether the link leads to that server, so that datagrams may go over it where UDP does not get through.
+        linked: bool,
     },
+    /// Datagrams came over the link for a leg of ours.
+    RelayIn(LinkData),
     /// `@me setshare FILE`, and its kin; answered by [`FilesEvent::Shares`].
     Share(ShareCommand),
     /// Limits of all transfers together, file bytes a second each way; `None` is no limit.
@@ -279,6 +283,13 @@ pub enum FilesEvent {
         window: Option<u32>,
         /// Bytes of the largest datagram that we take.
         max_datagram: usize,
+    },
+    /// Datagrams of a leg that are to go over the link to this server.
+    RelayOut {
+        /// Which server.
+        server: Name,
+        /// What.
+        data: LinkData,
     },
     /// To `PrepareOffer`.
     OfferReady {

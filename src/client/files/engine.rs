@@ -21,9 +21,11 @@ use super::shares::SharedFolder;
 use super::uploads::UploadLetter;
 use super::wire::Seen;
 use crate::client::effects::{FilesCommand, FilesEvent, OfferReady, OfferRefusal, Reach};
-use crate::limits::CANDIDATES_MAX;
+use crate::limits::{CANDIDATES_MAX, RELAY_BATCHES};
 use crate::net::udp::{BoundPort, canonical, is_candidate};
 use crate::wire::id::{OfferId, TransferId};
+use crate::wire::leg::LinkData;
+use crate::wire::name::Name;
 use crate::wire::payload::FileRefusal;
 
 /// All state of the engine's thread.
@@ -40,6 +42,8 @@ pub(super) struct Engine {
     pub(super) reach: Reach,
     // The host of the server that we are linked with.
     pub(super) server: Option<String>,
+    // A mark for each batch that has come over the link and waits for its lane.
+    pub(super) coming: Arc<()>,
     pub(super) origin: Instant,
     pub(super) prepared: HashMap<TransferId, Prepared>,
     pub(super) offers: HashMap<OfferId, Offer>,
@@ -94,7 +98,12 @@ pub(super) enum Internal {
     Stun(Vec<SocketAddr>),
     /// A leg at a server whose addresses were looked up.
     Relay(Ticket),
+    /// Datagrams that are to go over the link; the mark goes with them.
+    RelayOut(Name, LinkData, Arc<()>),
 }
+
+/// Datagrams that came over the link, and the mark that says that they wait.
+pub(super) type Relayed = Arc<(LinkData, Arc<()>)>;
 
 /// Ends a hash that nobody waits for any more.
 #[derive(Debug)]
@@ -149,6 +158,12 @@ impl Engine {
                 self.server = Some(host.clone());
                 self.look_up(host, port);
             }
+            Internal::RelayOut(server, data, mark) => {
+                drop(mark);
+                if self.outbox.len() < OUTBOX_WITH_PROGRESS {
+                    self.outbox.push_back(FilesEvent::RelayOut { server, data });
+                }
+            }
             Internal::Relay(ticket) => {
                 // Whichever direction the session is in.
                 self.up.address.send(UploadLetter::Relay(ticket.clone()));
@@ -187,6 +202,15 @@ impl Engine {
             let addrs = found.map(|addrs| addrs.map(canonical).take(RELAY_ADDRESSES).collect()).unwrap_or_default();
             let _ = results.send(Internal::Relay(Ticket { addrs, ..ticket }));
         });
+    }
+
+    /// What has come over the link, for whichever direction it is.
+    pub(super) fn came_over_link(&self, data: LinkData) {
+        if Arc::strong_count(&self.coming) <= RELAY_BATCHES {
+            let data = Arc::new((data, Arc::clone(&self.coming)));
+            self.up.address.send(UploadLetter::Relayed(Arc::clone(&data)));
+            self.down.address.send(FetchLetter::Relayed(data));
+        }
     }
 
     pub(super) fn fail(&mut self, transfer: TransferId, reason: &str, detail: &str) {

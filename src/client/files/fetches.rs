@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::downloads::Downloads;
-use super::engine::Internal;
+use super::engine::{Internal, Relayed};
 use super::fetch::Fetch;
 use super::lane::Lane;
 use super::legs::Ticket;
@@ -18,7 +18,7 @@ use super::part::Part;
 use super::rates::Bucket;
 use super::session::{Terms, patience};
 use super::supply::Supply;
-use super::wire::{Incoming, Wire};
+use super::wire::{Incoming, Wire, connection_id};
 use super::writer::{Expected, Report};
 use crate::client::effects::{ChannelStart, FilesEvent};
 use crate::transfer::tree::Root;
@@ -39,6 +39,8 @@ pub(super) enum FetchLetter {
     Servers(Vec<SocketAddr>),
     /// A session may run over a server, if it is one of ours.
     Relay(Ticket),
+    /// Datagrams have come over the link, if they are for a leg of ours.
+    Relayed(Relayed),
     /// Peers may be on this machine.
     Loopback,
     /// A writing thread has something to say.
@@ -137,6 +139,15 @@ impl Lane for Fetches {
                 if let Some(supply) = supplies.find(|supply| supply.transfer() == ticket.transfer) {
                     let server = ticket.server.clone();
                     supply.add_relay(now, wire.add_leg(now, ticket), server);
+                }
+            }
+            FetchLetter::Relayed(relayed) => {
+                let Some(from) = wire.at_link(*relayed.0.leg) else { return ControlFlow::Continue(()) };
+                for datagram in relayed.0.datagrams() {
+                    let mut bytes = datagram.to_vec();
+                    if let Some(id) = connection_id(&bytes) {
+                        self.on_datagram(now, Incoming { id, from, bytes: &mut bytes, ce: false });
+                    }
                 }
             }
             FetchLetter::Loopback => self.terms.loopback = true,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::limits::{RELAY_BIND_AGAIN, RELAY_BIND_EVERY};
+use crate::limits::{RELAY_BIND_AGAIN, RELAY_BIND_EVERY, RELAY_BINDS_IN_VAIN};
 use crate::wire::id::TransferId;
 use crate::wire::leg::{self, BIND_LEN, LegDatagram, LegId, LegKey, RELAYED_HEAD, relayed_head};
 use crate::wire::name::Name;
@@ -17,6 +17,26 @@ pub(super) struct Ticket {
     pub(super) addrs: Vec<SocketAddr>,
     pub(super) leg: LegId,
     pub(super) key: LegKey,
+    /// Whether it may go over the link.
+    pub(super) linked: bool,
+}
+
+/// What keeps a leg bound.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// A bind, and where it goes.
+    Bind(SocketAddr, [u8; BIND_LEN]),
+    /// A word over the link to this server.
+    Link(Name, LegId),
+}
+
+/// Where what is for a leg really goes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// To a server, with this before it.
+    Udp(SocketAddr, [u8; RELAYED_HEAD]),
+    /// Over the link to this server.
+    Link(Name, LegId),
 }
 
 /// All legs of one direction.
@@ -32,6 +52,8 @@ struct Leg {
     counter: u64,
     unanswered: u32,
     next: Duration,
+    // UDP does not get through.
+    over_link: bool,
 }
 
 impl Legs {
@@ -39,7 +61,7 @@ impl Legs {
     pub(super) fn add(&mut self, now: Duration, ticket: Ticket) -> SocketAddr {
         let alias = alias(ticket.leg);
         self.0.retain(|leg| leg.ticket.transfer != ticket.transfer);
-        self.0.push(Leg { ticket, at: 0, counter: 0, unanswered: 0, next: now });
+        self.0.push(Leg { ticket, at: 0, counter: 0, unanswered: 0, next: now, over_link: false });
         alias
     }
 
@@ -48,9 +70,14 @@ impl Legs {
         self.0.retain(|leg| is_live(leg.ticket.transfer));
     }
 
-    /// A bind that is due, and where it goes.
-    pub(super) fn poll(&mut self, now: Duration) -> Option<(SocketAddr, [u8; BIND_LEN])> {
-        let leg = self.0.iter_mut().find(|leg| leg.next <= now && !leg.ticket.addrs.is_empty())?;
+    /// What is due now.
+    pub(super) fn poll(&mut self, now: Duration) -> Option<Due> {
+        let leg = self.0.iter_mut().find(|leg| leg.next <= now && leg.has_way())?;
+        let in_vain = leg.ticket.addrs.is_empty() || leg.unanswered >= RELAY_BINDS_IN_VAIN;
+        if leg.over_link || in_vain && leg.ticket.linked {
+            (leg.over_link, leg.next) = (true, now + RELAY_BIND_EVERY);
+            return Some(Due::Link(leg.ticket.server.clone(), leg.ticket.leg));
+        }
         if leg.unanswered >= TRIES || leg.counter == u64::from(leg.unanswered) {
             // Not one that has ever answered, or it has fallen silent: the next address.
             leg.at = usize::try_from(leg.counter).unwrap_or(0) % leg.ticket.addrs.len();
@@ -58,18 +85,26 @@ impl Legs {
         leg.counter += 1;
         leg.unanswered = leg.unanswered.saturating_add(1);
         leg.next = now + RELAY_BIND_AGAIN * if leg.unanswered > TRIES * 4 { 8 } else { 1 };
-        Some((leg.server()?, leg::bind(leg.ticket.leg, leg.counter, &leg.ticket.key)))
+        Some(Due::Bind(leg.server()?, leg::bind(leg.ticket.leg, leg.counter, &leg.ticket.key)))
     }
 
     /// When [`Self::poll`] has something.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.0.iter().filter(|leg| !leg.ticket.addrs.is_empty()).map(|leg| leg.next).min()
+        self.0.iter().filter(|leg| leg.has_way()).map(|leg| leg.next).min()
     }
 
-    /// Where what is for this address really goes, and what stands before it there; `None` where the leg is gone.
-    pub(super) fn way(&self, alias: SocketAddr) -> Option<(SocketAddr, [u8; RELAYED_HEAD])> {
+    /// Where what is for this address really goes; `None` where the leg is gone.
+    pub(super) fn way(&self, alias: SocketAddr) -> Option<Way> {
         let leg = self.0.iter().find(|leg| self::alias(leg.ticket.leg) == alias)?;
-        Some((leg.server()?, relayed_head(leg.ticket.leg)))
+        Some(match leg.over_link {
+            true => Way::Link(leg.ticket.server.clone(), leg.ticket.leg),
+            false => Way::Udp(leg.server()?, relayed_head(leg.ticket.leg)),
+        })
+    }
+
+    /// The address by which channels know a leg of ours that is at the link.
+    pub(super) fn at_link(&self, leg: LegId) -> Option<SocketAddr> {
+        self.0.iter().any(|known| known.over_link && known.ticket.leg == leg).then(|| alias(leg))
     }
 
     /// A datagram that a server may have sent: what the peer said, and the address by which the channel knows it.
@@ -97,6 +132,10 @@ impl Legs {
 }
 
 impl Leg {
+    fn has_way(&self) -> bool {
+        self.ticket.linked || !self.ticket.addrs.is_empty()
+    }
+
     fn server(&self) -> Option<SocketAddr> {
         self.ticket.addrs.get(self.at).copied()
     }
@@ -130,7 +169,34 @@ mod tests {
 
     fn ticket(addrs: Vec<SocketAddr>) -> Ticket {
         let key = LegKey::new([5; 32]);
-        Ticket { transfer: Id([1; 16]), server: Name::parse("s1").unwrap(), addrs, leg: [7; 8], key }
+        Ticket { transfer: Id([1; 16]), server: Name::parse("s1").unwrap(), addrs, leg: [7; 8], key, linked: false }
+    }
+
+    /// The bind that is due.
+    fn bind(legs: &mut Legs, now: Duration) -> (SocketAddr, [u8; BIND_LEN]) {
+        match legs.poll(now) {
+            Some(Due::Bind(to, bind)) => (to, bind),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn server(legs: &Legs, alias: SocketAddr) -> SocketAddr {
+        match legs.way(alias) {
+            Some(Way::Udp(server, _)) => server,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn where_udp_does_not_get_through_the_leg_goes_over_the_link_if_that_leads_there() {
+        for linked in [false, true] {
+            let mut legs = Legs::default();
+            let alias = legs.add(NOW, Ticket { linked, ..ticket(vec![addr(1)]) });
+            let due: Vec<_> = (0..8).map(|n| legs.poll(NOW + RELAY_BIND_AGAIN * n)).collect();
+            let binds = due.iter().flatten().filter(|due| matches!(due, Due::Bind(..))).count();
+            let over = legs.way(alias) == Some(Way::Link(Name::parse("s1").unwrap(), [7; 8]));
+            assert_eq!((over, binds == 8, legs.at_link([7; 8])), (linked, !linked, linked.then_some(alias)));
+        }
     }
 
     #[test]
@@ -138,8 +204,8 @@ mod tests {
         let mut legs = Legs::default();
         let alias = legs.add(NOW, ticket(vec![addr(1)]));
         assert!(is_alias(alias) && !is_alias(addr(1)));
-        let (to, bind) = legs.poll(NOW).unwrap();
-        assert_eq!((to, LegDatagram::decode(&bind)), (addr(1), Some(LegDatagram::Bind([7; 8], 1))));
+        let (to, bound) = bind(&mut legs, NOW);
+        assert_eq!((to, LegDatagram::decode(&bound)), (addr(1), Some(LegDatagram::Bind([7; 8], 1))));
         assert_eq!(legs.poll(NOW), None);
         assert_eq!(legs.deadline(), Some(NOW + RELAY_BIND_AGAIN));
         for false_answer in [leg::bound([7; 8], 1, &LegKey::new([6; 32])), leg::bound([7; 8], 2, &LegKey::new([5; 32]))]
@@ -157,12 +223,12 @@ mod tests {
     fn another_address_of_the_server_is_tried_where_the_first_is_silent() {
         let mut legs = Legs::default();
         let alias = legs.add(NOW, ticket(vec![addr(1), addr(2)]));
-        let tried: Vec<_> = (0..4).map(|n| legs.poll(NOW + RELAY_BIND_AGAIN * n).unwrap().0).collect();
+        let tried: Vec<_> = (0..4).map(|n| bind(&mut legs, NOW + RELAY_BIND_AGAIN * n).0).collect();
         assert_eq!(tried, [addr(1), addr(2), addr(1), addr(2)]);
         let now = NOW + RELAY_BIND_AGAIN * 3;
         legs.open(now, addr(2), &mut leg::bound([7; 8], 4, &LegKey::new([5; 32])).to_vec());
-        assert_eq!(legs.poll(now + RELAY_BIND_EVERY).unwrap().0, addr(2), "the one that answered");
-        assert_eq!(legs.way(alias).unwrap().0, addr(2));
+        assert_eq!(bind(&mut legs, now + RELAY_BIND_EVERY).0, addr(2), "the one that answered");
+        assert_eq!(server(&legs, alias), addr(2));
     }
 
     #[test]

@@ -170,6 +170,7 @@ pub fn start(config: FilesConfig) -> Result<FilesHandle, StartError> {
         loopback: config.loopback,
         reach: config.reach,
         server: None,
+        coming: Arc::default(),
         origin,
         prepared: HashMap::new(),
         offers: HashMap::new(),
@@ -215,7 +216,7 @@ fn start_lanes(
     let (address, letters) = mailbox()?;
     let (uploads, wire) = (
         Uploads::new(results.clone(), terms, Bucket::new(config.up, now)),
-        Wire::new(Arc::clone(&up), seen[0].clone(), config.inject.as_ref().map(Harm::new)),
+        Wire::new(Arc::clone(&up), seen[0].clone(), config.inject.as_ref().map(Harm::new), results.clone()),
     );
     let sending =
         std::thread::Builder::new().name("uploads".into()).spawn(move || lane::run(uploads, wire, letters, origin))?;
@@ -223,7 +224,7 @@ fn start_lanes(
     let (address, letters) = mailbox()?;
     let bucket = Bucket::new(config.down, now);
     let fetches = Fetches::new(results.clone(), Arc::clone(parts), address.clone(), terms, bucket);
-    let wire = Wire::new(Arc::clone(&down), seen[1].clone(), config.inject.as_ref().map(Harm::new));
+    let wire = Wire::new(Arc::clone(&down), seen[1].clone(), config.inject.as_ref().map(Harm::new), results.clone());
     let receiving = std::thread::Builder::new()
         .name("downloads".into())
         .spawn(move || lane::run(fetches, wire, letters, origin))?;

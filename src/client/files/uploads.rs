@@ -8,13 +8,13 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::content::Content;
-use super::engine::Internal;
+use super::engine::{Internal, Relayed};
 use super::lane::Lane;
 use super::legs::Ticket;
 use super::rates::Bucket;
 use super::session::{Terms, patience};
 use super::upload::Upload;
-use super::wire::{Incoming, Wire};
+use super::wire::{Incoming, Wire, connection_id};
 use crate::client::effects::{ChannelStart, FilesEvent};
 use crate::wire::datagram::CloseCode;
 use crate::wire::id::TransferId;
@@ -32,6 +32,8 @@ pub(super) enum UploadLetter {
     Servers(Vec<SocketAddr>),
     /// A session may run over a server, if it is one of ours.
     Relay(Ticket),
+    /// Datagrams have come over the link, if they are for a leg of ours.
+    Relayed(Relayed),
     /// Peers may be on this machine.
     Loopback,
     /// Nobody listens any more.
@@ -88,6 +90,15 @@ impl Lane for Uploads {
                 if let Some(upload) = upload {
                     let server = ticket.server.clone();
                     upload.add_relay(now, wire.add_leg(now, ticket), server);
+                }
+            }
+            UploadLetter::Relayed(relayed) => {
+                let Some(from) = wire.at_link(*relayed.0.leg) else { return ControlFlow::Continue(()) };
+                for datagram in relayed.0.datagrams() {
+                    let mut bytes = datagram.to_vec();
+                    if let Some(id) = connection_id(&bytes) {
+                        self.on_datagram(now, Incoming { id, from, bytes: &mut bytes, ce: false });
+                    }
                 }
             }
             UploadLetter::Loopback => self.terms.loopback = true,

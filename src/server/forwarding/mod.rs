@@ -5,6 +5,7 @@
 
 mod budget;
 
+use super::io::SessionId;
 use crate::crypto::identity::PublicKey;
 use crate::limits::{
     RELAY_BYTES, RELAY_IDLE, RELAY_LEGS, RELAY_LEGS_PER_USER, RELAY_RATE, RELAY_UNPAIRED, RELAY_USER_BYTES,
@@ -36,13 +37,18 @@ impl Default for RelayLimits {
     }
 }
 
-/// Which of the server's sockets, and the address there.
+/// Where a client's end of a leg is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// The socket's number.
-    pub socket: usize,
-    /// The client's address.
-    pub addr: SocketAddr,
+pub enum Place {
+    /// At an address, reached by one of the server's sockets.
+    Udp {
+        /// The socket's number.
+        socket: usize,
+        /// The client's address.
+        addr: SocketAddr,
+    },
+    /// At its link.
+    Link(SessionId),
 }
 
 /// What was done since the start.
@@ -173,6 +179,21 @@ impl Forwarding {
         };
         (leg.counter, leg.place, leg.heard) = (Some(counter), Some(place), now);
         Some(leg::bound(id, counter, &leg.key))
+    }
+
+    /// Who has logged in with the key of the leg wants it at its link. Returns whether it is there now.
+    pub fn bind_link(&mut self, now: Duration, id: LegId, user: PublicKey, session: SessionId) -> bool {
+        let Some(leg) = self.legs.get_mut(&id).filter(|leg| leg.user == user) else {
+            self.counts.refused += 1;
+            return false;
+        };
+        (leg.place, leg.heard) = (Some(Place::Link(session)), now);
+        true
+    }
+
+    /// Whether there is such a leg.
+    pub fn has(&self, id: &LegId) -> bool {
+        self.legs.contains_key(id)
     }
 
     /// `len` bytes of datagrams of leg `id` came. Gives where they go, and the leg to name on them there.

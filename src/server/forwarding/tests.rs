@@ -18,7 +18,7 @@ fn key(seed: u8) -> LegKey {
 }
 
 fn place(port: u16) -> Place {
-    Place { socket: 0, addr: ([192, 0, 2, 1], port).into() }
+    Place::Udp { socket: 0, addr: ([192, 0, 2, 1], port).into() }
 }
 
 fn bind(relay: &mut Forwarding, id: LegId, counter: u64, with: &LegKey, from: Place) -> bool {
@@ -42,7 +42,7 @@ fn two_sides_that_know_both_tokens_reach_each_other_and_nobody_else_does() {
     assert_eq!(relay.forward(NOW, A, 100, place(1)), Some((place(2), B)));
     assert_eq!(relay.forward(NOW, B, 100, place(2)), Some((place(1), A)));
     assert_eq!(relay.forward(NOW, A, 100, place(3)), None, "a leg's number alone sends nothing");
-    assert_eq!(relay.forward(NOW, A, 100, Place { socket: 1, ..place(1) }), None);
+    assert_eq!(relay.forward(NOW, A, 100, Place::Udp { socket: 1, addr: ([192, 0, 2, 1], 1).into() }), None);
     assert_eq!(relay.forward(NOW, [9; 8], 100, place(1)), None);
     assert_eq!(relay.counts(), ForwardingCounts { legs: 2, bytes: 200, limited: 0, refused: 3 });
 }
@@ -86,6 +86,20 @@ fn who_knows_a_token_takes_nothing_over_and_nobody_is_paired_with_oneself() {
     assert!(bind(&mut relay, [5; 8], 1, &key(4), place(5)));
     assert_eq!(relay.forward(NOW, [5; 8], 1, place(5)), None);
     assert_eq!(relay.forward(NOW, A, 1, place(1)), Some((place(2), B)));
+}
+
+#[test]
+fn a_leg_is_at_a_link_only_where_its_own_user_is_logged_in() {
+    let mut relay = paired(RelayLimits::default());
+    assert!(!relay.bind_link(NOW, A, user(2), 7), "the other side");
+    assert!(!relay.bind_link(NOW, [9; 8], user(1), 7));
+    assert!(relay.bind_link(NOW, A, user(1), 7));
+    assert_eq!(relay.forward(NOW, B, 1, place(2)), Some((Place::Link(7), A)));
+    assert_eq!(relay.forward(NOW, A, 1, Place::Link(7)), Some((place(2), B)));
+    assert_eq!(relay.forward(NOW, A, 1, Place::Link(8)), None, "another link");
+    assert_eq!(relay.forward(NOW, A, 1, place(1)), None, "where it was before");
+    assert!(bind(&mut relay, A, 2, &key(1), place(1)), "and back");
+    assert_eq!(relay.forward(NOW, B, 1, place(2)), Some((place(1), A)));
 }
 
 #[test]
