@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand_core::OsRng;
 use zeroize::Zeroizing;
 
+use super::legs::is_alias;
 use super::session::Terms;
 use crate::channel::{
     Batch, ChannelKeys, ClosedBy, Config, ConfigError, Connection, ConnectionIds, Event, Failure, NoSink, NoSource,
@@ -28,6 +29,8 @@ pub(super) struct Tunnel {
     before: Option<Line>,
     side: Side,
     config: Config,
+    // Nobody but servers is to learn that we are here.
+    hidden: bool,
     // What the peer may be reached at.
     candidates: Vec<SocketAddr>,
     // Of our stream, told to the connection that carries it.
@@ -81,6 +84,7 @@ impl Tunnel {
             before: None,
             side,
             config,
+            hidden: terms.reach == Reach::Relayed,
             candidates,
             stream_end: 0,
             finished: false,
@@ -115,6 +119,9 @@ impl Tunnel {
         ce: bool,
         sink: &mut dyn StreamSink,
     ) {
+        if self.hidden && !is_alias(from) {
+            return;
+        }
         if self.current.id == *id {
             let sink: &mut dyn StreamSink = if self.handover.is_some() { &mut NoSink } else { sink };
             self.current.connection.handle_datagram(now, from, bytes, ce, sink);
