@@ -300,3 +300,36 @@ pub const QUESTIONS: u32 = 240;
 pub const DISK_RESERVE: u64 = 64 << 20;
 /// Below that moderators' acts are refused too.
 pub const DISK_LAST: u64 = 2 << 20;
+/// Legs of relayed transfers in all: some 300 bytes each.
+pub const RELAY_LEGS: usize = 8192;
+/// Of them, those of one user: as many transfers as it may run, and some that are being tried again.
+pub const RELAY_LEGS_PER_USER: usize = 64;
+/// A leg without a valid bind or a datagram for so long ends; a NAT has forgotten it by then too.
+pub const RELAY_IDLE: Duration = Duration::from_secs(30);
+/// A leg whose other side has not registered by then ends.
+pub const RELAY_UNPAIRED: Duration = Duration::from_secs(120);
+/// Bytes are counted against the daily limits in windows of this length.
+pub const RELAY_DAY: Duration = Duration::from_secs(24 * 3600);
+/// Legs that one key may register in [`DOOR_WINDOW`].
+pub const RELAY_REGISTRATIONS: u32 = 120;
+/// Relayed bytes a second of one user where the operator sets nothing: more than most lines carry, less than a whole fast one.
+pub const RELAY_USER_RATE: u64 = 512 << 20;
+/// ... of all users together.
+pub const RELAY_RATE: u64 = 1 << 30;
+/// Relayed bytes of one user in [`RELAY_DAY`] where the operator sets nothing: large files, and not a line's worth around the clock.
+pub const RELAY_USER_BYTES: u64 = 1 << 40;
+/// ... of all users together.
+pub const RELAY_BYTES: u64 = 16 << 40;
+/// A direct path that has not answered so long after the channel began is not waited for: a relay is asked for.
+pub const RELAY_AFTER: Duration = Duration::from_secs(3);
+/// A leg is bound anew so often: within [`RELAY_IDLE`] several times, and soon after an address has changed.
+pub const RELAY_BIND_EVERY: Duration = Duration::from_secs(5);
+/// So many binds without an answer mean that UDP does not get through: the leg goes over the link.
+pub const RELAY_BINDS_IN_VAIN: u32 = 6;
+/// Bytes that may wait for a link while relayed datagrams are put behind them; beyond that these are dropped, so that no line of the
+/// chat waits for more of them.
+pub const RELAY_LINK_BYTES: usize = 256 * 1024;
+/// Batches of relayed datagrams, each some 64 KiB at most, that may wait between two threads of a client.
+pub const RELAY_BATCHES: usize = 16;
+/// A bind that is not answered is sent again after this time.
+pub const RELAY_BIND_AGAIN: Duration = Duration::from_millis(250);

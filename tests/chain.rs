@@ -77,6 +77,7 @@ fn start(seed: u8, link: Option<SocketAddr>) -> Up {
         identity: own.clone(),
         name: server_name.clone(),
         caps: Caps::default(),
+        relay: secchat::server::forwarding::RelayLimits::default(),
     })
     .unwrap();
     let address = server.addresses()[0];

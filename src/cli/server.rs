@@ -11,6 +11,7 @@ use crate::mesh::run::{Mesh, MeshConfig};
 use crate::net::clock::wall_ms;
 use crate::server::accept::Caps;
 use crate::server::actor::MeshPort;
+use crate::server::forwarding::RelayLimits;
 use crate::server::meshed::Meshed;
 use crate::server::metrics;
 use crate::server::operations::Operations;
@@ -74,6 +75,18 @@ pub struct ServerArgs {
     /// How large the sealed log of each room may grow
     #[arg(long, value_name = "BYTES", env = "SECCHAT_SERVER_LOG_BYTES", default_value = "64M", value_parser = values::bytes)]
     log_bytes: u64,
+    /// Most that is passed on of one user's files to those who cannot be reached directly, a second; 0 passes nothing on
+    #[arg(long, value_name = "BYTES", env = "SECCHAT_SERVER_RELAY_USER_RATE", default_value = "512M", value_parser = values::bytes)]
+    relay_user_rate: u64,
+    /// ... of all users' files together, a second
+    #[arg(long, value_name = "BYTES", env = "SECCHAT_SERVER_RELAY_RATE", default_value = "1G", value_parser = values::bytes)]
+    relay_rate: u64,
+    /// ... of one user's files, a day
+    #[arg(long, value_name = "BYTES", env = "SECCHAT_SERVER_RELAY_USER_BYTES", default_value = "1T", value_parser = values::bytes)]
+    relay_user_bytes: u64,
+    /// ... of all users' files together, a day
+    #[arg(long, value_name = "BYTES", env = "SECCHAT_SERVER_RELAY_BYTES", default_value = "16T", value_parser = values::bytes)]
+    relay_bytes: u64,
     /// Tell Prometheus what goes on at http://ADDR:PORT/metrics; a port alone is served on loopback
     #[arg(long, value_name = "[ADDR:]PORT", env = "SECCHAT_SERVER_METRICS", value_parser = metrics::parse_address)]
     metrics: Option<SocketAddr>,
@@ -85,6 +98,15 @@ pub struct ServerArgs {
 }
 
 impl ServerArgs {
+    const fn relay_limits(&self) -> RelayLimits {
+        RelayLimits {
+            user_rate: self.relay_user_rate,
+            rate: self.relay_rate,
+            user_bytes: self.relay_user_bytes,
+            bytes: self.relay_bytes,
+        }
+    }
+
     /// What of it may change while the server runs.
     pub(super) const fn retention(&self) -> Retention {
         Retention { log_age: self.log_age, log_bytes: self.log_bytes, room_ttl: self.room_ttl }
@@ -114,6 +136,7 @@ async fn serve(args: ServerArgs) -> Result<ExitCode, Report> {
         identity: identity.clone(),
         name: name.clone(),
         caps: Caps::default(),
+        relay: args.relay_limits(),
     })?;
     let endpoint = endpoint(&server.addresses(), args.advertise.as_ref());
     let mesh = args.mesh.bind(certs, &identity, &name, vec![endpoint.to_string()])?;

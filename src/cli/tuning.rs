@@ -4,7 +4,7 @@ use crate::channel::MAX_WINDOW;
 use crate::channel::impair::Spec;
 use crate::client::commands::rate;
 use crate::client::core::FileRules;
-use crate::client::effects::Congestion;
+use crate::client::effects::{Congestion, Reach};
 use crate::client::files::FilesConfig;
 use crate::crypto::agreement::Mode;
 use crate::net::udp::{Offload, is_candidate};
@@ -48,6 +48,12 @@ pub struct Tuning {
     /// Do not stand in line where all upload slots are taken: hear `busy`
     #[arg(long, help_heading = "Files")]
     pub no_wait: bool,
+    /// Files only over servers, never straight: slower, and nobody who sends us files or gets them learns our address
+    #[arg(long, conflicts_with = "direct_only", help_heading = "Files")]
+    pub relay_only: bool,
+    /// Files only straight, never over servers
+    #[arg(long, help_heading = "Files")]
+    pub direct_only: bool,
     /// A test tool: harm our own datagrams, each way: loss=1%, burst=2%/8, dup=1%, reorder=25%/5ms, corrupt=1%, delay=25ms/5ms,
     /// rate=200mbit, queue=50ms, seed=1; several with commas
     #[arg(long, value_name = "LIST", value_parser = inject, help_heading = "Test tools")]
@@ -71,6 +77,7 @@ impl Tuning {
             max_datagram: MAX_DATAGRAM,
             offload: Offload::default(),
             loopback,
+            reach: self.reach(),
         }
     }
 
@@ -91,6 +98,15 @@ impl Tuning {
             accept_from,
             up: self.up,
             down: self.down,
+            reach: self.reach(),
+        }
+    }
+
+    const fn reach(&self) -> Reach {
+        match (self.relay_only, self.direct_only) {
+            (true, _) => Reach::Relayed,
+            (false, true) => Reach::Direct,
+            (false, false) => Reach::Any,
         }
     }
 }
@@ -98,7 +114,19 @@ impl Tuning {
 /// Those of these options that were typed on the command line and that only the client that transfers can have: not what the
 /// environment or the settings file says, which is meant for every command.
 pub fn typed(matches: &ArgMatches) -> Vec<String> {
-    const OWN: [&str; 9] = ["udp", "candidate", "window", "up", "down", "arq", "congestion", "key_agreement", "inject"];
+    const OWN: [&str; 11] = [
+        "relay_only",
+        "direct_only",
+        "udp",
+        "candidate",
+        "window",
+        "up",
+        "down",
+        "arq",
+        "congestion",
+        "key_agreement",
+        "inject",
+    ];
     let typed = OWN.into_iter().filter(|id| matches.value_source(id) == Some(ValueSource::CommandLine));
     typed.map(|id| format!("--{}", id.replace('_', "-"))).collect()
 }

@@ -2,7 +2,7 @@
 
 use super::core::{Core, Ticket};
 use super::download::{Again, Download};
-use super::effects::{ChannelStart, Effect, FilesCommand, SplitKeyMade, UploadReady};
+use super::effects::{ChannelStart, Effect, FilesCommand, Reach, SplitKeyMade, UploadReady};
 use super::event::{self, Event};
 use super::filing::{Agreed, addresses, datagram, directions, offer_of, texts};
 use super::problem::{FAILED, Problem, UNVERIFIED};
@@ -16,6 +16,7 @@ use crate::group::Sealer;
 use crate::transfer::restrict::{Item, Rules, Verdict, What};
 use crate::transfer::slots::DEFAULT_SLOTS;
 use crate::wire::id::{RoomId, TransferId};
+use crate::wire::leg::RelayTokens;
 use crate::wire::name::FullName;
 use crate::wire::payload::{Arq, Body, FileAnswer, FileKind, FileRefusal, FileRequest};
 use rand_core::RngCore;
@@ -134,6 +135,9 @@ impl Core {
             left_out: ready.skipped.count,
         };
         let (send, receive) = directions(&keys, true);
+        let (asker, holder) = keys.relay_tokens();
+        let unreachable = request.candidates.is_empty();
+        self.consider_relay(id, &asked.group, RelayTokens { own: holder.into(), peer: asker.into() }, unreachable);
         let handover = match (mode, request.rsa) {
             (Mode::RsaSplit, Some(public)) => Some(Box::new(Handover::holder(keys, *public))),
             (Mode::RsaSplit, None) => return Err(bad),
@@ -187,8 +191,8 @@ impl Core {
             Ok(rules) => rules,
             Err(verdict) => return self.refuse_answer(&id, sender, &verdict),
         };
-        let start = if wanted { self.agree(group, sender, answer, asked) } else { None };
-        let Some(start) = start else {
+        let agreed = if wanted { self.agree(group, sender, answer, asked) } else { None };
+        let Some((start, tokens)) = agreed else {
             self.tell_files(FilesCommand::Drop { transfer: id, reason: "no agreement".into() });
             let text = format!("the agreement on keys with {} failed", sender.name);
             return self.source_ended(&id, Problem::new("verification", UNVERIFIED, text), Again::Never);
@@ -211,6 +215,7 @@ impl Core {
                 .into_iter()
                 .for_each(|amount| self.count_sent(&sender.key, what, amount));
         }
+        self.consider_relay(id, &group, tokens, answer.candidates.is_empty());
         let channel = Box::new(start);
         self.tell_files(FilesCommand::StartDownload { channel, download, file, into, offered, room, rules });
         // Now that the content is known, others who have it can be asked too.
@@ -266,7 +271,13 @@ impl Core {
         }
     }
 
-    fn agree(&self, group: RoomId, sender: &Sealer, answer: &FileAnswer, asked: Asked) -> Option<ChannelStart> {
+    fn agree(
+        &self,
+        group: RoomId,
+        sender: &Sealer,
+        answer: &FileAnswer,
+        asked: Asked,
+    ) -> Option<(ChannelStart, RelayTokens)> {
         let (me, peer) = (self.me()?.to_string(), sender.name.to_string());
         let Asked { requester, terms, split, .. } = asked;
         let agreed = Agreed::by(&terms, answer);
@@ -289,12 +300,14 @@ impl Core {
         let keys = requester.finish(&theirs, &context).ok()?;
         let proven = keys.confirm_holder.matches(&*answer.confirm) && mode.name() == answer.mode;
         let (send, receive) = directions(&keys, false);
+        let (own, theirs) = keys.relay_tokens();
+        let tokens = RelayTokens { own: own.into(), peer: theirs.into() };
         let handover = match (mode, split) {
             (Mode::RsaSplit, Some((key, path))) => Some(Box::new(Handover::asker(keys, key, path))),
             (Mode::RsaSplit, None) => return None,
             _ => None,
         };
-        proven.then(|| ChannelStart {
+        let start = ChannelStart {
             transfer: answer.transfer,
             send,
             receive,
@@ -311,7 +324,8 @@ impl Core {
             max_datagram: agreed.max_datagram.into(),
             mode: answer.mode.clone(),
             handover,
-        })
+        };
+        proven.then_some((start, tokens))
     }
 
     pub(super) fn file_refused(
@@ -425,13 +439,15 @@ pub struct FileRules {
     pub up: Option<u64>,
     /// Most that comes.
     pub down: Option<u64>,
+    /// Whether a server may pass files on, or must; the file side begins with the same.
+    pub reach: Reach,
 }
 
 impl Default for FileRules {
     fn default() -> Self {
         let modes = vec![Mode::X25519MlKem768, Mode::X25519];
-        let (arq, accept_from, up, down) = Default::default();
-        Self { uploads: DEFAULT_SLOTS, modes, arq, wait: true, accept_from, up, down }
+        let (arq, accept_from, up, down, reach) = Default::default();
+        Self { uploads: DEFAULT_SLOTS, modes, arq, wait: true, accept_from, up, down, reach }
     }
 }
 

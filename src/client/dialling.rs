@@ -139,6 +139,11 @@ impl Links {
         self.sender.is_some()
     }
 
+    /// Bytes that wait to leave.
+    pub fn waiting(&self) -> usize {
+        self.sender.as_ref().map_or(0, FrameSender::waiting)
+    }
+
     pub fn send(&self, frame: &ToServer) {
         if let Some(sender) = &self.sender {
             // A full queue or a closed link shows as the end of the link.

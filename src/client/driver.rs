@@ -12,9 +12,11 @@ use crate::crypto::identity::PublicKey;
 use crate::crypto::room::RoomKeys;
 use crate::crypto::rsa_split::SplitKey;
 use crate::crypto::secret::Secret;
+use crate::limits::{RELAY_BATCHES, RELAY_LINK_BYTES};
 use crate::net::link::{Dial, LinkError};
 use crate::wire::endpoint::Endpoint;
 use crate::wire::frame::Code;
+use crate::wire::frame::ToServer;
 use crate::wire::home::HomeCard;
 use crate::wire::name::FullName;
 use crate::wire::pin::ServerPin;
@@ -259,6 +261,9 @@ impl Driver {
     /// Does what the core wants; some wishes are answered at once.
     fn carry_out(&mut self, effect: Effect, script: &mut Script) -> Option<Input> {
         match effect {
+            // What is relayed is dropped rather than put before what people say.
+            Effect::Send(ToServer::RelayData(_)) if self.links.waiting() >= RELAY_LINK_BYTES => {}
+            Effect::Files(FilesCommand::RelayIn(_)) if self.files.len() >= RELAY_BATCHES => {}
             Effect::Send(frame) => self.links.send(&frame),
             Effect::Event { tag: Some(tag), event } if self.jobs.has(&tag) => self.jobs.show(wall_ms(), &tag, &event),
             Effect::Event { tag, event } => {

@@ -14,8 +14,8 @@ use crate::wire::id::{RoomId, TransferId};
 use crate::wire::invite::Invite;
 use crate::wire::name::{FullName, Name};
 pub use files::{
-    ChannelStart, Congestion, FilesCommand, FilesEvent, LostReason, OfferReady, OfferRefusal, Offered, ShareCommand,
-    Skipped, UploadReady, Wanted,
+    ChannelStart, Congestion, FilesCommand, FilesEvent, LostReason, OfferReady, OfferRefusal, Offered, Reach,
+    ShareCommand, Skipped, UploadReady, Wanted,
 };
 use std::path::PathBuf;
 use zeroize::Zeroizing;

@@ -42,6 +42,7 @@ mod problem;
 mod qr;
 mod reading;
 mod refusing;
+mod relaying;
 pub mod render;
 mod requests;
 mod restricting;

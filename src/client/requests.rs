@@ -1,7 +1,7 @@
 //! Requests on their way to the server: what each is for, and until when it must be answered.
 
 use super::core::Ticket;
-use crate::wire::id::{MessageId, RoomId};
+use crate::wire::id::{MessageId, RoomId, TransferId};
 use crate::wire::name::FullName;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub(super) enum Purpose {
     /// A question as somebody with a role.
     Admin(Ticket),
     RenewName,
+    /// A leg for this session.
+    Relay(TransferId),
     /// The steps into a room, by the entry's number.
     Resolve(u64),
     Create(u64),

@@ -3,6 +3,7 @@
 use super::conversation::{Conversation, News};
 use super::core::{Core, Ticket};
 use super::dispatch::no_room;
+use super::effects::FilesCommand;
 use super::event::Event;
 use super::outbox::Item;
 use super::problem::{NO_LINK, Problem, REFUSED, UNVERIFIED};
@@ -94,6 +95,7 @@ impl Core {
             Purpose::Operator(ticket) => self.operator_has_it(ticket, reply),
             Purpose::Admin(ticket) => self.operated(ticket, reply),
             Purpose::RenewName => self.name_renewed(&reply),
+            Purpose::Relay(transfer) => self.leg_given(server, transfer, reply),
             Purpose::Take(_) | Purpose::CreateDirect(_) => self.direct_reply(server, purpose, reply),
             Purpose::Post(id, message) => self.posted(id, message, reply),
             Purpose::Commit(id, epoch) => self.committed(id, epoch, &reply),
@@ -121,6 +123,7 @@ impl Core {
             Purpose::Leave(id) => self.drop_room(&id, "left"),
             Purpose::CreateDirect(id) => self.direct_failed(&id, None),
             Purpose::Take(peer) => self.peers.not_taking(&peer),
+            Purpose::Relay(transfer) => self.no_leg(&transfer),
             // Entries and posts are taken up again when the link stands; an own commit shows itself in the log.
             _ => {}
         }
@@ -144,6 +147,8 @@ impl Core {
                 self.drop_room(&room, "closed");
             }
             Push::Wish { .. } | Push::RoomClosed { .. } => {}
+            Push::RelayData(data) if self.is_access(server) => self.tell_files(FilesCommand::RelayIn(data)),
+            Push::RelayData(_) => {}
             Push::KeyPackagesLow => self.publish_key_packages(server),
             Push::Servers(list) => self.servers_listed(server, list),
             Push::KeepAlive => self.send(server, ToServer::Alive),

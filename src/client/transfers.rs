@@ -2,15 +2,17 @@
 
 use super::core::Core;
 use super::download::{Again, Download};
-use super::effects::{FilesCommand, FilesEvent, ShareCommand};
+use super::effects::{Effect, FilesCommand, FilesEvent, ShareCommand};
 use super::event::{self, Event};
 use super::offers::Offers;
 use super::problem::{FAILED, NOT_FOUND, Problem, REFUSED, UNVERIFIED};
 use super::refusing::by_their_rule;
+use super::relaying::Relaying;
 use super::uploads::Upload;
 use crate::crypto::agreement::Requester;
 use crate::crypto::rsa_split::{PathPart, SplitKey};
 use crate::transfer::queue::Queue;
+use crate::wire::frame::ToServer;
 use crate::wire::id::{Id, RoomId, TransferId};
 use crate::wire::name::FullName;
 use crate::wire::payload::{Arq, Body, FileKind};
@@ -28,6 +30,8 @@ pub(super) struct Transfers {
     /// Roots of folders of which the user knows what is left out.
     pub left_out: VecDeque<[u8; 32]>,
     shares: VecDeque<(u64, &'static str)>,
+    /// Sessions that may run over a server, until they run.
+    pub relays: BTreeMap<TransferId, Relaying>,
     /// Who was seen to restart a moment ago.
     restarts: Vec<Restart>,
 }
@@ -117,6 +121,7 @@ impl Transfers {
             offers: Offers::new(),
             left_out: VecDeque::new(),
             shares: VecDeque::new(),
+            relays: BTreeMap::new(),
             restarts: Vec::new(),
         }
     }
@@ -167,12 +172,16 @@ impl Transfers {
             upload.next_timeout().into_iter().chain(turn).min()
         });
         let others = [self.queue.next_timeout(), self.offers.next_timeout()].into_iter().flatten();
-        sources.chain(downloads).chain(uploads).chain(others).min()
+        let relays = self.relays.values().filter_map(Relaying::next_timeout);
+        sources.chain(downloads).chain(uploads).chain(others).chain(relays).min()
     }
 }
 
 impl Core {
     pub(super) fn files(&mut self, event: FilesEvent) {
+        if let FilesEvent::Started { transfer, .. } = &event {
+            self.transfers.relays.remove(transfer);
+        }
         match event {
             FilesEvent::Found { search, asker, rows, more } => self.found(search, &asker, rows, more),
             FilesEvent::Measured { transfer, result } => self.measured(transfer, result),
@@ -182,6 +191,11 @@ impl Core {
                 self.source_ready(transfer, Terms { connection, candidates, arq, window, max_datagram });
             }
             FilesEvent::OfferReady { offer, result } => self.offer_ready(offer, result),
+            FilesEvent::RelayOut { server, data } => {
+                if self.is_access(&server) {
+                    self.effect(Effect::Send(ToServer::RelayData(data)));
+                }
+            }
             FilesEvent::Restricted { transfer, detail } => self.restricted(&transfer, detail),
             FilesEvent::Listed { download, entries, bytes } => self.listed(&download, entries, bytes),
             FilesEvent::Shares { global, files, missing } => self.shares(global, files, missing),
@@ -412,6 +426,7 @@ impl Core {
             let who = self.transfers.sources.get(&id).map(|s| s.peer.to_string()).unwrap_or_default();
             self.request_failed(&id, Problem::timeout(&who));
         }
+        self.relays_timeouts();
         self.uploads_timeouts();
         self.offers_timeouts();
         self.downloads_timeouts();

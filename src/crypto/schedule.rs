@@ -166,6 +166,13 @@ impl FileKeys {
         schedule(&hash, &[Input::Stage(&self.chain), Input::Rsa(rsa_secret)])
     }
 
+    /// By what a server that passes the file's datagrams on finds its two sides: the asker's token, and the holder's. Known to both
+    /// sides, and to nobody else before they register them.
+    pub fn relay_tokens(&self) -> ([u8; 32], [u8; 32]) {
+        let token = |label| *expand::<32>(&self.transcript, &*self.chain, label, &[]);
+        (token("secchat/1 relay asker"), token("secchat/1 relay holder"))
+    }
+
     /// Connection ids for a connection under these keys: on datagrams to the asker, and to the holder. Public, and known to both.
     pub fn connections(&self) -> ([u8; 8], [u8; 8]) {
         let id = |label| *expand::<8>(&self.transcript, &*self.chain, label, &[]);

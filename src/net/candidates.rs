@@ -29,7 +29,12 @@ impl BoundPort {
 pub fn is_candidate(addr: SocketAddr, loopback: bool) -> bool {
     let ip = addr.ip().to_canonical();
     let one_host = !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST);
-    one_host && addr.port() != 0 && (loopback || !ip.is_loopback()) && !is_link_local(ip)
+    one_host && !is_nowhere(ip) && addr.port() != 0 && (loopback || !ip.is_loopback()) && !is_link_local(ip)
+}
+
+/// The prefix whose packets are dropped everywhere (RFC 6666): what stands for a relay here has addresses in it.
+fn is_nowhere(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.octets().starts_with(&[1, 0, 0, 0, 0, 0, 0, 0]))
 }
 
 /// Of the addresses that a peer named those that are tried, in this order: IPv6 before IPv4, each once, and of private networks only
@@ -102,9 +107,16 @@ mod tests {
 
     #[test]
     fn addresses_that_are_not_one_host_elsewhere_are_not_tried() {
-        for bad in
-            ["0.0.0.0:1", "255.255.255.255:1", "224.0.0.1:1", "1.2.3.4:0", "[::]:1", "[ff02::1]:1", "[fe80::1]:1"]
-        {
+        for bad in [
+            "0.0.0.0:1",
+            "255.255.255.255:1",
+            "224.0.0.1:1",
+            "1.2.3.4:0",
+            "[100::7]:1",
+            "[::]:1",
+            "[ff02::1]:1",
+            "[fe80::1]:1",
+        ] {
             assert!(!is_candidate(bad.parse().unwrap(), true), "{bad}");
         }
         for local in ["127.0.0.1:53", "[::1]:53", "[::ffff:127.0.0.1]:53"] {

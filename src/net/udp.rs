@@ -91,8 +91,22 @@ impl BoundPort {
         .map_err(|source| BindError { addr: wanted, source })
     }
 
+    /// Binds `addr` for its own address family: `[::]` leaves IPv4 to another port of the same number.
+    pub fn bind_beside(addr: SocketAddr) -> io::Result<Self> {
+        let (socket, _) = open(addr)?;
+        let family = if addr.is_ipv6() { Family::V6 } else { Family::V4 };
+        if addr.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        Self::make(addr, Offload::Full, socket, family)
+    }
+
     fn bind_one(addr: SocketAddr, offload: Offload) -> io::Result<Self> {
         let (socket, family) = open(addr)?;
+        Self::make(addr, offload, socket, family)
+    }
+
+    fn make(addr: SocketAddr, offload: Offload, socket: Socket, family: Family) -> io::Result<Self> {
         // Asked for, not insisted on: the system may have a lower limit.
         let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
         let _ = socket.set_send_buffer_size(SOCKET_BUFFER);

@@ -4,6 +4,7 @@
 
 use super::engine::Engine;
 use super::metrics::Metrics;
+use super::udp::Legs;
 use super::{Door, Input, LogEvent, Output, Retention, SessionId, Space, Task};
 use crate::crypto::identity::PublicKey;
 use crate::crypto::room::{DoorHasher, DoorKey};
@@ -191,6 +192,8 @@ pub struct Beside {
     pub jobs: mpsc::Sender<Job>,
     /// What users write to the operator, where somebody sits; else it goes into the log.
     pub console: Option<mpsc::Sender<String>>,
+    /// Files that are passed on.
+    pub legs: Legs,
 }
 
 /// Something that the server around the core is to do.
@@ -355,6 +358,10 @@ impl<E: Engine> Actor<E> {
                     let mut bytes = [0; 16];
                     let token = getrandom::fill(&mut bytes).ok().map(|()| Token::new(bytes));
                     self.feed(Input::Drawn { ticket, token });
+                }
+                Output::RegisterLeg { session, request, user, tokens } => {
+                    let made = self.beside.legs.register(user, tokens);
+                    self.feed(Input::LegMade { session, request, made });
                 }
                 Output::Pace { slower } => self.slower.store(slower, Ordering::Relaxed),
                 // The engine of a server in a mesh takes these itself.

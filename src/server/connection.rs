@@ -4,6 +4,7 @@ use super::SessionId;
 use super::accept::{Evicted, Ticket};
 use super::actor::{CoreGone, CoreHandle};
 use super::pace::{Held, Pace, Patience, Word};
+use super::udp::Legs;
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::limits::{
     FLOOD_NOTICE, FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LINK_FRAME_MAX, LOGIN_DEADLINE,
@@ -90,14 +91,15 @@ pub struct Shared {
     pub name: Name,
     /// Where sessions report.
     pub core: CoreHandle,
+    legs: Legs,
     started: Instant,
     pace: Mutex<Pace>,
 }
 
 impl Shared {
     /// Before the first session.
-    pub fn new(identity: Identity, name: Name, core: CoreHandle) -> Self {
-        Self { identity, name, core, started: Instant::now(), pace: Mutex::default() }
+    pub fn new(identity: Identity, name: Name, core: CoreHandle, legs: Legs) -> Self {
+        Self { identity, name, core, legs, started: Instant::now(), pace: Mutex::default() }
     }
 
     /// How long a frame waits before it is taken, and what the time is: posts are slowed down to a steady rate. For other servers all
@@ -283,6 +285,11 @@ impl Session {
             let Some(bytes) = bytes else { return Ok(()) };
             let frame = ToServer::from_bytes(&bytes, LINK_FRAME_MAX).map_err(|_| SessionEnd::Malformed)?;
             check(&frame, bytes.len())?;
+            if let ToServer::RelayData(data) = &frame {
+                // Not the core's business: no line of the chat waits behind a file.
+                self.shared.legs.came_by_link(self.key, self.id, sender, data);
+                continue;
+            }
             let hold = match self.shared.hold(self.key, &frame, bytes.len()) {
                 None => Duration::ZERO,
                 Some((held, now)) => {

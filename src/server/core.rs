@@ -184,6 +184,7 @@ impl Core {
             Input::Asked { ticket, ask } => self.asked(Officer::owner(ticket), *ask),
             Input::Operated { ticket, answer } => self.operated(ticket, *answer),
             Input::Drawn { ticket, token } => self.drawn(ticket, token),
+            Input::LegMade { session, request, made } => self.leg_made(session, request, made),
             Input::Acts { ticket, acts } => self.acts_read(ticket, acts),
         }
     }
@@ -259,6 +260,7 @@ impl Core {
             Request::Operator { text } => self.operator(asker, text),
             Request::RenewName => self.renew_name(asker),
             Request::Admin { ask } => self.asked_by(asker, id, &ask),
+            Request::RelayRegister(tokens) => self.register_leg(asker, id, &tokens),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What happens to the core, and what it wants done.
 
+use super::forwarding::NoLeg;
 use crate::crypto::identity::PublicKey;
 use crate::mesh::NodeInfo;
 use crate::mesh::run::MeshEvent;
@@ -7,6 +8,7 @@ use crate::store::{Act, LogPage, Write};
 use crate::wire::admin::{Answer, Ask};
 use crate::wire::frame::{Code, ToServer};
 use crate::wire::id::RoomId;
+use crate::wire::leg::{LegId, LegKey};
 use crate::wire::name::{FullName, Name};
 use crate::wire::relay::Head;
 use crate::wire::text::Untrusted;
@@ -171,6 +173,15 @@ pub enum Input {
         /// Fresh from the system's randomness; `None` if it gave none.
         token: Option<Token>,
     },
+    /// To [`Output::RegisterLeg`].
+    LegMade {
+        /// Its session.
+        session: SessionId,
+        /// Its request.
+        request: u64,
+        /// The leg and its key, or why there is none.
+        made: Result<(LegId, LegKey), NoLeg>,
+    },
     /// To [`Output::ReadActs`].
     Acts {
         /// Its ticket.
@@ -309,6 +320,17 @@ pub enum Output {
     Draw {
         /// Goes back with the answer.
         ticket: u64,
+    },
+    /// Make a leg with [`super::forwarding::Forwarding::register`], under a random number and key.
+    RegisterLeg {
+        /// Goes back with the answer.
+        session: SessionId,
+        /// Goes back with the answer.
+        request: u64,
+        /// Who is charged.
+        user: PublicKey,
+        /// This side's token and the other's.
+        tokens: ([u8; 32], [u8; 32]),
     },
     /// From now on posts are taken at a so-manieth of the normal pace.
     Pace {

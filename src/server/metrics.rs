@@ -3,6 +3,7 @@
 //! The text format is a few lines of formatting and one kind of request is answered, so neither an exporter nor an HTTP stack is
 //! brought in for it.
 
+use super::forwarding::ForwardingCounts;
 use crate::mesh::run::{MeshHandle, MeshReport};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -45,6 +46,10 @@ pub struct Metrics {
     rooms: AtomicU64,
     directs: AtomicU64,
     refused: AtomicU64,
+    relay_legs: AtomicU64,
+    relay_bytes: AtomicU64,
+    relay_limited: AtomicU64,
+    relay_refused: AtomicU64,
     /// Frames handed over to clients.
     pub deliveries: AtomicU64,
     /// Connections of clients that were turned away, or broken off before their login.
@@ -64,6 +69,15 @@ impl Metrics {
         self.refused.store(refused, Ordering::Relaxed);
     }
 
+    /// What of files' datagrams was passed on so far.
+    pub fn relayed(&self, counts: ForwardingCounts) {
+        let ForwardingCounts { legs, bytes, limited, refused } = counts;
+        self.relay_legs.store(legs, Ordering::Relaxed);
+        self.relay_bytes.store(bytes, Ordering::Relaxed);
+        self.relay_limited.store(limited, Ordering::Relaxed);
+        self.relay_refused.store(refused, Ordering::Relaxed);
+    }
+
     /// Clients that are logged in.
     pub fn clients(&self) -> u64 {
         self.clients.load(Ordering::Relaxed)
@@ -76,6 +90,10 @@ impl Metrics {
             ("guests", &self.guests),
             ("away_sessions", &self.away),
             ("relay_ignored_total", &self.ignored),
+            ("relayed_file_legs", &self.relay_legs),
+            ("relayed_file_bytes_total", &self.relay_bytes),
+            ("relayed_file_limited_bytes_total", &self.relay_limited),
+            ("relayed_file_refused_total", &self.relay_refused),
             ("rooms", &self.rooms),
             ("directs", &self.directs),
             ("deliveries_total", &self.deliveries),
@@ -98,6 +116,13 @@ impl Metrics {
         out.one("secchat_directs", "gauge", "Direct conversations.", of(&self.directs));
         out.one("secchat_deliveries_total", "counter", "Frames handed over to clients.", of(&self.deliveries));
         out.one("secchat_refusals_total", "counter", "Requests and logins refused.", of(&self.refused));
+        out.one("secchat_relayed_file_legs", "gauge", "Legs of files that pass through.", of(&self.relay_legs));
+        let help = "Bytes of files' sealed datagrams passed on.";
+        out.one("secchat_relayed_file_bytes_total", "counter", help, of(&self.relay_bytes));
+        let help = "Bytes of them dropped for a limit on rate or amount.";
+        out.one("secchat_relayed_file_limited_bytes_total", "counter", help, of(&self.relay_limited));
+        let help = "Datagrams of no leg, from elsewhere than its address, or with a false bind.";
+        out.one("secchat_relayed_file_refused_total", "counter", help, of(&self.relay_refused));
         let help = "Connections of clients turned away, or broken off before their login.";
         out.one("secchat_connections_refused_total", "counter", help, of(&self.turned_away));
         if let Some(report) = mesh {

@@ -17,9 +17,11 @@ pub mod desk;
 mod directs;
 mod doors;
 pub mod engine;
+pub mod forwarding;
 mod io;
 mod joins;
 mod leaving;
+mod legs;
 mod logs;
 mod mesh_view;
 pub mod meshed;
@@ -40,6 +42,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod udp;
 mod upkeep;
 
 pub use self::chores::Settings;

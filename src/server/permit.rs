@@ -53,7 +53,8 @@ const fn needs(request: &Request) -> Needs {
         | Request::Rooms
         | Request::Operator { .. }
         | Request::RenewName
-        | Request::Admin { .. } => Needs::Login,
+        | Request::Admin { .. }
+        | Request::RelayRegister(_) => Needs::Login,
         Request::Leave { room, .. }
         | Request::Post { room, .. }
         | Request::Log { room, .. }

@@ -8,7 +8,7 @@ use super::sessions::Asker;
 use crate::crypto::identity::PublicKey;
 use crate::limits::{
     BY_ADDRESS, COMMITS, DOOR_WINDOW, JOINS, LOGINS, MANY_BY_ADDRESS, NEW_DIRECTS, OPERATOR_LINES, PACKAGES_TAKEN,
-    QUESTIONS, ROOM_LISTS,
+    QUESTIONS, RELAY_REGISTRATIONS, ROOM_LISTS,
 };
 use crate::wire::frame::{Push, Refusal};
 use std::collections::BTreeMap;
@@ -26,6 +26,7 @@ pub(super) enum Doing {
     BeginDirect,
     TellOperator,
     Administer,
+    Relay,
 }
 
 /// What of each was done lately.
@@ -68,6 +69,7 @@ impl Doing {
             Self::BeginDirect => (NEW_DIRECTS, MANY_BY_ADDRESS),
             Self::TellOperator => (OPERATOR_LINES, MANY_BY_ADDRESS),
             Self::Administer => (QUESTIONS, BY_ADDRESS),
+            Self::Relay => (RELAY_REGISTRATIONS, MANY_BY_ADDRESS),
         }
     }
 
@@ -81,6 +83,7 @@ impl Doing {
             Self::BeginDirect => "new conversations",
             Self::TellOperator => "lines to the operator",
             Self::Administer => "questions of an operator",
+            Self::Relay => "relayed transfers",
         }
     }
 }
@@ -138,7 +141,7 @@ impl Core {
 
 /// What was held up on the way comes all at once.
 const GUEST_AHEAD: Duration = Duration::from_secs(2);
-const ALL: [Doing; 8] = [
+const ALL: [Doing; 9] = [
     Doing::LogIn,
     Doing::Join,
     Doing::Commit,
@@ -147,4 +150,5 @@ const ALL: [Doing; 8] = [
     Doing::BeginDirect,
     Doing::TellOperator,
     Doing::Administer,
+    Doing::Relay,
 ];

@@ -5,14 +5,16 @@ use super::actor::{Beside, CoreHandle, MeshPort, actor};
 use super::chores::{Chores, Tools};
 use super::connection::{self, SessionEnd, Shared};
 use super::engine::Engine;
+use super::forwarding::RelayLimits;
 use super::listen;
 use super::metrics::Metrics;
 use super::operations::Operations;
 use super::reload::{Certificate, CertificateFiles, ReloadError};
+use super::udp::{self, Legs};
 use super::{SessionId, Task};
 use crate::crypto::identity::Identity;
 use crate::limits::ADMIN_WAITING;
-use crate::net::stun;
+use crate::net::udp::BoundPort;
 use crate::store::{ServerStore, StoreError};
 use crate::wire::admin::Answer;
 use crate::wire::name::Name;
@@ -21,7 +23,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -41,6 +43,8 @@ pub struct ServerConfig {
     pub name: Name,
     /// Bounds on connections.
     pub caps: Caps,
+    /// How many files' bytes are passed on between clients.
+    pub relay: RelayLimits,
 }
 
 /// Why a server does not start.
@@ -74,7 +78,7 @@ pub enum Control {
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<TcpListener>,
-    udp: Vec<UdpSocket>,
+    legs: Legs,
     certificate: Arc<Certificate>,
     identity: Identity,
     name: Name,
@@ -86,13 +90,13 @@ pub struct Server {
 impl Server {
     /// Reads the certificate and binds all sockets. Needs a tokio runtime around it.
     pub fn bind(config: ServerConfig) -> Result<Self, StartError> {
-        let ServerConfig { listen, udp, certificate, identity, name, caps } = config;
+        let ServerConfig { listen, udp, certificate, identity, name, caps, relay } = config;
         let certificate = Arc::new(Certificate::load(certificate)?);
         let listeners = bind_tcp(&listen)?;
         let udp = bind_udp(udp, &listen, &listeners)?;
         Ok(Self {
             listeners,
-            udp,
+            legs: Legs::new(relay, udp),
             certificate,
             identity,
             name,
@@ -121,7 +125,7 @@ impl Server {
 
     /// The UDP port that answers STUN, 0 for none.
     pub fn stun_port(&self) -> u16 {
-        self.udp.iter().find_map(|socket| socket.local_addr().ok()).map_or(0, |address| address.port())
+        self.legs.port()
     }
 
     /// Serves until [`Control::Stop`] or the end of `control`; at most twice [`DRAIN_DEADLINE`] after that all is over. Ends with an
@@ -135,7 +139,7 @@ impl Server {
         let metrics = Arc::<Metrics>::default();
         let (jobs, mut asked) = mpsc::channel(ADMIN_WAITING);
         let mesh = self.mesh.as_ref().map(|port| port.handle.clone());
-        let beside = Beside { jobs, console: self.operations.heard() };
+        let beside = Beside { jobs, console: self.operations.heard(), legs: self.legs.clone() };
         let (core, deciding) = actor(engine, store, metrics.clone(), self.mesh, beside);
         let mut deciding = tokio::spawn(deciding);
         let chores = Arc::new(Chores::new(Tools {
@@ -147,11 +151,9 @@ impl Server {
             mesh,
             core: core.clone(),
         }));
-        let shared = Arc::new(Shared::new(self.identity, self.name, core.clone()));
+        let shared = Arc::new(Shared::new(self.identity, self.name, core.clone(), self.legs.clone()));
         let mut tasks = JoinSet::new();
-        for socket in self.udp {
-            tasks.spawn(answer_stun(socket));
-        }
+        let datagrams = udp::start(self.legs, metrics.clone());
         let (accepted, mut arrivals) = mpsc::channel(ARRIVALS);
         for listener in self.listeners {
             tasks.spawn(accept(listener, accepted.clone()));
@@ -190,6 +192,7 @@ impl Server {
         chores.give_up();
         drop(chores);
         tasks.shutdown().await;
+        drop(datagrams);
         let Sessions { running, shared, .. } = sessions;
         drop(shared);
         let stopped = stop(core, running, deciding).await;
@@ -285,8 +288,10 @@ fn bind_udp(
     udp: Option<SocketAddr>,
     listen: &[SocketAddr],
     listeners: &[TcpListener],
-) -> Result<Vec<UdpSocket>, StartError> {
-    let bind = |address| listen::udp(address).map_err(|source| StartError::Listen { address, protocol: "UDP", source });
+) -> Result<Vec<BoundPort>, StartError> {
+    let bind = |address| {
+        BoundPort::bind_beside(address).map_err(|source| StartError::Listen { address, protocol: "UDP", source })
+    };
     if let Some(address) = udp {
         return Ok(vec![bind(address)?]);
     }
@@ -313,23 +318,6 @@ async fn accept(listener: TcpListener, accepted: mpsc::Sender<(TcpStream, Socket
                 tracing::warn!(%error, "a connection could not be accepted");
                 sleep(ACCEPT_PAUSE).await;
             }
-        }
-    }
-}
-
-async fn answer_stun(socket: UdpSocket) {
-    let mut buffer = [0; stun::REQUEST_MAX];
-    loop {
-        match socket.recv_from(&mut buffer).await {
-            Ok((len, source)) => {
-                let answer = buffer.get(..len).and_then(|datagram| stun::answer(datagram, source));
-                if let Some(answer) = answer {
-                    // Not waiting for room in the socket's buffer: a lost answer is asked for again.
-                    let _ = socket.try_send_to(&answer, source);
-                }
-            }
-            // An ICMP error about an earlier answer.
-            Err(_) => tokio::task::yield_now().await,
         }
     }
 }
@@ -369,7 +357,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_core_that_stands_still_with_a_full_queue_does_not_keep_the_server_from_stopping() {
         let (let_go, release) = channel();
-        let beside = Beside { jobs: mpsc::channel(1).0, console: None };
+        let beside =
+            Beside { jobs: mpsc::channel(1).0, console: None, legs: Legs::new(RelayLimits::default(), Vec::new()) };
         let (core, deciding) = actor(Stuck(release), ServerStore::in_memory().unwrap(), Arc::default(), None, beside);
         let deciding = tokio::spawn(deciding);
         // The queue is full with it until it is done with, so that not even the word to stop finds a place.

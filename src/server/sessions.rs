@@ -82,7 +82,8 @@ impl Core {
             (ToServer::Login(login), None) => self.login(id, &login),
             (ToServer::Request { id: request, body }, Some(asker)) => self.request(&asker, request, body),
             (ToServer::Goodbye, _) => self.close(id, "left"),
-            (ToServer::Alive, Some(_)) => {}
+            // Those of our own clients do not come so far; there is no way for others'.
+            (ToServer::Alive | ToServer::RelayData(_), Some(_)) => {}
             (ToServer::At { server, frame }, Some(asker)) if self.is_direct(id) => self.relay(&asker, server, frame),
             _ => self.close(id, "protocol"),
         }

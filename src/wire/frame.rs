@@ -5,9 +5,10 @@
 //! the server sequenced what they report, so a [`Reply::Sequenced`] stands at its place among the pushed rows.
 
 use super::id::{InstanceId, RoomId};
+use super::leg::{LinkData, RelayTicket, RelayTokens};
 use super::log::Row;
 use super::name::{FullName, Name};
-pub use super::refusal::{Code, Refusal};
+pub use super::refusal::{Away, Code, Refusal};
 use super::{DecodeError, decode, encode};
 use minicbor::bytes::{ByteArray, ByteVec};
 
@@ -83,6 +84,9 @@ pub enum ToServer {
         #[n(1)]
         frame: ByteVec,
     },
+    /// Datagrams of a leg of ours whose UDP does not get through; what finds no room is dropped. Not for other servers.
+    #[n(5)]
+    RelayData(#[n(0)] LinkData),
 }
 
 /// Who logs in; the key is the TLS client certificate's.
@@ -254,6 +258,10 @@ pub enum Request {
         #[n(0)]
         ask: String,
     },
+    /// A leg for a file's datagrams, where its two sides do not reach each other: whoever registers the two tokens the other way
+    /// around gets the other one. [`Reply::RelayTicket`].
+    #[n(16)]
+    RelayRegister(#[n(0)] RelayTokens),
 }
 
 /// Server to client.
@@ -301,24 +309,6 @@ pub enum ToClient {
         #[n(1)]
         why: Away,
     },
-}
-
-/// Why a session at another server is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
-#[cbor(index_only)]
-pub enum Away {
-    /// No server of this name is in the mesh, or no way leads there.
-    #[n(0)]
-    Unreachable,
-    /// It lost what it knew of us, or we were too slow.
-    #[n(1)]
-    Reset,
-    /// It ended the session itself.
-    #[n(2)]
-    Closed,
-    /// This server is in no mesh, or we have sessions at too many servers.
-    #[n(3)]
-    Refused,
 }
 
 /// An accepted login.
@@ -445,6 +435,9 @@ pub enum Reply {
     /// To [`Request::Admin`]: a [`super::admin::Answer`] as JSON.
     #[n(9)]
     Admin(#[n(0)] String),
+    /// To [`Request::RelayRegister`].
+    #[n(10)]
+    RelayTicket(#[n(0)] RelayTicket),
 }
 
 /// A public room in a list.
@@ -553,6 +546,9 @@ pub enum Push {
         #[n(1)]
         reason: Option<String>,
     },
+    /// The answer to [`ToServer::RelayData`]: datagrams of the other leg.
+    #[n(12)]
+    RelayData(#[n(0)] LinkData),
 }
 
 impl ToServer {

@@ -11,6 +11,7 @@ pub mod frame;
 pub mod home;
 pub mod id;
 pub mod invite;
+pub mod leg;
 pub mod log;
 pub mod mesh_hello;
 pub mod name;

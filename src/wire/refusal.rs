@@ -28,6 +28,24 @@ impl Refusal {
     }
 }
 
+/// Why a session at another server is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+pub enum Away {
+    /// No server of this name is in the mesh, or no way leads there.
+    #[n(0)]
+    Unreachable,
+    /// It lost what it knew of us, or we were too slow.
+    #[n(1)]
+    Reset,
+    /// It ended the session itself.
+    #[n(2)]
+    Closed,
+    /// This server is in no mesh, or we have sessions at too many servers.
+    #[n(3)]
+    Refused,
+}
+
 /// Causes of a refusal; [`Code::as_str`] is what JSON shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, minicbor::Encode, minicbor::Decode)]
 #[cbor(index_only)]

@@ -46,7 +46,7 @@ impl World {
                         entries: 1,
                         partial: false,
                         connection: [2; 8],
-                        candidates: Vec::new(),
+                        candidates: vec!["192.0.2.8:9".parse().unwrap()],
                         window: Some(32),
                         max_datagram: 1452,
                         skipped: skipped_of(&wanted.file, wanted.kind),
@@ -77,6 +77,9 @@ impl World {
                 let (transfer, bytes, stall) = (channel.transfer, channel.size, c.stall);
                 c.channels.insert(transfer, (*channel, false));
                 c.downloads.insert(transfer, download);
+                if c.cut_off {
+                    return;
+                }
                 self.feed(client, Input::Files(FilesEvent::Started { transfer, route: "192.0.2.9:9".into() }));
                 if stall {
                     return;
@@ -86,7 +89,8 @@ impl World {
             FilesCommand::Share(_) => FilesEvent::Shares { global: true, files: Vec::new(), missing: None },
             FilesCommand::Cancel { transfer, keep, .. } => return c.ended.push((transfer, keep)),
             FilesCommand::Drop { transfer, .. } => return c.ended.push((transfer, true)),
-            FilesCommand::Window(_) | FilesCommand::Rates { .. } => return,
+            FilesCommand::Relay { leg, key, .. } => return c.legs.push((leg, key)),
+            FilesCommand::Window(_) | FilesCommand::RelayIn(_) | FilesCommand::Rates { .. } => return,
         };
         self.feed(client, Input::Files(event));
     }

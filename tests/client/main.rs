@@ -15,6 +15,7 @@ mod moderated;
 mod modes;
 mod offers;
 mod operating;
+mod relayed;
 mod restrictions;
 mod resume;
 mod scripts;

@@ -5,11 +5,13 @@ use secchat::crypto::identity::{Identity, PublicKey};
 use secchat::mesh::run::MeshEvent;
 use secchat::mesh::{DownReason, NodeInfo};
 use secchat::server::engine::Engine;
+use secchat::server::forwarding::{Forwarding, RelayLimits};
 use secchat::server::meshed::Meshed;
 use secchat::server::relay::{Relay, RelayConfig};
 use secchat::server::{Config, Core, Input, Output};
 use secchat::store::ServerStore;
 use secchat::wire::admin::Answer;
+use secchat::wire::leg::LegKey;
 use secchat::wire::name::Name;
 use secchat::wire::vouch::{NodeId, ServerCert, ServerTrust};
 use std::collections::VecDeque;
@@ -25,6 +27,9 @@ pub struct Server {
     meshed: bool,
     /// To what its owner has asked.
     pub answers: Vec<Answer>,
+    /// Of files that it passes on.
+    pub legs: Forwarding,
+    tickets: u8,
     /// What it has said to others.
     said: VecDeque<Said>,
 }
@@ -73,7 +78,19 @@ impl Server {
     fn new(config: Config, identity: Identity, meshed: bool) -> Self {
         let store = ServerStore::in_memory().unwrap();
         let engine = engine(&config, &identity, meshed, &store, Duration::ZERO, START_MS);
-        Self { engine, store, alive: true, config, identity, meshed, answers: Vec::new(), said: VecDeque::new() }
+        let legs = Forwarding::new(RelayLimits::default(), Duration::ZERO);
+        Self {
+            legs,
+            tickets: 0,
+            engine,
+            store,
+            alive: true,
+            config,
+            identity,
+            meshed,
+            answers: Vec::new(),
+            said: VecDeque::new(),
+        }
     }
 
     pub fn name(&self) -> Name {
@@ -110,6 +127,12 @@ impl Server {
             Output::ReadLog { ticket, room, after } => {
                 let page = self.store.page(&room, after).unwrap();
                 self.engine.handle(now, wall, Input::LogPage { ticket, page });
+            }
+            Output::RegisterLeg { session, request, user, tokens } => {
+                self.tickets += 1;
+                let (leg, key) = ([self.tickets; 8], LegKey::new([self.tickets; 32]));
+                let made = self.legs.register(now, user, tokens, (leg, key.clone())).map(|()| (leg, key));
+                self.engine.handle(now, wall, Input::LegMade { session, request, made });
             }
             Output::Answer { answer, .. } => self.answers.push(*answer),
             Output::Mesh { targets, body } => self.said.push_back((targets, body)),

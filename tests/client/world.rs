@@ -18,6 +18,7 @@ use secchat::wire::frame::{Login, ToClient, ToServer, VERSION};
 use secchat::wire::home::HomeCard;
 use secchat::wire::id::{Id, RoomId, TransferId};
 use secchat::wire::invite::Host;
+use secchat::wire::leg::{LegId, LegKey};
 use secchat::wire::name::{FullName, Name};
 use secchat::wire::payload::FileRefusal;
 use secchat::wire::vouch::ServerTrust;
@@ -39,7 +40,7 @@ pub fn full(text: &str) -> FullName {
 pub fn config() -> Config {
     Config {
         name: Name::parse("s1").unwrap(),
-        stun_port: 0,
+        stun_port: 7443,
         log_age: Duration::from_secs(7 * 24 * 3600),
         log_bytes: 1 << 20,
         room_ttl: Duration::from_secs(24 * 3600),
@@ -122,6 +123,9 @@ pub struct Client {
     pub dropped_links: usize,
     /// Channels start and then stand still.
     pub stall: bool,
+    /// No channel finds a path by itself; the legs that servers gave.
+    pub cut_off: bool,
+    pub legs: Vec<(LegId, LegKey)>,
     instance: u8,
     /// Which of the servers its link leads to.
     pub at: usize,
@@ -242,6 +246,8 @@ impl World {
             answers: Vec::new(),
             dropped_links: 0,
             stall: false,
+            cut_off: false,
+            legs: Vec::new(),
             instance,
             at: 0,
             home: self.homes.first().cloned(),

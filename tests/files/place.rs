@@ -117,6 +117,7 @@ pub fn config(dir: &Path, udp: Option<&str>) -> FilesConfig {
         max_datagram: 65_507,
         offload: Offload::Full,
         loopback: true,
+        reach: secchat::client::effects::Reach::Any,
     }
 }
 

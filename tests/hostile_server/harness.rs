@@ -140,6 +140,7 @@ impl Stage {
                 identity: server_identity(),
                 name: name(),
                 caps: Caps::default(),
+                relay: secchat::server::forwarding::RelayLimits::default(),
             })
             .unwrap()
         };

@@ -40,6 +40,7 @@ const DRIVERS: &[&str] = &[
     "src/server/reload.rs",
     "src/server/run.rs",
     "src/server/session.rs",
+    "src/server/udp.rs",
 ];
 
 /// Files under `client`, `server` and `mesh` that hold no core and so may do input and output.

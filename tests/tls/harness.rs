@@ -53,7 +53,7 @@ impl Parrot {
                 self.send(session, ToClient::Reply { id, body: Reply::Done });
             }
             ToServer::Request { id, .. } => self.send(session, ToClient::Reply { id, body: Reply::Done }),
-            ToServer::Goodbye | ToServer::Alive | ToServer::At { .. } => {}
+            ToServer::Goodbye | ToServer::Alive | ToServer::RelayData(_) | ToServer::At { .. } => {}
         }
     }
 }
@@ -110,6 +110,7 @@ pub fn start_at(address: SocketAddr, seed: u8, caps: Caps) -> Running {
         identity: identity(seed),
         name: Name::parse("s1").unwrap(),
         caps,
+        relay: secchat::server::forwarding::RelayLimits::default(),
     })
     .unwrap();
     let (address, stun) = (server.addresses()[0], server.stun_port());

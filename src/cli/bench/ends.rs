@@ -4,7 +4,7 @@ use super::case::{BenchError, Case, Spent};
 use super::child::{Told, tell};
 use super::usage::{cpu_seconds, peak_memory};
 use crate::cli::tuning::inject;
-use crate::client::effects::{ChannelStart, FilesCommand, FilesEvent, ShareCommand, UploadReady, Wanted};
+use crate::client::effects::{ChannelStart, FilesCommand, FilesEvent, Reach, ShareCommand, UploadReady, Wanted};
 use crate::client::files::{FilesConfig, FilesHandle, start};
 use crate::transfer::restrict::Rules;
 use crate::wire::id::{Id, TransferId};
@@ -147,6 +147,7 @@ impl End {
             max_datagram: case.datagram,
             offload: case.splits.into(),
             loopback: true,
+            reach: Reach::Any,
         };
         let files = start(config).map_err(|error| BenchError::Wrong(error.to_string()))?;
         let (said, heard) = mpsc::unbounded_channel();

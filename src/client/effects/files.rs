@@ -7,7 +7,8 @@
 use crate::crypto::handover::Handover;
 use crate::transfer::restrict::Rules;
 use crate::wire::id::{OfferId, RoomId, SearchId, TransferId};
-use crate::wire::name::FullName;
+use crate::wire::leg::{LegId, LegKey, LinkData};
+use crate::wire::name::{FullName, Name};
 use crate::wire::payload::{Arq, FileKind, FileRefusal, FileRow};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -103,6 +104,25 @@ pub enum FilesCommand {
         /// Whether a download's partial file stays, to be resumed.
         keep: bool,
     },
+    /// A session may run over a server, which gave us this leg.
+    Relay {
+        /// The upload, or the source's transfer.
+        transfer: TransferId,
+        /// Which server.
+        server: Name,
+        /// Its host; left out for the one that the link leads to.
+        host: Option<String>,
+        /// Its UDP port.
+        port: u16,
+        /// Our leg there.
+        leg: LegId,
+        /// Proves that it is ours.
+        key: LegKey,
+        /// Whether the link leads to that server, so that datagrams may go over it where UDP does not get through.
+        linked: bool,
+    },
+    /// Datagrams came over the link for a leg of ours.
+    RelayIn(LinkData),
     /// `@me setshare FILE`, and its kin; answered by [`FilesEvent::Shares`].
     Share(ShareCommand),
     /// Limits of all transfers together, file bytes a second each way; `None` is no limit.
@@ -150,6 +170,18 @@ pub enum Congestion {
     Cubic,
     /// None: for fixed windows.
     None,
+}
+
+/// Over which ways files may come and go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// Straight where that works, over a server where it does not.
+    #[default]
+    Any,
+    /// Over servers only: peers do not learn our addresses.
+    Relayed,
+    /// Straight or not at all.
+    Direct,
 }
 
 /// Sharing commands.
@@ -251,6 +283,13 @@ pub enum FilesEvent {
         window: Option<u32>,
         /// Bytes of the largest datagram that we take.
         max_datagram: usize,
+    },
+    /// Datagrams of a leg that are to go over the link to this server.
+    RelayOut {
+        /// Which server.
+        server: Name,
+        /// What.
+        data: LinkData,
     },
     /// To `PrepareOffer`.
     OfferReady {

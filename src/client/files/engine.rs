@@ -13,16 +13,19 @@ use super::content::Content;
 use super::downloads::Downloads;
 use super::fetches::{FetchLetter, Parts};
 use super::hashing::{Hasher, Trees};
+use super::legs::Ticket;
 use super::mailbox::Address;
 use super::offering::Offer;
 use super::prepare::Prepared;
 use super::shares::SharedFolder;
 use super::uploads::UploadLetter;
 use super::wire::Seen;
-use crate::client::effects::{FilesCommand, FilesEvent, OfferReady, OfferRefusal};
-use crate::limits::CANDIDATES_MAX;
-use crate::net::udp::{BoundPort, is_candidate};
+use crate::client::effects::{FilesCommand, FilesEvent, OfferReady, OfferRefusal, Reach};
+use crate::limits::{CANDIDATES_MAX, RELAY_BATCHES};
+use crate::net::udp::{BoundPort, canonical, is_candidate};
 use crate::wire::id::{OfferId, TransferId};
+use crate::wire::leg::LinkData;
+use crate::wire::name::Name;
 use crate::wire::payload::FileRefusal;
 
 /// All state of the engine's thread.
@@ -38,6 +41,11 @@ pub(super) struct Engine {
     pub(super) loopback: bool,
     // Where the server answers STUN.
     pub(super) servers: Vec<SocketAddr>,
+    pub(super) reach: Reach,
+    // The host of the server that we are linked with.
+    pub(super) server: Option<String>,
+    // A mark for each batch that has come over the link and waits for its lane.
+    pub(super) coming: Arc<()>,
     pub(super) origin: Instant,
     pub(super) prepared: HashMap<TransferId, Prepared>,
     pub(super) offers: HashMap<OfferId, Offer>,
@@ -92,7 +100,14 @@ pub(super) enum Internal {
     Server(String, u16),
     /// Its addresses, looked up.
     Stun(Vec<SocketAddr>),
+    /// A leg at a server whose addresses were looked up.
+    Relay(Ticket),
+    /// Datagrams that are to go over the link; the mark goes with them.
+    RelayOut(Name, LinkData, Arc<()>),
 }
+
+/// Datagrams that came over the link, and the mark that says that they wait.
+pub(super) type Relayed = Arc<(LinkData, Arc<()>)>;
 
 /// Ends a hash that nobody waits for any more.
 #[derive(Debug)]
@@ -149,7 +164,21 @@ impl Engine {
                 self.hasher.wake();
                 self.outbox.push_back(event);
             }
-            Internal::Server(host, port) => self.look_up(host, port),
+            Internal::Server(host, port) => {
+                self.server = Some(host.clone());
+                self.look_up(host, port);
+            }
+            Internal::RelayOut(server, data, mark) => {
+                drop(mark);
+                if self.outbox.len() < OUTBOX_WITH_PROGRESS {
+                    self.outbox.push_back(FilesEvent::RelayOut { server, data });
+                }
+            }
+            Internal::Relay(ticket) => {
+                // Whichever direction the session is in.
+                self.up.address.send(UploadLetter::Relay(ticket.clone()));
+                self.down.address.send(FetchLetter::Relay(ticket));
+            }
             Internal::Stun(servers) => {
                 if servers.iter().any(|addr| addr.ip().is_loopback()) {
                     self.loopback = true;
@@ -181,6 +210,25 @@ impl Engine {
         });
     }
 
+    /// Finds the server that gave us a leg; without a host it is the one that we are linked with.
+    pub(super) fn relay(&self, host: Option<String>, port: u16, ticket: Ticket) {
+        let (Some(host), results) = (host.or_else(|| self.server.clone()), self.results.clone()) else { return };
+        tokio::spawn(async move {
+            let found = tokio::net::lookup_host((host, port)).await;
+            let addrs = found.map(|addrs| addrs.map(canonical).take(RELAY_ADDRESSES).collect()).unwrap_or_default();
+            let _ = results.send(Internal::Relay(Ticket { addrs, ..ticket }));
+        });
+    }
+
+    /// What has come over the link, for whichever direction it is.
+    pub(super) fn came_over_link(&self, data: LinkData) {
+        if Arc::strong_count(&self.coming) <= RELAY_BATCHES {
+            let data = Arc::new((data, Arc::clone(&self.coming)));
+            self.up.address.send(UploadLetter::Relayed(Arc::clone(&data)));
+            self.down.address.send(FetchLetter::Relayed(data));
+        }
+    }
+
     pub(super) fn fail(&mut self, transfer: TransferId, reason: &str, detail: &str) {
         let (reason, detail) = (reason.to_owned(), detail.to_owned());
         self.outbox.push_back(FilesEvent::Failed { transfer, reason, detail });
@@ -189,7 +237,10 @@ impl Engine {
 
 impl<T> Direction<T> {
     /// Where we may be reached, at most [`CANDIDATES_MAX`] addresses: our own, those that the server sees, and those that the user gave.
-    pub(super) fn candidates(&self, loopback: bool) -> Vec<SocketAddr> {
+    pub(super) fn candidates(&self, loopback: bool, reach: Reach) -> Vec<SocketAddr> {
+        if reach == Reach::Relayed {
+            return Vec::new();
+        }
         let mut addrs = self.port.candidates(loopback);
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut outside: Vec<SocketAddr> = Vec::new();
@@ -205,6 +256,8 @@ impl<T> Direction<T> {
     }
 }
 
+/// Addresses of one server that are tried.
+const RELAY_ADDRESSES: usize = 4;
 /// Beyond this many events waiting, progress is not added.
 const OUTBOX_WITH_PROGRESS: usize = 64;
 /// How often the engine looks around when nothing happens.

@@ -9,15 +9,16 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::downloads::Downloads;
-use super::engine::Internal;
+use super::engine::{Internal, Relayed};
 use super::fetch::Fetch;
 use super::lane::Lane;
+use super::legs::Ticket;
 use super::mailbox::Address;
 use super::part::Part;
 use super::rates::Bucket;
 use super::session::{Terms, patience};
 use super::supply::Supply;
-use super::wire::{Incoming, Wire};
+use super::wire::{Incoming, Wire, connection_id};
 use super::writer::{Expected, Report};
 use crate::client::effects::{ChannelStart, FilesEvent};
 use crate::transfer::tree::Root;
@@ -36,6 +37,10 @@ pub(super) enum FetchLetter {
     Rate(Option<u64>),
     /// The server's addresses.
     Servers(Vec<SocketAddr>),
+    /// A session may run over a server, if it is one of ours.
+    Relay(Ticket),
+    /// Datagrams have come over the link, if they are for a leg of ours.
+    Relayed(Relayed),
     /// Peers may be on this machine.
     Loopback,
     /// A writing thread has something to say.
@@ -129,6 +134,22 @@ impl Lane for Fetches {
             }
             FetchLetter::Rate(rate) => self.bucket.set_rate(rate, now),
             FetchLetter::Servers(servers) => wire.set_servers(now, servers),
+            FetchLetter::Relay(ticket) => {
+                let mut supplies = self.fetches.iter_mut().flat_map(Fetch::supplies);
+                if let Some(supply) = supplies.find(|supply| supply.transfer() == ticket.transfer) {
+                    let server = ticket.server.clone();
+                    supply.add_relay(now, wire.add_leg(now, ticket), server);
+                }
+            }
+            FetchLetter::Relayed(relayed) => {
+                let Some(from) = wire.at_link(*relayed.0.leg) else { return ControlFlow::Continue(()) };
+                for datagram in relayed.0.datagrams() {
+                    let mut bytes = datagram.to_vec();
+                    if let Some(id) = connection_id(&bytes) {
+                        self.on_datagram(now, Incoming { id, from, bytes: &mut bytes, ce: false });
+                    }
+                }
+            }
             FetchLetter::Loopback => self.terms.loopback = true,
             FetchLetter::Report(download, report) => {
                 let opened = matches!(report, Report::Opened { .. });
@@ -173,6 +194,8 @@ impl Lane for Fetches {
     }
 
     fn transmit(&mut self, now: Duration, wire: &mut Wire) -> bool {
+        let fetches = &mut self.fetches;
+        wire.keep_legs(|transfer| fetches.iter_mut().flat_map(Fetch::supplies).any(|s| s.transfer() == transfer));
         for supply in self.fetches.iter_mut().flat_map(Fetch::supplies) {
             // Asks and acks are few.
             while !wire.is_blocked() && wire.send(now, |batch| supply.poll_transmit(now, batch)) > 0 {}

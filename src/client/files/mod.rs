@@ -8,6 +8,7 @@
 //!
 //! lane       a thread for one direction: datagrams in, every session speaks, wait
 //! wire       its UDP port: batches, and our address as the server sees it (reflexive)
+//! legs       datagrams that servers pass on
 //! harm       a bad path on demand, for tests
 //! mailbox    how others speak to it
 //! tunnel     one session's sealed connection, and the hand-over of keys before it
@@ -44,6 +45,7 @@ mod fetches;
 mod harm;
 mod hashing;
 mod lane;
+mod legs;
 mod mailbox;
 mod meter;
 mod offering;

@@ -12,6 +12,7 @@ use super::downloads::Downloads;
 use super::engine::{CancelOnDrop, Engine, Internal};
 use super::fetches::{FetchLetter, Parts};
 use super::hashing::{HashError, Trees};
+use super::legs::Ticket;
 use super::part::Part;
 use super::shares::SharedFolder;
 use super::uploads::UploadLetter;
@@ -74,6 +75,10 @@ impl Engine {
                 self.down.address.send(FetchLetter::Drop(transfer, reason));
             }
             FilesCommand::Cancel { transfer, reason, keep } => self.cancel(transfer, reason, keep),
+            FilesCommand::Relay { transfer, server, host, port, leg, key, linked } => {
+                self.relay(host, port, Ticket { transfer, server, addrs: Vec::new(), leg, key, linked });
+            }
+            FilesCommand::RelayIn(data) => self.came_over_link(data),
             FilesCommand::Share(command) => self.share(command),
             FilesCommand::Window(segments) => self.settings.window = segments,
             FilesCommand::Rates { up, down } => {
@@ -200,7 +205,7 @@ impl Engine {
                 entries: content.entries,
                 partial: content.is_part(),
                 connection,
-                candidates: self.up.candidates(self.loopback),
+                candidates: self.up.candidates(self.loopback, self.reach),
                 window: self.settings.window,
                 max_datagram: self.settings.max_datagram,
                 skipped: content.skipped.clone(),
@@ -218,7 +223,7 @@ impl Engine {
         };
         let until = self.now() + ANSWER_DEADLINE;
         self.prepared.insert(transfer, Prepared { kind: Kind::Download(connection), until });
-        let candidates = self.down.candidates(self.loopback);
+        let candidates = self.down.candidates(self.loopback, self.reach);
         let (window, max_datagram) = (self.settings.window, self.settings.max_datagram);
         self.outbox.push_back(FilesEvent::DownloadReady { transfer, connection, candidates, window, max_datagram });
     }

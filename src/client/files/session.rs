@@ -1,10 +1,12 @@
 //! What uploads and sources of downloads have in common.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::channel::{Arq, Config, CongestionKind, Failure, MAX_WINDOW};
-use crate::client::effects::{ChannelStart, Congestion};
+use crate::client::effects::{ChannelStart, Congestion, Reach};
 use crate::wire::datagram::CloseCode;
+use crate::wire::name::Name;
 use crate::wire::payload;
 
 /// What each session is started with beside its agreement.
@@ -13,6 +15,18 @@ pub(super) struct Terms {
     /// Peers may be on this machine.
     pub(super) loopback: bool,
     pub(super) congestion: Congestion,
+    pub(super) reach: Reach,
+}
+
+/// The server over which a session may run, and the address that stands for it.
+pub(super) type Relay = Option<(SocketAddr, Name)>;
+
+/// How the user is told of the way that a file takes.
+pub(super) fn route(addr: SocketAddr, relay: &Relay) -> String {
+    match relay {
+        Some((alias, server)) if *alias == addr => format!("relayed by {server}"),
+        _ => addr.to_string(),
+    }
 }
 
 /// The channel's settings as both sides agreed, and our own.

@@ -24,7 +24,7 @@ use super::shares::{ShareError, SharedFolder};
 use super::uploads::{UploadLetter, Uploads};
 use super::wire::{Seen, Wire};
 use crate::channel::impair::Spec;
-use crate::client::effects::{Congestion, FilesCommand, FilesEvent};
+use crate::client::effects::{Congestion, FilesCommand, FilesEvent, Reach};
 use crate::net::udp::{BindError, BoundPort, Offload};
 use crate::wire::invite::Host;
 use crate::wire::packet::{BASE_DATAGRAM, MAX_DATAGRAM};
@@ -58,6 +58,8 @@ pub struct FilesConfig {
     pub offload: Offload,
     /// Peers may be on this machine: loopback addresses are offered and taken. [`FilesHandle::set_server`] can tell, too.
     pub loopback: bool,
+    /// Over which ways peers may be reached, and learn where we are.
+    pub reach: Reach,
 }
 
 /// Why the file side does not start.
@@ -169,6 +171,9 @@ pub fn start(config: FilesConfig) -> Result<FilesHandle, StartError> {
         },
         loopback: config.loopback,
         servers: Vec::new(),
+        reach: config.reach,
+        server: None,
+        coming: Arc::default(),
         origin,
         prepared: HashMap::new(),
         offers: HashMap::new(),
@@ -213,12 +218,12 @@ fn start_lanes(
     parts: &Parts,
     origin: Instant,
 ) -> io::Result<Lanes> {
-    let terms = Terms { loopback: config.loopback, congestion: config.congestion };
+    let terms = Terms { loopback: config.loopback, congestion: config.congestion, reach: config.reach };
     let (now, seen) = (origin.elapsed(), [Seen::default(), Seen::default()]);
     let (address, letters) = mailbox()?;
     let (uploads, wire) = (
         Uploads::new(results.clone(), terms, Bucket::new(config.up, now)),
-        Wire::new(Arc::clone(&up), seen[0].clone(), config.inject.as_ref().map(Harm::new)),
+        Wire::new(Arc::clone(&up), seen[0].clone(), config.inject.as_ref().map(Harm::new), results.clone()),
     );
     let sending =
         std::thread::Builder::new().name("uploads".into()).spawn(move || lane::run(uploads, wire, letters, origin))?;
@@ -226,7 +231,7 @@ fn start_lanes(
     let (address, letters) = mailbox()?;
     let bucket = Bucket::new(config.down, now);
     let fetches = Fetches::new(results.clone(), Arc::clone(parts), address.clone(), terms, bucket);
-    let wire = Wire::new(Arc::clone(&down), seen[1].clone(), config.inject.as_ref().map(Harm::new));
+    let wire = Wire::new(Arc::clone(&down), seen[1].clone(), config.inject.as_ref().map(Harm::new), results.clone());
     let receiving = std::thread::Builder::new()
         .name("downloads".into())
         .spawn(move || lane::run(fetches, wire, letters, origin))?;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::session::{Terms, config_of};
+use super::session::{Relay, Terms, config_of, route};
 use super::tunnel::{News, Tunnel};
 use super::wire::Incoming;
 use super::writer::{CHUNK, Writer};
@@ -13,6 +13,7 @@ use crate::transfer::exchange::{Ask, Outbox, Wanted};
 use crate::transfer::planner::SourceId;
 use crate::wire::datagram::CloseCode;
 use crate::wire::id::TransferId;
+use crate::wire::name::Name;
 use crate::wire::text::shown;
 
 /// A session with one holder.
@@ -26,6 +27,7 @@ pub(super) struct Supply {
     // Groups that it was asked for and did not bring yet.
     pending: u64,
     tunnel: Tunnel,
+    relay: Relay,
     asks: Outbox,
     // The end of our stream that the channel knows.
     sent: u64,
@@ -53,13 +55,14 @@ impl Supply {
     /// Opens the channel; it tries the peer's candidates at once.
     pub(super) fn new(now: Duration, start: ChannelStart, number: SourceId, terms: Terms) -> Result<Self, ConfigError> {
         let (transfer, partial, config) = (start.transfer, start.partial, config_of(&start, terms));
-        let tunnel = Tunnel::new(now, start, Side::Asker, config, terms.loopback)?;
+        let tunnel = Tunnel::new(now, start, Side::Asker, config, terms)?;
         Ok(Self {
             transfer,
             number,
             partial,
             pending: 0,
             tunnel,
+            relay: None,
             asks: Outbox::default(),
             sent: 0,
             chunk: Vec::new(),
@@ -73,6 +76,12 @@ impl Supply {
 
     pub(super) fn transfer(&self) -> TransferId {
         self.transfer
+    }
+
+    /// The peer may be reached over a server too.
+    pub(super) fn add_relay(&mut self, now: Duration, addr: SocketAddr, server: Name) {
+        self.relay = Some((addr, server));
+        self.tunnel.add_path(now, addr);
     }
 
     pub(super) fn is_ours(&self, id: &[u8; 8]) -> bool {
@@ -201,7 +210,7 @@ impl Supply {
         let (reason, detail) = match news {
             News::Path(addr) => {
                 if !std::mem::replace(&mut self.announced, true) {
-                    tell(Turn::Started(addr.to_string()));
+                    tell(Turn::Started(route(addr, &self.relay)));
                 }
                 return;
             }

@@ -6,11 +6,13 @@ use std::time::Duration;
 use rand_core::OsRng;
 use zeroize::Zeroizing;
 
+use super::legs::is_alias;
+use super::session::Terms;
 use crate::channel::{
     Batch, ChannelKeys, ClosedBy, Config, ConfigError, Connection, ConnectionIds, Event, Failure, NoSink, NoSource,
     Side, Stats, StreamSink, StreamSource,
 };
-use crate::client::effects::ChannelStart;
+use crate::client::effects::{ChannelStart, Reach};
 use crate::crypto::handover::{Handover, StageTwo};
 use crate::crypto::seal::SealKey;
 use crate::net::udp::worth_trying;
@@ -27,6 +29,8 @@ pub(super) struct Tunnel {
     before: Option<Line>,
     side: Side,
     config: Config,
+    // Nobody but servers is to learn that we are here.
+    hidden: bool,
     // What the peer may be reached at.
     candidates: Vec<SocketAddr>,
     // Of our stream, told to the connection that carries it.
@@ -65,10 +69,13 @@ impl Tunnel {
         start: ChannelStart,
         side: Side,
         config: Config,
-        loopback: bool,
+        terms: Terms,
     ) -> Result<Self, ConfigError> {
         let ChannelStart { send, receive, our_connection, peer_connection, peer_candidates, handover, .. } = start;
-        let candidates = worth_trying(&peer_candidates, loopback);
+        let candidates = match terms.reach {
+            Reach::Relayed => Vec::new(),
+            _ => worth_trying(&peer_candidates, terms.loopback),
+        };
         let keys = StageTwo { send, receive, our_connection, peer_connection };
         let current = Line::open(now, &keys, side, config.clone(), &candidates)?;
         let mut tunnel = Self {
@@ -77,6 +84,7 @@ impl Tunnel {
             before: None,
             side,
             config,
+            hidden: terms.reach == Reach::Relayed,
             candidates,
             stream_end: 0,
             finished: false,
@@ -88,6 +96,12 @@ impl Tunnel {
             let _ = tunnel.current.connection.send_handshake(now, &first);
         }
         Ok(tunnel)
+    }
+
+    /// The peer may be reached at this address too.
+    pub(super) fn add_path(&mut self, now: Duration, addr: SocketAddr) {
+        self.candidates.push(addr);
+        self.current.connection.add_candidate(now, addr);
     }
 
     /// Whether datagrams with this connection id are ours.
@@ -105,6 +119,9 @@ impl Tunnel {
         ce: bool,
         sink: &mut dyn StreamSink,
     ) {
+        if self.hidden && !is_alias(from) {
+            return;
+        }
         if self.current.id == *id {
             let sink: &mut dyn StreamSink = if self.handover.is_some() { &mut NoSink } else { sink };
             self.current.connection.handle_datagram(now, from, bytes, ce, sink);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::content::{Body, Content};
 use super::meter::Meter;
 use super::reading::{OpenItems, UploadSource};
-use super::session::{Terms, config_of, reason_of_close, reason_of_failure};
+use super::session::{Relay, Terms, config_of, reason_of_close, reason_of_failure, route};
 use super::tunnel::{News, Tunnel};
 use super::wire::Incoming;
 use crate::channel::{Batch, ConfigError, Failure, Side, StreamSink};
@@ -17,6 +17,7 @@ use crate::transfer::exchange::{Answers, Catalog, Here, Item, Violation};
 use crate::transfer::ranges::RangeSet;
 use crate::wire::datagram::CloseCode;
 use crate::wire::id::TransferId;
+use crate::wire::name::Name;
 use crate::wire::text::shown;
 
 /// A session with one asker.
@@ -24,6 +25,7 @@ use crate::wire::text::shown;
 pub(super) struct Upload {
     transfer: TransferId,
     tunnel: Tunnel,
+    relay: Relay,
     answers: Answers,
     content: Arc<Content>,
     open: OpenItems,
@@ -50,11 +52,12 @@ impl Upload {
         terms: Terms,
     ) -> Result<Self, ConfigError> {
         let (transfer, config) = (start.transfer, config_of(&start, terms));
-        let tunnel = Tunnel::new(now, start, Side::Holder, config, terms.loopback)?;
+        let tunnel = Tunnel::new(now, start, Side::Holder, config, terms)?;
         let total = content.total.saturating_add(content.size);
         let mut upload = Self {
             transfer,
             tunnel,
+            relay: None,
             answers: Answers::new(total, LEAD),
             content,
             open: OpenItems::default(),
@@ -74,6 +77,12 @@ impl Upload {
 
     pub(super) fn transfer(&self) -> TransferId {
         self.transfer
+    }
+
+    /// The peer may be reached over a server too.
+    pub(super) fn add_relay(&mut self, now: Duration, addr: SocketAddr, server: Name) {
+        self.relay = Some((addr, server));
+        self.tunnel.add_path(now, addr);
     }
 
     pub(super) fn is_ours(&self, id: &[u8; 8]) -> bool {
@@ -195,7 +204,7 @@ impl Upload {
         match news {
             News::Path(addr) if !self.announced => {
                 self.announced = true;
-                Some(FilesEvent::Started { transfer: self.transfer, route: addr.to_string() })
+                Some(FilesEvent::Started { transfer: self.transfer, route: route(addr, &self.relay) })
             }
             News::Path(_) => None,
             News::PeerFinished => {

@@ -8,12 +8,13 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::content::Content;
-use super::engine::Internal;
+use super::engine::{Internal, Relayed};
 use super::lane::Lane;
+use super::legs::Ticket;
 use super::rates::Bucket;
 use super::session::{Terms, patience};
 use super::upload::Upload;
-use super::wire::{Incoming, Wire};
+use super::wire::{Incoming, Wire, connection_id};
 use crate::client::effects::{ChannelStart, FilesEvent};
 use crate::wire::datagram::CloseCode;
 use crate::wire::id::TransferId;
@@ -29,6 +30,10 @@ pub(super) enum UploadLetter {
     Rate(Option<u64>),
     /// The server's addresses.
     Servers(Vec<SocketAddr>),
+    /// A session may run over a server, if it is one of ours.
+    Relay(Ticket),
+    /// Datagrams have come over the link, if they are for a leg of ours.
+    Relayed(Relayed),
     /// Peers may be on this machine.
     Loopback,
     /// Nobody listens any more.
@@ -80,6 +85,22 @@ impl Lane for Uploads {
             }
             UploadLetter::Rate(rate) => self.bucket.set_rate(rate, now),
             UploadLetter::Servers(servers) => wire.set_servers(now, servers),
+            UploadLetter::Relay(ticket) => {
+                let upload = self.sessions.iter_mut().find(|upload| upload.transfer() == ticket.transfer);
+                if let Some(upload) = upload {
+                    let server = ticket.server.clone();
+                    upload.add_relay(now, wire.add_leg(now, ticket), server);
+                }
+            }
+            UploadLetter::Relayed(relayed) => {
+                let Some(from) = wire.at_link(*relayed.0.leg) else { return ControlFlow::Continue(()) };
+                for datagram in relayed.0.datagrams() {
+                    let mut bytes = datagram.to_vec();
+                    if let Some(id) = connection_id(&bytes) {
+                        self.on_datagram(now, Incoming { id, from, bytes: &mut bytes, ce: false });
+                    }
+                }
+            }
             UploadLetter::Loopback => self.terms.loopback = true,
             UploadLetter::Leave => return ControlFlow::Break(()),
         }
@@ -101,6 +122,7 @@ impl Lane for Uploads {
     }
 
     fn transmit(&mut self, now: Duration, wire: &mut Wire) -> bool {
+        wire.keep_legs(|transfer| self.sessions.iter().any(|upload| upload.transfer() == transfer));
         let mut more = false;
         self.held = false;
         self.turn = self.turn.wrapping_add(1);

@@ -7,13 +7,21 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedSender;
+
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::engine::Internal;
 use super::harm::Harm;
+use super::legs::{Due, Legs, Ticket, Way, is_alias};
 use super::reflexive::Reflexive;
 use crate::channel::Batch;
+use crate::limits::RELAY_BATCHES;
 use crate::net::received::Received;
 use crate::net::udp::{BoundPort, Sent};
+use crate::wire::id::TransferId;
+use crate::wire::leg::{BOUND, LegId, LinkData, RELAYED, RELAYED_HEAD};
+use crate::wire::name::Name;
 use crate::wire::packet::FIRST_BYTE;
 
 /// The port, and what waits to leave by it.
@@ -28,6 +36,12 @@ pub(super) struct Wire {
     batch: Batch,
     // The system had no room for what comes after these bytes of the batch.
     blocked: Option<(usize, SocketAddr)>,
+    legs: Legs,
+    // The batch as it leaves by a leg; empty while it leaves as it is.
+    wrapped: Vec<u8>,
+    // For what goes over the link, and a mark for each batch of it that waits.
+    news: UnboundedSender<Internal>,
+    leaving: Arc<()>,
     reflexive: Reflexive,
     // Our addresses as the server sees them, for who makes candidates of them.
     seen: Seen,
@@ -50,7 +64,7 @@ pub(super) struct Incoming<'d> {
 }
 
 impl Wire {
-    pub(super) fn new(port: Arc<BoundPort>, seen: Seen, harm: Option<Harm>) -> Self {
+    pub(super) fn new(port: Arc<BoundPort>, seen: Seen, harm: Option<Harm>, news: UnboundedSender<Internal>) -> Self {
         Self {
             port,
             received: Received::new(RECEIVE_BUFFERS),
@@ -58,6 +72,10 @@ impl Wire {
             lull: Duration::ZERO,
             batch: Batch::new(crate::channel::MAX_BATCH),
             blocked: None,
+            legs: Legs::default(),
+            wrapped: Vec::new(),
+            news,
+            leaving: Arc::default(),
             reflexive: Reflexive::default(),
             seen,
             harm: harm.map(Box::new),
@@ -67,6 +85,21 @@ impl Wire {
     /// The server's addresses, asked how we look from there.
     pub(super) fn set_servers(&mut self, now: Duration, servers: Vec<SocketAddr>) {
         self.reflexive.set_servers(now, servers);
+    }
+
+    /// From now on a session may be reached over a server too, at the address that this gives.
+    pub(super) fn add_leg(&mut self, now: Duration, ticket: Ticket) -> SocketAddr {
+        self.legs.add(now, ticket)
+    }
+
+    /// The address by which channels know a leg of ours that is at the link.
+    pub(super) fn at_link(&self, leg: LegId) -> Option<SocketAddr> {
+        self.legs.at_link(leg)
+    }
+
+    /// Forgets the legs of sessions that are over.
+    pub(super) fn keep_legs(&mut self, is_live: impl FnMut(TransferId) -> bool) {
+        self.legs.keep(is_live);
     }
 
     /// Hands over what has come; returns whether there is more.
@@ -81,8 +114,16 @@ impl Wire {
             return false;
         }
         for mut batch in self.received.batches() {
-            let (from, ce) = (batch.from, batch.ce);
+            let (sender, ce) = (batch.from, batch.ce);
             for bytes in batch.datagrams() {
+                let (from, bytes) = match bytes.first() {
+                    Some(&FIRST_BYTE) if is_alias(sender) => continue,
+                    Some(&(RELAYED | BOUND)) => match self.legs.open(now, sender, bytes) {
+                        Some(opened) => opened,
+                        None => continue,
+                    },
+                    _ => (sender, bytes),
+                };
                 if let Some(id) = connection_id(bytes) {
                     match &mut self.harm {
                         Some(harm) => harm.comes(now, from, bytes),
@@ -105,7 +146,21 @@ impl Wire {
         let Some(to) = fill(&mut self.batch) else { return 0 };
         match &mut self.harm {
             Some(harm) => self.batch.datagrams().for_each(|datagram| harm.leaves(now, to, datagram)),
-            None => self.send_from(0, to),
+            None => {
+                self.wrapped.clear();
+                match self.legs.way(to).filter(|_| is_alias(to)) {
+                    Some(Way::Udp(server, head)) => {
+                        for datagram in self.batch.datagrams() {
+                            self.wrapped.extend_from_slice(&head);
+                            self.wrapped.extend_from_slice(datagram);
+                        }
+                        self.send_from(0, server);
+                    }
+                    Some(Way::Link(server, leg)) => self.over_link(server, LinkData::new(leg, self.batch.datagrams())),
+                    None if is_alias(to) => {}
+                    None => self.send_from(0, to),
+                }
+            }
         }
         self.batch.bytes().len()
     }
@@ -122,7 +177,22 @@ impl Wire {
         }
         while let Some((to, datagram)) = self.harm.as_mut().and_then(|harm| harm.left(now)) {
             // What the system has no room for is lost on the bad path.
+            let (to, datagram) = match self.legs.way(to) {
+                Some(Way::Udp(server, head)) => (server, [&head[..], &datagram].concat()),
+                Some(Way::Link(server, leg)) => {
+                    self.over_link(server, LinkData::new(leg, std::iter::once(&*datagram)));
+                    continue;
+                }
+                None if is_alias(to) => continue,
+                None => (to, datagram.to_vec()),
+            };
             self.port.send_batch(&datagram, datagram.len(), to);
+        }
+        while let Some(due) = self.legs.poll(now) {
+            match due {
+                Due::Bind(server, bind) => drop(self.port.send_batch(&bind, bind.len(), server)),
+                Due::Link(server, leg) => self.over_link(server, LinkData::new(leg, std::iter::empty())),
+            }
         }
         while let Some((server, question)) = self.reflexive.poll(now) {
             // A question that is lost is asked again.
@@ -133,7 +203,7 @@ impl Wire {
     /// When [`Self::retry`] wants to be called.
     pub(super) fn deadline(&self) -> Option<Duration> {
         let harm = self.harm.as_ref().and_then(|harm| harm.next_at());
-        self.reflexive.deadline().into_iter().chain(harm).min()
+        [self.reflexive.deadline(), self.legs.deadline(), harm].into_iter().flatten().min()
     }
 
     /// Of what is received at once from now on, each batch is to be answered by itself.
@@ -170,16 +240,27 @@ impl Wire {
         let _: Result<usize, io::Error> = poll(&mut fds, timeout.as_ref()).map_err(io::Error::from);
     }
 
+    /// What the link is not ready for is lost, as in a socket's buffer.
+    fn over_link(&self, server: Name, data: LinkData) {
+        if Arc::strong_count(&self.leaving) <= RELAY_BATCHES {
+            let _ = self.news.send(Internal::RelayOut(server, data, Arc::clone(&self.leaving)));
+        }
+    }
+
     fn send_from(&mut self, taken: usize, to: SocketAddr) {
-        let rest = self.batch.bytes().get(taken..).unwrap_or_default();
-        if let Sent::Full { taken: more } = self.port.send_batch(rest, self.batch.stride(), to) {
+        let (bytes, stride) = match self.wrapped.as_slice() {
+            [] => (self.batch.bytes(), self.batch.stride()),
+            wrapped => (wrapped, self.batch.stride() + RELAYED_HEAD),
+        };
+        let rest = bytes.get(taken..).unwrap_or_default();
+        if let Sent::Full { taken: more } = self.port.send_batch(rest, stride, to) {
             self.blocked = Some((taken + more, to));
         }
     }
 }
 
 /// The connection id of a file datagram.
-fn connection_id(datagram: &[u8]) -> Option<[u8; 8]> {
+pub(super) fn connection_id(datagram: &[u8]) -> Option<[u8; 8]> {
     let (first, rest) = datagram.split_first()?;
     if *first != FIRST_BYTE {
         return None;

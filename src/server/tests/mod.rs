@@ -23,6 +23,7 @@ mod strangers;
 mod world;
 
 use super::engine::Engine;
+use super::forwarding::{Forwarding, RelayLimits};
 use super::meshed::Meshed;
 use super::relay::{Relay, RelayConfig};
 use super::*;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::leg::LegKey;
 use crate::wire::token::Token;
 
 /// Servers, and a head for each.
@@ -30,6 +31,7 @@ pub(super) struct World<E = Core> {
     pub(super) slower: u32,
     /// Random bytes that were drawn; not very random ones.
     pub(super) draws: u8,
+    pub(super) legs: Forwarding,
 }
 
 impl World {
@@ -68,6 +70,7 @@ impl<E: Engine> World<E> {
             tasks: Vec::new(),
             slower: 0,
             draws: 0,
+            legs: Forwarding::new(RelayLimits::default(), Duration::ZERO),
         }
     }
 
@@ -118,6 +121,13 @@ impl<E: Engine> World<E> {
                 let acts = self.store.acts(before, limit).unwrap();
                 let wall = self.wall();
                 self.core.handle(self.now, wall, Input::Acts { ticket, acts });
+            }
+            Output::RegisterLeg { session, request, user, tokens } => {
+                self.draws += 1;
+                let (leg, key) = ([self.draws; 8], LegKey::new([self.draws; 32]));
+                let made = self.legs.register(self.now, user, tokens, (leg, key.clone())).map(|()| (leg, key));
+                let wall = self.wall();
+                self.core.handle(self.now, wall, Input::LegMade { session, request, made });
             }
             Output::Answer { answer, .. } => self.answers.push(*answer),
             Output::Operate { ticket, task } => self.tasks.push((ticket, task)),

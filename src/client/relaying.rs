@@ -1,0 +1,100 @@
+//! A file whose two sides do not reach each other goes over a server: when it is asked for that, and what it is told.
+
+use super::core::Core;
+use super::effects::{FilesCommand, Reach};
+use super::event::Event;
+use super::requests::Purpose;
+use crate::limits::RELAY_AFTER;
+use crate::wire::frame::{Reply, Request};
+use crate::wire::id::{RoomId, TransferId};
+use crate::wire::leg::{LegKey, RelayTokens};
+use crate::wire::name::Name;
+use std::time::Duration;
+
+/// A session that has no path yet.
+#[derive(Debug)]
+pub(super) struct Relaying {
+    /// The home of the conversation in which it was agreed on: both sides know it.
+    server: Name,
+    tokens: RelayTokens,
+    /// When the server is asked; `None` while it is, and afterwards.
+    at: Option<Duration>,
+}
+
+impl Relaying {
+    pub const fn next_timeout(&self) -> Option<Duration> {
+        self.at
+    }
+}
+
+impl Core {
+    /// A session begins. Where the peer said no address, or we want no direct path, its server is asked at once.
+    pub(super) fn consider_relay(&mut self, id: TransferId, group: &RoomId, tokens: RelayTokens, unreachable: bool) {
+        let wait = match self.config.files.reach {
+            Reach::Direct => return,
+            Reach::Relayed => Duration::ZERO,
+            Reach::Any if unreachable => Duration::ZERO,
+            Reach::Any => RELAY_AFTER,
+        };
+        let Some(server) = self.conversations.get(group).map(|c| c.server.clone()) else { return };
+        self.transfers.relays.insert(id, Relaying { server, tokens, at: Some(self.now + wait) });
+    }
+
+    pub(super) fn relays_timeouts(&mut self) {
+        let now = self.now;
+        let live = |id: &TransferId| self.transfers.sources.contains_key(id) || self.transfers.uploads.contains_key(id);
+        let over: Vec<TransferId> = self.transfers.relays.keys().filter(|id| !live(id)).copied().collect();
+        over.iter().for_each(|id| drop(self.transfers.relays.remove(id)));
+        let due = self.transfers.relays.iter_mut().filter(|(_, relay)| relay.at.is_some_and(|at| at <= now));
+        let due = due.map(|(id, relay)| {
+            relay.at = None;
+            (*id, relay.server.clone(), relay.tokens)
+        });
+        for (id, server, tokens) in due.collect::<Vec<_>>() {
+            if !self.request(&server, Request::RelayRegister(tokens), Purpose::Relay(id)) {
+                self.no_leg(&id);
+            }
+        }
+    }
+
+    /// The server has answered.
+    pub(super) fn leg_given(&mut self, server: &Name, transfer: TransferId, reply: Reply) {
+        if !self.transfers.relays.contains_key(&transfer) {
+            // A direct path was found meanwhile.
+            return;
+        }
+        let ticket = match reply {
+            Reply::RelayTicket(ticket) => ticket,
+            Reply::Refused(refusal) => {
+                self.transfers.relays.remove(&transfer);
+                let text = format!("{server} does not pass this file on: {}", refusal.message);
+                return self.tell(None, Event::Notice { from: "relay".into(), text });
+            }
+            _ => return,
+        };
+        let host = (!self.is_access(server)).then(|| self.servers.endpoint(server)).flatten();
+        if host.is_none() && !self.is_access(server) {
+            // Nobody knows where it is.
+            return;
+        }
+        self.tell_files(FilesCommand::Relay {
+            transfer,
+            server: server.clone(),
+            host: host.map(|endpoint| endpoint.host_text()),
+            port: ticket.port,
+            leg: *ticket.leg,
+            key: LegKey::new(*ticket.key),
+            linked: self.is_access(server),
+        });
+    }
+
+    /// The server could not be asked, or the link broke before it answered: it is asked again while the session looks for a path.
+    pub(super) fn no_leg(&mut self, transfer: &TransferId) {
+        let again = self.now + ASK_AGAIN;
+        if let Some(relay) = self.transfers.relays.get_mut(transfer) {
+            relay.at = Some(again);
+        }
+    }
+}
+
+const ASK_AGAIN: Duration = Duration::from_secs(1);

@@ -1,0 +1,258 @@
+//! Files' datagrams between two clients that do not reach each other: which legs there are, where they are bound, who is charged.
+//!
+//! The server sees sealed datagrams, their sizes and times, and two addresses. It tells neither side the other's. Pure: whoever
+//! owns the socket tells what came, and is told where it goes.
+
+mod budget;
+
+use super::io::SessionId;
+use crate::crypto::identity::PublicKey;
+use crate::limits::{
+    RELAY_BYTES, RELAY_IDLE, RELAY_LEGS, RELAY_LEGS_PER_USER, RELAY_RATE, RELAY_UNPAIRED, RELAY_USER_BYTES,
+    RELAY_USER_RATE,
+};
+use crate::wire::leg::{self, BIND_LEN, LegId, LegKey};
+use budget::Budget;
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How much is relayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayLimits {
+    /// Bytes a second for each user; 0 for no relay at all.
+    pub user_rate: u64,
+    /// Bytes a second in all.
+    pub rate: u64,
+    /// Bytes a day for each user.
+    pub user_bytes: u64,
+    /// Bytes a day in all.
+    pub bytes: u64,
+}
+
+impl Default for RelayLimits {
+    fn default() -> Self {
+        Self { user_rate: RELAY_USER_RATE, rate: RELAY_RATE, user_bytes: RELAY_USER_BYTES, bytes: RELAY_BYTES }
+    }
+}
+
+/// Where a client's end of a leg is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// At an address, reached by one of the server's sockets.
+    Udp {
+        /// The socket's number.
+        socket: usize,
+        /// The client's address.
+        addr: SocketAddr,
+    },
+    /// At its link.
+    Link(SessionId),
+}
+
+/// What was done since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ForwardingCounts {
+    /// Legs now.
+    pub legs: u64,
+    /// Bytes passed on, heads included.
+    pub bytes: u64,
+    /// Bytes dropped for a limit.
+    pub limited: u64,
+    /// Datagrams of no leg, from elsewhere than its leg, or with a false or old bind.
+    pub refused: u64,
+}
+
+/// Why no leg was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoLeg {
+    /// The operator relays nothing.
+    #[error("this server relays no files")]
+    Off,
+    /// The two tokens are one, or the other side is the same user.
+    #[error("the two sides of a relay must be two")]
+    Oneself,
+    /// Somebody else has registered this token.
+    #[error("another user has registered this token")]
+    Taken,
+    /// Too many legs of this user, or in all.
+    #[error("too many relayed transfers; try again later")]
+    TooMany,
+}
+
+/// All legs. At most [`RELAY_LEGS`].
+pub struct Forwarding {
+    limits: RelayLimits,
+    legs: HashMap<LegId, Leg>,
+    // By the token that a side registered as its own.
+    tokens: HashMap<[u8; 32], LegId>,
+    users: HashMap<PublicKey, User>,
+    all: Budget,
+    counts: ForwardingCounts,
+}
+
+struct Leg {
+    user: PublicKey,
+    key: LegKey,
+    own: [u8; 32],
+    peer: [u8; 32],
+    // The other side's, which has this one too.
+    partner: Option<LegId>,
+    place: Option<Place>,
+    // Of the newest bind.
+    counter: Option<u64>,
+    registered: Duration,
+    heard: Duration,
+}
+
+struct User {
+    legs: usize,
+    budget: Budget,
+}
+
+impl Forwarding {
+    /// No legs yet.
+    pub fn new(limits: RelayLimits, now: Duration) -> Self {
+        Self {
+            limits,
+            legs: HashMap::new(),
+            tokens: HashMap::new(),
+            users: HashMap::new(),
+            all: Budget::new(limits.rate, limits.bytes, now),
+            counts: ForwardingCounts::default(),
+        }
+    }
+
+    /// Makes a leg for one side of a transfer; `id` and `key` are random. Registering the same tokens again replaces it.
+    pub fn register(
+        &mut self,
+        now: Duration,
+        user: PublicKey,
+        (own, peer): ([u8; 32], [u8; 32]),
+        (id, key): (LegId, LegKey),
+    ) -> Result<(), NoLeg> {
+        if self.limits.user_rate == 0 || self.limits.rate == 0 {
+            return Err(NoLeg::Off);
+        }
+        let partner = self.tokens.get(&peer).copied().filter(|id| self.legs.get(id).is_some_and(|leg| leg.peer == own));
+        let same = partner.and_then(|id| self.legs.get(&id)).is_some_and(|leg| leg.user == user);
+        if own == peer || same {
+            return Err(NoLeg::Oneself);
+        }
+        if let Some(old) = self.tokens.get(&own).copied() {
+            if self.legs.get(&old).is_some_and(|leg| leg.user != user) {
+                return Err(NoLeg::Taken);
+            }
+            self.end(&old);
+        }
+        let has = self.users.get(&user).map_or(0, |user| user.legs);
+        if self.legs.len() >= RELAY_LEGS || has >= RELAY_LEGS_PER_USER || self.legs.contains_key(&id) {
+            return Err(NoLeg::TooMany);
+        }
+        let budget = || Budget::new(self.limits.user_rate, self.limits.user_bytes, now);
+        self.users.entry(user).or_insert_with(|| User { legs: 0, budget: budget() }).legs += 1;
+        if let Some(other) = partner.and_then(|id| self.legs.get_mut(&id)) {
+            other.partner = Some(id);
+        }
+        self.tokens.insert(own, id);
+        let leg = Leg { user, key, own, peer, partner, place: None, counter: None, registered: now, heard: now };
+        self.legs.insert(id, leg);
+        Ok(())
+    }
+
+    /// A bind of `id` came: where it came from is the leg's address from now on. Gives the answer, which goes back there.
+    pub fn bind(
+        &mut self,
+        now: Duration,
+        id: LegId,
+        counter: u64,
+        datagram: &[u8],
+        place: Place,
+    ) -> Option<[u8; BIND_LEN]> {
+        let leg = self.legs.get_mut(&id);
+        let fits =
+            |leg: &&mut Leg| leg.counter.is_none_or(|newest| counter > newest) && leg::is_genuine(datagram, &leg.key);
+        let Some(leg) = leg.filter(fits) else {
+            self.counts.refused += 1;
+            return None;
+        };
+        (leg.counter, leg.place, leg.heard) = (Some(counter), Some(place), now);
+        Some(leg::bound(id, counter, &leg.key))
+    }
+
+    /// Who has logged in with the key of the leg wants it at its link. Returns whether it is there now.
+    pub fn bind_link(&mut self, now: Duration, id: LegId, user: PublicKey, session: SessionId) -> bool {
+        let Some(leg) = self.legs.get_mut(&id).filter(|leg| leg.user == user) else {
+            self.counts.refused += 1;
+            return false;
+        };
+        (leg.place, leg.heard) = (Some(Place::Link(session)), now);
+        true
+    }
+
+    /// Whether there is such a leg.
+    pub fn has(&self, id: &LegId) -> bool {
+        self.legs.contains_key(id)
+    }
+
+    /// `len` bytes of datagrams of leg `id` came. Gives where they go, and the leg to name on them there.
+    pub fn forward(&mut self, now: Duration, id: LegId, len: usize, place: Place) -> Option<(Place, LegId)> {
+        let Some(leg) = self.legs.get_mut(&id).filter(|leg| leg.place == Some(place)) else {
+            self.counts.refused += 1;
+            return None;
+        };
+        leg.heard = now;
+        let (user, partner) = (leg.user, leg.partner?);
+        let to = self.legs.get(&partner)?.place?;
+        let len = len as u64;
+        let allowed = self.users.get_mut(&user).is_some_and(|user| user.budget.has(now)) && self.all.has(now);
+        if !allowed {
+            self.counts.limited += len;
+            return None;
+        }
+        self.all.take(len);
+        if let Some(user) = self.users.get_mut(&user) {
+            user.budget.take(len);
+        }
+        self.counts.bytes += len;
+        Some((to, partner))
+    }
+
+    /// Ends what is idle or unpaired. To be called every second or so.
+    pub fn tidy(&mut self, now: Duration) {
+        let over = |leg: &Leg| {
+            now >= leg.heard + RELAY_IDLE && (leg.place.is_some() || now >= leg.registered + RELAY_UNPAIRED)
+                || leg.partner.is_none() && now >= leg.registered + RELAY_UNPAIRED
+        };
+        let over: Vec<LegId> = self.legs.iter().filter(|(_, leg)| over(leg)).map(|(id, _)| *id).collect();
+        over.iter().for_each(|id| self.end(id));
+        // What somebody used today counts although nothing runs.
+        self.users.retain(|_, user| user.legs > 0 || !user.budget.is_fresh(now));
+    }
+
+    /// What was done.
+    pub fn counts(&self) -> ForwardingCounts {
+        ForwardingCounts { legs: self.legs.len() as u64, ..self.counts }
+    }
+
+    fn end(&mut self, id: &LegId) {
+        let Some(leg) = self.legs.remove(id) else { return };
+        self.tokens.remove(&leg.own);
+        if let Some(user) = self.users.get_mut(&leg.user) {
+            user.legs = user.legs.saturating_sub(1);
+        }
+        if let Some(partner) = leg.partner.and_then(|id| self.legs.get_mut(&id)) {
+            partner.partner = None;
+        }
+    }
+}
+
+impl fmt::Debug for Forwarding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forwarding").field("counts", &self.counts()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
