@@ -12,6 +12,7 @@ use crate::wire::leg::{LegId, LegKey, RelayTicket, RelayTokens};
 impl Core {
     pub(super) fn register_leg(&mut self, asker: &Asker, request: u64, tokens: &RelayTokens) -> Answer {
         self.spend(asker, Doing::Relay, 1)?;
+        self.may_relay(&asker.key)?;
         if self.config.stun_port == 0 {
             return Err(refusal(NoLeg::Off));
         }

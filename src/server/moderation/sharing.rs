@@ -3,11 +3,12 @@
 use super::super::core::{Core, LoadError};
 use super::super::io::SessionId;
 use super::{Officer, Told, entries};
+use crate::crypto::identity::PublicKey;
 use crate::limits::{REASON_MAX, REGISTER_MAX, RULE_MAX, SHARING_MAX};
 use crate::store::{Entry, List, Write};
 use crate::transfer::restrict::{check, fits, person};
 use crate::wire::admin::{Answer, Ask, Failure, Page};
-use crate::wire::frame::Push;
+use crate::wire::frame::{Code, Push, Refusal};
 use crate::wire::id::RoomId;
 use crate::wire::name::{FullName, Name};
 use crate::wire::sharing::{Document, Limits, Rule, RuleView, Scope};
@@ -192,6 +193,19 @@ impl Core {
         let label = Name::parse(label).map_err(|_| unknown())?;
         let room = self.rooms.by_label(&label).ok_or_else(unknown)?;
         Ok((room.id, FullName::new(label, self.config.name.clone())))
+    }
+
+    /// A relayed transfer is all that a server sees of files: none for whom a rule switches sharing off.
+    pub(in crate::server) fn may_relay(&self, key: &PublicKey) -> Result<(), Refusal> {
+        let theirs = |scope: &Scope| *scope == Scope::All || *scope == Scope::user(key);
+        let rules = self.moderation.sharing.rules.values().map(|kept| &kept.rule);
+        match rules.into_iter().find(|rule| rule.limits.off && theirs(&rule.scope)) {
+            None => Ok(()),
+            Some(rule) => {
+                let why = format!("rule {} of the server {}: nothing is shared", rule.id, self.config.name);
+                Err(Refusal::new(Code::NotAllowed, why))
+            }
+        }
     }
 
     /// Rules for rooms that are gone.

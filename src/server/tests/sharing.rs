@@ -154,3 +154,17 @@ fn names_without_a_server_are_of_this_one_and_operators_may_do_it_but_not_to_eac
     assert_eq!(code(&asked(&mut world, restrict(no_exe(), None, Some("carol")))), Some(Failure::NotAllowed));
     assert_eq!(told(&mut world, carol.session).len(), 1);
 }
+
+#[test]
+fn for_whom_sharing_is_off_the_server_relays_no_file() {
+    let mut world = World::new();
+    let (bob, carol) = (world.client(1, "bob"), world.client(2, "carol"));
+    let off = Limits { off: true, ..Limits::default() };
+    let id = id_of(&world.owner_asks(restrict(off, None, Some("bob"))));
+    let ask = || Request::RelayRegister(crate::wire::leg::RelayTokens { own: [1; 32].into(), peer: [2; 32].into() });
+    told(&mut world, bob.session);
+    let Reply::Refused(refusal) = world.request(bob.session, ask()) else { panic!() };
+    assert!(refusal.code == Code::NotAllowed && refusal.message.contains(&format!("rule {id}")), "{refusal:?}");
+    let reply = world.request(carol.session, ask());
+    assert!(!matches!(&reply, Reply::Refused(refusal) if refusal.message.contains("rule")), "{reply:?}");
+}
