@@ -333,3 +333,9 @@ pub const RELAY_LINK_BYTES: usize = 256 * 1024;
 pub const RELAY_BATCHES: usize = 16;
 /// A bind that is not answered is sent again after this time.
 pub const RELAY_BIND_AGAIN: Duration = Duration::from_millis(250);
+/// Datagrams in one relayed batch on a link; what is more in it is lost. A client's batch has some 50, or a few hundred acknowledgements.
+pub const RELAY_LINK_DATAGRAMS: usize = 1024;
+/// Bytes of such a batch: 64 KiB of datagrams, and the length of each.
+pub const RELAY_LINK_BATCH: usize = 96 * 1024;
+/// Users whose relayed bytes of the day are remembered, some 150 bytes each; beyond that only these get a leg.
+pub const RELAY_USERS: usize = 1 << 16;

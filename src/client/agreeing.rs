@@ -8,7 +8,7 @@ use super::filing::{Agreed, addresses, datagram, directions, offer_of, texts};
 use super::problem::{FAILED, Problem, UNVERIFIED};
 use super::refusing::{by_rule, by_their_rule};
 use super::transfers::{AGREEMENT_DEADLINE, Asked, Source, Stage, Terms};
-use super::uploads::Opening;
+use super::upload::Opening;
 use crate::crypto::agreement::{Answer, Mode, ModeList, Requester, choose, respond};
 use crate::crypto::handover::Handover;
 use crate::crypto::schedule::{Context, Party};

@@ -57,4 +57,5 @@ mod search;
 mod servers;
 mod survey;
 mod transfers;
+mod upload;
 mod uploads;

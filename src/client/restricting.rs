@@ -6,7 +6,7 @@ use super::effects::Effect;
 use super::event::Event;
 use super::problem::Problem;
 use super::transfers::Stage as SourceStage;
-use super::uploads::Stage;
+use super::upload::Stage;
 use crate::crypto::identity::PublicKey;
 use crate::limits::AWAY_SERVERS;
 use crate::transfer::restrict::{Compiled, Ledger, Maker, Rules, Used, What};

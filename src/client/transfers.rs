@@ -8,7 +8,7 @@ use super::offers::Offers;
 use super::problem::{FAILED, NOT_FOUND, Problem, REFUSED, UNVERIFIED};
 use super::refusing::by_their_rule;
 use super::relaying::Relaying;
-use super::uploads::Upload;
+use super::upload::Upload;
 use crate::crypto::agreement::Requester;
 use crate::crypto::rsa_split::{PathPart, SplitKey};
 use crate::transfer::queue::Queue;

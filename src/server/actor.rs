@@ -2,15 +2,14 @@
 //!
 //! Inputs that wait are taken together, so their writes share one transaction.
 
+use super::disk::Disk;
 use super::engine::Engine;
+use super::hashing::{Hashing, door_key};
 use super::metrics::Metrics;
 use super::udp::Legs;
-use super::{Door, Input, LogEvent, Output, Retention, SessionId, Space, Task};
+use super::{Input, LogEvent, Output, Retention, SessionId, Task};
 use crate::crypto::identity::PublicKey;
-use crate::crypto::room::{DoorHasher, DoorKey};
-use crate::limits::{
-    ADMIN_ASK_MAX, CORE_QUEUE_BYTES, DISK_LAST, DISK_RESERVE, FRAMES_PER_SESSION, HASHES_RUNNING, SESSION_QUEUE_BYTES,
-};
+use crate::limits::{ADMIN_ASK_MAX, CORE_QUEUE_BYTES, FRAMES_PER_SESSION, SESSION_QUEUE_BYTES};
 use crate::mesh::run::{MeshEvent, MeshEvents, MeshHandle};
 pub use crate::net::clock::wall_ms;
 use crate::net::queue::FrameSender;
@@ -20,11 +19,10 @@ use crate::wire::frame::ToServer;
 use crate::wire::token::Token;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
 
 /// Where a server meets its mesh.
@@ -149,7 +147,7 @@ pub fn actor<E: Engine>(
         engine,
         slower: Arc::clone(&handle.slower),
         metrics,
-        disk: Disk(Some(store)),
+        disk: Disk::new(store),
         hashing,
         sessions: HashMap::new(),
         started: Instant::now(),
@@ -159,8 +157,6 @@ pub fn actor<E: Engine>(
         answered,
         asked: 0,
         askers: HashMap::new(),
-        disk_due: None,
-        space: Space::default(),
     };
     (handle, actor.run(inbox, answers, events))
 }
@@ -181,8 +177,6 @@ struct Actor<E> {
     slower: Arc<AtomicU32>,
     asked: u64,
     askers: HashMap<u64, oneshot::Sender<Answer>>,
-    disk_due: Option<Instant>,
-    space: Space,
 }
 
 /// Where goes what the core cannot do itself.
@@ -236,28 +230,6 @@ struct Report {
 }
 
 impl<E: Engine> Actor<E> {
-    /// Now and then, before more is written.
-    fn look_at_disk(&mut self) {
-        let now = Instant::now();
-        if self.disk_due.is_some_and(|due| now < due) {
-            return;
-        }
-        self.disk_due = Some(now + DISK_LOOK);
-        let space = match self.disk.0.as_ref().and_then(ServerStore::free_bytes) {
-            Some(free) if free < DISK_LAST => Space::None,
-            Some(free) if free < DISK_RESERVE => Space::Little,
-            _ => Space::Plenty,
-        };
-        if space != self.space {
-            match space {
-                Space::Plenty => tracing::info!("the disk has room again"),
-                _ => tracing::error!("the disk is nearly full: what people write is refused"),
-            }
-            self.space = space;
-            self.feed(Input::Disk(space));
-        }
-    }
-
     async fn run(
         mut self,
         mut inbox: mpsc::UnboundedReceiver<Envelope>,
@@ -324,7 +296,9 @@ impl<E: Engine> Actor<E> {
     }
 
     fn feed(&mut self, input: Input) {
-        self.look_at_disk();
+        if let Some(space) = self.disk.look() {
+            self.engine.handle(self.started.elapsed(), wall_ms(), Input::Disk(space));
+        }
         self.engine.handle(self.started.elapsed(), wall_ms(), input);
     }
 
@@ -432,65 +406,6 @@ impl<E: Engine> Actor<E> {
             peer.welcome = None;
         }
     }
-}
-
-/// How often the disk is looked at.
-const DISK_LOOK: Duration = Duration::from_millis(500);
-
-/// The store, which goes to a blocking thread for each use and comes back.
-struct Disk(Option<ServerStore>);
-
-impl Disk {
-    async fn with<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce(&mut ServerStore) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let mut store = self.0.take().ok_or(StoreError::Damaged("a use of it was broken off"))?;
-        let done = spawn_blocking(move || {
-            let result = work(&mut store);
-            (store, result)
-        });
-        let (store, result) = done.await.map_err(|_| StoreError::Damaged("a use of it panicked"))?;
-        self.0 = Some(store);
-        result
-    }
-}
-
-/// Argon2 work on threads of its own, as many as may hash at once, each with memory that it keeps.
-struct Hashing(std::sync::mpsc::Sender<Work>);
-
-type Work = Box<dyn FnOnce(&mut DoorHasher) -> Input + Send>;
-
-impl Hashing {
-    fn new(answered: &mpsc::UnboundedSender<Input>) -> Self {
-        let (sender, queue) = std::sync::mpsc::channel::<Work>();
-        let queue = Arc::new(Mutex::new(queue));
-        for _ in 0..HASHES_RUNNING {
-            let (queue, answered) = (Arc::clone(&queue), answered.clone());
-            std::thread::spawn(move || {
-                let mut hasher = DoorHasher::default();
-                while let Some(work) = next_work(&queue) {
-                    // When the core is gone nobody asks any more.
-                    let _ = answered.send(work(&mut hasher));
-                }
-            });
-        }
-        Self(sender)
-    }
-
-    /// The core has at most [`HASHES_RUNNING`] under way, so nothing piles up here.
-    fn start(&self, work: impl FnOnce(&mut DoorHasher) -> Input + Send + 'static) {
-        let _ = self.0.send(Box::new(work));
-    }
-}
-
-/// Waits for work; `None` when the actor is gone.
-fn next_work(queue: &Mutex<std::sync::mpsc::Receiver<Work>>) -> Option<Work> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
-}
-
-fn door_key(door: &Door) -> DoorKey {
-    DoorKey::from_bytes(*door.as_bytes())
 }
 
 /// What the mesh says next; never, where there is none or it has ended.

@@ -7,7 +7,7 @@ use super::SessionId;
 use super::forwarding::{Forwarding, ForwardingCounts, NoLeg, Place, RelayLimits};
 use super::metrics::Metrics;
 use crate::crypto::identity::PublicKey;
-use crate::limits::RELAY_LINK_BYTES;
+use crate::limits::{RELAY_LINK_BATCH, RELAY_LINK_BYTES};
 use crate::net::queue::FrameSender;
 use crate::net::received::{Batch, Received};
 use crate::net::stun;
@@ -48,11 +48,13 @@ impl Legs {
     /// Datagrams of a client whose UDP does not get through.
     pub fn came_by_link(&self, user: PublicKey, session: SessionId, sender: &FrameSender, data: &LinkData) {
         let leg = *data.leg;
-        if !self.with(|forwarding, now| forwarding.bind_link(now, leg, user, session)) {
+        let fits = data.datagrams.len() <= RELAY_LINK_BATCH;
+        if !fits || !self.with(|forwarding, now| forwarding.bind_link(now, leg, user, session)) {
             return;
         }
         self.links().insert(leg, sender.clone());
-        let len = data.datagrams().map(<[u8]>::len).sum();
+        // Short ones cost as well: each is charged with its head.
+        let len = data.datagrams().map(|datagram| datagram.len() + RELAYED_HEAD).sum();
         if len == 0 {
             return;
         }

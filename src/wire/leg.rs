@@ -9,6 +9,7 @@
 //! A tag is the first 16 bytes of BLAKE3 keyed with the leg's key, over all that stands before it. What is relayed bears none:
 //! the server goes by the address, and the peers seal what they say.
 
+use crate::limits::RELAY_LINK_DATAGRAMS;
 use minicbor::bytes::{ByteArray, ByteVec};
 use std::fmt;
 use subtle::ConstantTimeEq;
@@ -108,8 +109,13 @@ impl LinkData {
         Self { leg: leg.into(), datagrams: bytes.into() }
     }
 
-    /// The datagrams, as far as the lengths make sense.
+    /// The datagrams, as far as the lengths make sense: none that is empty, and at most [`RELAY_LINK_DATAGRAMS`], for each costs who
+    /// passes it on a call, however short it is.
     pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        self.all().filter(|datagram| !datagram.is_empty()).take(RELAY_LINK_DATAGRAMS)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest: &[u8] = &self.datagrams;
         std::iter::from_fn(move || {
             let (len, others) = rest.split_first_chunk::<2>()?;
@@ -229,7 +235,7 @@ mod tests {
 
     #[test]
     fn datagrams_of_a_frame_come_out_as_they_went_in_and_cut_ones_not_at_all() {
-        let all: [&[u8]; 3] = [b"one", b"", &[7; 3000]];
+        let all: [&[u8]; 3] = [b"one", b"2", &[7; 3000]];
         let data = LinkData::new([7; 8], all.into_iter());
         assert!(data.datagrams().eq(all));
         for len in 0..data.datagrams.len() {
@@ -244,5 +250,13 @@ mod tests {
             let _ = LegDatagram::decode(&bytes);
             let _ = is_genuine(&bytes, &key(0));
         }
+    }
+
+    #[test]
+    fn a_batch_costs_no_more_calls_than_its_bytes_are_worth() {
+        let raw = |bytes: Vec<u8>| LinkData { leg: [7; 8].into(), datagrams: bytes.into() };
+        assert_eq!(raw(vec![0; 1 << 20]).datagrams().count(), 0, "half a million of nothing");
+        let short: Vec<u8> = std::iter::repeat_n([0, 1, 9], 100_000).flatten().collect();
+        assert_eq!(raw(short).datagrams().count(), RELAY_LINK_DATAGRAMS);
     }
 }

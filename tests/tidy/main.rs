@@ -35,6 +35,8 @@ const DRIVERS: &[&str] = &[
     "src/server/chores.rs",
     "src/server/connection.rs",
     "src/server/desk.rs",
+    "src/server/disk.rs",
+    "src/server/hashing.rs",
     "src/server/metrics.rs",
     "src/server/operations.rs",
     "src/server/reload.rs",

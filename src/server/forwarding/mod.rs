@@ -9,7 +9,7 @@ use super::io::SessionId;
 use crate::crypto::identity::PublicKey;
 use crate::limits::{
     RELAY_BYTES, RELAY_IDLE, RELAY_LEGS, RELAY_LEGS_PER_USER, RELAY_RATE, RELAY_UNPAIRED, RELAY_USER_BYTES,
-    RELAY_USER_RATE,
+    RELAY_USER_RATE, RELAY_USERS,
 };
 use crate::wire::leg::{self, BIND_LEN, LegId, LegKey};
 use budget::Budget;
@@ -147,7 +147,8 @@ impl Forwarding {
             self.end(&old);
         }
         let has = self.users.get(&user).map_or(0, |user| user.legs);
-        if self.legs.len() >= RELAY_LEGS || has >= RELAY_LEGS_PER_USER || self.legs.contains_key(&id) {
+        let strangers = self.users.len() >= RELAY_USERS && !self.users.contains_key(&user);
+        if strangers || self.legs.len() >= RELAY_LEGS || has >= RELAY_LEGS_PER_USER || self.legs.contains_key(&id) {
             return Err(NoLeg::TooMany);
         }
         let budget = || Budget::new(self.limits.user_rate, self.limits.user_bytes, now);
