@@ -322,6 +322,10 @@ pub const RELAY_USER_BYTES: u64 = 1 << 40;
 pub const RELAY_BYTES: u64 = 16 << 40;
 /// A direct path that has not answered so long after the channel began is not waited for: a relay is asked for.
 pub const RELAY_AFTER: Duration = Duration::from_secs(3);
+/// A leg is kept for so long after a direct path has taken over, and then let go.
+pub const RELAY_SPARED: Duration = Duration::from_secs(30);
+/// A server is not asked for another leg of a session that has fallen silent before so long has passed: the one that it gave may yet work.
+pub const RELAY_ANEW: Duration = Duration::from_secs(4);
 /// A leg is bound anew so often: within [`RELAY_IDLE`] several times, and soon after an address has changed.
 pub const RELAY_BIND_EVERY: Duration = Duration::from_secs(5);
 /// So many binds without an answer mean that UDP does not get through: the leg goes over the link.

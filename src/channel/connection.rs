@@ -45,6 +45,8 @@ pub struct Connection {
     pub(super) pace: Pace,
     pub(super) nudge: Nudge,
     pub(super) handshake: Option<Handshake>,
+    // Where the streams went last.
+    pub(super) carrier: Option<SocketAddr>,
     // Bytes, to be confirmed, of the newest size probe.
     pub(super) probed: Option<u16>,
     // A small datagram should leave that asks for an ack.
@@ -128,6 +130,7 @@ impl Connection {
             pace: Pace::new(&config, now),
             nudge: Nudge::default(),
             handshake: None,
+            carrier: None,
             probed: None,
             ping_owed: false,
             source_waits: false,
@@ -146,6 +149,12 @@ impl Connection {
     /// [`MAX_CANDIDATES`](super::MAX_CANDIDATES) it is not.
     pub fn add_candidate(&mut self, now: Duration, addr: SocketAddr) -> bool {
         self.paths.add_candidate(now, addr)
+    }
+
+    /// Adds an address at which the peer may be, if only by a detour: it carries the streams while no other address does, and the others go
+    /// on being tried, now and then. One that is known is tried anew. Returns whether it was taken.
+    pub fn add_detour(&mut self, now: Duration, addr: SocketAddr) -> bool {
+        self.paths.add_detour(now, addr)
     }
 
     /// Bytes `[0, end)` of our stream exist: the source can be asked for them. A smaller end than before, or any after
@@ -229,7 +238,7 @@ impl Connection {
             self.pace.held_until().filter(|_| !self.source_waits),
         ];
         let timers = timers.into_iter().flatten().filter(|_| on_path);
-        timers.chain(self.paths.search_at()).chain(self.paths.next_probe_at()).chain([deadline]).min()
+        timers.chain(self.paths.look_at()).chain(self.paths.next_probe_at()).chain([deadline]).min()
     }
 
     /// Acts on every deadline that has passed.
@@ -245,12 +254,17 @@ impl Connection {
         if self.recovery_due().is_some_and(|due| due <= now) {
             self.on_recovery_timeout(now);
         }
-        self.paths.search(now);
+        self.paths.look_around(now);
     }
 
     /// The address over which the streams travel, once one is validated and chosen.
     pub fn path(&self) -> Option<SocketAddr> {
         self.paths.active()
+    }
+
+    /// Whether nothing has come over that path for some seconds, in one direction at least: all addresses are being tried.
+    pub fn is_silent(&self) -> bool {
+        !self.is_over() && self.paths.is_silent()
     }
 
     /// Whether the connection is over and may be dropped.
@@ -290,6 +304,10 @@ impl Connection {
     pub(super) fn on_path_chosen(&mut self, now: Duration) {
         let Some(addr) = self.paths.active() else { return };
         self.emit(Event::PathValidated(addr));
+        // A router may give another port on the same way.
+        if self.carrier.replace(addr).is_some_and(|before| before.ip() != addr.ip()) {
+            self.leave_path(now);
+        }
         if matches!(self.phase, Phase::Probing { .. }) {
             self.phase = Phase::Transferring;
             self.moved_at = now;
@@ -299,6 +317,19 @@ impl Connection {
         }
         self.sizes.on_path(now, addr, self.config.max_datagram);
         self.check_finished(now);
+    }
+
+    /// What was learned of the path before does not hold on this one (RFC 9000 §9.4). What is under way over it still counts when it arrives.
+    fn leave_path(&mut self, now: Duration) {
+        let before = std::mem::take(&mut self.rtt);
+        if let Some(round_trip) = self.paths.round_trip() {
+            self.rtt.update(round_trip, Duration::ZERO);
+        }
+        self.flight.leave_path(before.loss_delay().max(self.rtt.loss_delay()));
+        self.sizes.forget();
+        self.pace = Pace::new(&self.config, now);
+        self.recovery.on_alive();
+        self.find_losses(now);
     }
 
     /// Tells what has come to its end. When both streams have, the holder closes and the asker waits for that.

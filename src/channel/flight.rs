@@ -27,12 +27,19 @@ pub(super) enum Cargo {
 pub(super) struct Sent {
     pub(super) at: Duration,
     pub(super) cargo: Cargo,
-    /// Bytes of the datagram.
+    /// Bytes of the datagram; 0 once another path is in use.
     pub(super) bytes: u32,
     /// Bytes in flight after it left.
     pub(super) in_flight: u64,
     /// Of a segment, for the delivery rate.
     pub(super) state: Option<SentState>,
+}
+
+impl Sent {
+    /// Whether it left for the path that is in use.
+    pub(super) fn is_of_path(&self) -> bool {
+        self.bytes > 0
+    }
 }
 
 /// The packets from the oldest that matters up to the newest.
@@ -52,6 +59,8 @@ pub(super) struct Flight {
     threshold: u64,
     // When the oldest packet will count as lost by time.
     loss_at: Option<Duration>,
+    // How long packets of the path before may be under way.
+    patience: Duration,
 }
 
 impl Flight {
@@ -65,7 +74,16 @@ impl Flight {
             sent_at: Duration::ZERO,
             threshold: PACKET_THRESHOLD,
             loss_at: None,
+            patience: Duration::ZERO,
         }
+    }
+
+    /// Another path is in use: what is under way still counts when it arrives, but fills no window and measures nothing, and is lost
+    /// `patience` after it left, however many packets overtake it on the new path.
+    pub(super) fn leave_path(&mut self, patience: Duration) {
+        self.packets.iter_mut().for_each(|packet| (packet.bytes, packet.state) = (0, None));
+        self.in_flight = 0;
+        self.patience = patience;
     }
 
     /// Bytes in flight.
@@ -140,17 +158,19 @@ impl Flight {
     /// one has and 9/8 of a round trip have passed. Call it until there is none; each packet is looked at once.
     pub(super) fn next_lost(&mut self, now: Duration, rtt: &Rtt) -> Option<(u64, Sent)> {
         self.loss_at = None;
-        let largest = self.largest_acked?;
         let delay = rtt.loss_delay();
         loop {
             let packet = *self.packets.front()?;
             let number = self.first;
-            if number >= largest {
-                return None;
-            }
-            let lost = number.saturating_add(self.threshold) <= largest || packet.at + delay <= now;
+            let (due, overtaken) = if packet.is_of_path() {
+                let largest = self.largest_acked.filter(|largest| number < *largest)?;
+                (packet.at + delay, number.saturating_add(self.threshold) <= largest)
+            } else {
+                (packet.at + self.patience, false)
+            };
+            let lost = overtaken || due <= now;
             if !lost && matches!(packet.cargo, Cargo::Segment(_)) {
-                self.loss_at = Some(packet.at + delay);
+                self.loss_at = Some(due);
                 return None;
             }
             let segment = self.settle(number);

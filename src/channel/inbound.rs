@@ -113,7 +113,7 @@ impl Connection {
             }
             match frame.map_err(Violation::Malformed)? {
                 Frame::PathChallenge(token) => {
-                    self.paths.on_challenge(from, token);
+                    self.paths.on_challenge(now, from, token);
                     continue;
                 }
                 Frame::PathResponse(token) => {
@@ -138,11 +138,13 @@ impl Connection {
     }
 
     fn on_path_response(&mut self, now: Duration, token: [u8; 8]) {
-        if let Some((round_trip, changed)) = self.paths.on_response(now, token) {
+        let Some((round_trip, changed)) = self.paths.on_response(now, token) else { return };
+        if changed {
+            self.on_path_chosen(now);
+        }
+        // The round trips of other paths tell nothing of this one.
+        if self.paths.active().is_none() || self.paths.round_trip() == Some(round_trip) {
             self.rtt.update(round_trip, Duration::ZERO);
-            if changed {
-                self.on_path_chosen(now);
-            }
         }
     }
 

@@ -21,11 +21,12 @@ impl Connection {
         if newest.is_some_and(|sent| sent.cargo == Cargo::Skipped) {
             return Err(Violation::AckOfUnsentPacket);
         }
-        let round_trip = newest.map(|sent| now.saturating_sub(sent.at));
+        // What left for another path measures nothing.
+        let round_trip = newest.filter(|sent| sent.is_of_path()).map(|sent| now.saturating_sub(sent.at));
         if let Some(sample) = round_trip {
             self.rtt.update(sample, Duration::from_micros(ack.delay_micros.into()));
         }
-        if let Some(sent) = newest.filter(|sent| sent.cargo == Cargo::Ping) {
+        if let Some(sent) = newest.filter(|sent| sent.cargo == Cargo::Ping && sent.is_of_path()) {
             self.sizes.on_arrived(sent.bytes as usize);
         }
         let bytes = self.settle(now, ack);
@@ -57,7 +58,9 @@ impl Connection {
             if let Some(sent) = flight.settle(segment.packet) {
                 bytes += u64::from(sent.bytes);
                 pace.on_acked(now, &sent);
-                sizes.on_arrived(sent.bytes as usize);
+                if sent.is_of_path() {
+                    sizes.on_arrived(sent.bytes as usize);
+                }
             }
             // It came before the last repeat could have.
             if segment.lost && (segment.repeat || ack.largest < segment.packet) {
@@ -73,7 +76,7 @@ impl Connection {
     }
 
     /// Everything that is lost by now waits to be sent again.
-    fn find_losses(&mut self, now: Duration) {
+    pub(super) fn find_losses(&mut self, now: Duration) {
         while let Some((packet, sent)) = self.flight.next_lost(now, &self.rtt) {
             self.on_lost(now, packet, &sent);
         }
@@ -86,7 +89,9 @@ impl Connection {
             return;
         }
         self.stats.segments_lost += 1;
-        self.pace.on_lost(now, sent, self.flight.in_flight());
+        if sent.is_of_path() {
+            self.pace.on_lost(now, sent, self.flight.in_flight());
+        }
         self.repeat(packet, number);
         if self.sizes.on_lost(packet, sent.bytes as usize, self.numbers.upcoming()) {
             self.fail(now, Failure::PathShrunk);

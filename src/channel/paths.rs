@@ -7,8 +7,9 @@ use std::time::Duration;
 
 /// Candidate addresses that a connection takes.
 pub const MAX_CANDIDATES: usize = 16;
-/// Challenges sent to one candidate that never answers, each 1,200 bytes; a few more whenever the path that was found falls silent.
-/// All else that an unproven address is sent stays within three times the bytes that came from it.
+/// Challenges sent to one candidate that never answers, each 1,200 bytes; a few more whenever the path that was found falls silent, and
+/// now and then while that is a detour.
+/// In all it is [`MAX_IN_ALL`] that one gets which has never answered. All else that an unproven address is sent stays within three times the bytes that came from it.
 pub const MAX_PROBES: u32 = 24;
 
 #[derive(Debug)]
@@ -19,8 +20,16 @@ pub(super) struct Paths {
     active: Option<SocketAddr>,
     // When something came from there last, or it was chosen.
     active_heard: Duration,
+    // When it was chosen.
+    chosen_at: Duration,
     // While it is silent: when all are asked once more.
     search: Option<Duration>,
+    // While it is a detour: when the others are asked once more, and how often they were.
+    better: Option<Duration>,
+    rounds: u32,
+    // When the peer looked for us on the path in use: it does not hear us there. And when we tried all for that.
+    sought: Option<Duration>,
+    helped: Option<Duration>,
     // Before this no candidate is probed that has not spoken: a list of addresses is no burst, and no fast scan.
     next_unprompted: Duration,
     // Where the peer's newest traffic came from, and its packet number.
@@ -36,6 +45,8 @@ pub(super) struct Paths {
 struct Path {
     addr: SocketAddr,
     candidate: bool,
+    // Taken only where there is no other.
+    detour: bool,
     validated: bool,
     // A challenge is not answered yet.
     checking: bool,
@@ -43,9 +54,13 @@ struct Path {
     received: u64,
     sent: u64,
     probes: u32,
+    // Challenges in all.
+    asked: u32,
     next_probe: Option<Duration>,
     // The challenges sent last and when, newest first: enough for a round trip of four seconds.
     challenges: [Option<([u8; 8], Duration)>; 8],
+    // What the newest answer measured.
+    round_trip: Option<Duration>,
     // A challenge of the peer that is not answered yet.
     owed: Option<[u8; 8]>,
 }
@@ -56,7 +71,12 @@ impl Paths {
             known: Vec::new(),
             active: None,
             active_heard: Duration::ZERO,
+            chosen_at: Duration::ZERO,
             search: None,
+            better: None,
+            rounds: 0,
+            sought: None,
+            helped: None,
             next_unprompted: Duration::ZERO,
             peer_uses: None,
             chooses,
@@ -80,7 +100,20 @@ impl Paths {
         path.candidate = true;
         path.next_probe = Some(now + SPREAD * place);
         self.known.push(path);
+        self.rounds = 0;
         true
+    }
+
+    /// Adds a candidate that is used only while no other answers; one that is known is probed anew. Returns whether there was room.
+    pub(super) fn add_detour(&mut self, now: Duration, addr: SocketAddr) -> bool {
+        let rounds = self.rounds;
+        let added = self.add_candidate(now, addr);
+        self.rounds = rounds;
+        if let Some(path) = self.find(addr) {
+            path.detour = true;
+            path.probe_again(now, SEARCH_PROBES);
+        }
+        added
     }
 
     /// An authentic datagram of `len` bytes came from `addr`.
@@ -109,7 +142,7 @@ impl Paths {
         }
         let moved = self.peer_uses.is_none_or(|(before, _)| before != addr);
         self.peer_uses = Some((addr, number));
-        if self.active == Some(addr) || self.leads(now) || !(moved || self.chooses) {
+        if self.active == Some(addr) || self.leads(now) || !(moved || self.chooses) || self.stays_off(addr) {
             return false;
         }
         match self.find(addr) {
@@ -130,8 +163,25 @@ impl Paths {
         self.chooses && self.active.is_some() && now < self.active_heard + FOLLOWS
     }
 
+    /// Whether this is a detour that we, who choose, do not need: the path in use is none, and works.
+    fn stays_off(&self, addr: SocketAddr) -> bool {
+        let direct = self.active.is_some_and(|active| !self.is_detour(active));
+        self.chooses && direct && !self.is_silent() && self.is_detour(addr)
+    }
+
+    fn is_detour(&self, addr: SocketAddr) -> bool {
+        self.known.iter().any(|path| path.addr == addr && path.detour)
+    }
+
     /// The peer asks for an answer at `addr`. Only its newest challenge there is answered.
-    pub(super) fn on_challenge(&mut self, addr: SocketAddr, token: [u8; 8]) {
+    pub(super) fn on_challenge(&mut self, now: Duration, addr: SocketAddr, token: [u8; 8]) {
+        if self.active == Some(addr) && now >= self.chosen_at + SETTLED {
+            self.sought = Some(now);
+            if self.helped.is_none_or(|at| now >= at + SEARCH_AGAIN) {
+                self.helped = Some(now);
+                self.known.iter_mut().for_each(|path| path.probe_again(now, SEARCH_PROBES));
+            }
+        }
         if let Some(path) = self.find(addr) {
             path.owed = Some(token);
             self.promising = self.promising.or(Some(addr));
@@ -159,48 +209,86 @@ impl Paths {
             let (_, left) = *path.challenges.iter().flatten().find(|(sent, _)| *sent == token)?;
             Some((path, left))
         })?;
+        let round_trip = now.saturating_sub(left);
         path.validated = true;
         path.checking = false;
         path.next_probe = None;
-        let addr = path.addr;
+        path.round_trip = Some(round_trip);
+        let (addr, detour) = (path.addr, path.detour);
         let leads = self.leads(now);
         let wanted = match self.peer_uses {
             Some((used, _)) => used == addr && !leads,
             None => self.chooses,
         };
-        // The first that answers, at the beginning and where the one before has gone silent.
-        let first = self.chooses && (self.active.is_none() || self.search.is_some());
-        let changed = (wanted || first) && self.active != Some(addr);
+        // The first that answers, at the beginning, where the one before has gone silent, and where that was a detour.
+        let better = !detour && self.takes_detour();
+        let first = self.chooses && (self.active.is_none() || self.is_silent() || better);
+        let changed = (wanted && !self.stays_off(addr) || first) && self.active != Some(addr);
         if changed {
             self.choose(now, addr);
         }
-        Some((now.saturating_sub(left), changed))
+        Some((round_trip, changed))
+    }
+
+    fn takes_detour(&self) -> bool {
+        self.active.is_some_and(|active| self.is_detour(active))
+    }
+
+    /// The round trip of the path in use, as its newest challenge measured it.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        let active = self.active?;
+        self.known.iter().find(|path| path.addr == active)?.round_trip
+    }
+
+    /// Whether nothing comes over the path in use, or the peer has to look for us there.
+    pub(super) fn is_silent(&self) -> bool {
+        self.search.is_some() || self.sought.is_some()
+    }
+
+    /// When [`Self::look_around`] has something to do.
+    pub(super) fn look_at(&self) -> Option<Duration> {
+        let others = || self.known.iter().any(|path| !path.detour);
+        let sought = self.sought.map(|at| at + SOUGHT);
+        self.search_at().into_iter().chain(self.better.filter(|_| others())).chain(sought).min()
     }
 
     /// When the path in use has been silent for so long that all are tried again.
-    pub(super) fn search_at(&self) -> Option<Duration> {
+    fn search_at(&self) -> Option<Duration> {
         self.active.map(|_| self.search.unwrap_or(self.active_heard + SEARCH_AFTER))
     }
 
     /// The path in use is silent: every address that we know is challenged anew, so that ways through routers open again, and who
-    /// chooses takes the first that answers.
-    pub(super) fn search(&mut self, now: Duration) {
-        if self.search_at().is_none_or(|at| at > now) {
-            return;
+    /// chooses takes the first that answers. Or it is a detour: the others are challenged anew, a few times and then seldom.
+    pub(super) fn look_around(&mut self, now: Duration) {
+        self.sought = self.sought.filter(|at| now < *at + SOUGHT);
+        if self.search_at().is_some_and(|at| at <= now) {
+            self.search = Some(now + SEARCH_AGAIN);
+            self.known.iter_mut().for_each(|path| path.probe_again(now, SEARCH_PROBES));
         }
-        self.search = Some(now + SEARCH_AGAIN);
-        for path in &mut self.known {
-            path.checking = true;
-            path.next_probe = Some(now);
-            // The last few of what it may have.
-            path.probes = MAX_PROBES - SEARCH_PROBES;
+        if self.better.is_some_and(|at| at <= now) {
+            self.rounds += 1;
+            self.better = self.next_round(now);
+            let others = self.known.iter_mut().filter(|path| !path.detour && (!path.checking || path.is_tired()));
+            others.for_each(|path| path.probe_again(now, BETTER_PROBES));
         }
     }
 
+    fn next_round(&self, now: Duration) -> Option<Duration> {
+        let pause = (BETTER_AFTER * (1 << self.rounds.min(8))).min(BETTER_SELDOM);
+        (self.rounds < BETTER_ROUNDS).then_some(now + pause)
+    }
+
     fn choose(&mut self, now: Duration, addr: SocketAddr) {
+        if self.active.is_some() && !self.takes_detour() && now >= self.chosen_at + STEADY {
+            // It was no flicker: what worked for long is looked for with new zeal.
+            self.rounds = 0;
+        }
         self.active = Some(addr);
         self.active_heard = now;
+        self.chosen_at = now;
         self.search = None;
+        self.sought = None;
+        self.better = if self.is_detour(addr) { self.next_round(now) } else { None };
     }
 
     /// Where the file travels.
@@ -230,10 +318,10 @@ impl Paths {
 
     /// A challenge of `len` bytes that is due and allowed.
     pub(super) fn next_challenge(&mut self, now: Duration, len: usize) -> Option<(SocketAddr, [u8; 8])> {
-        let (all, peer_uses) = (self.tries_all(), self.peer_uses);
+        let (tried, peer_uses) = (self.tried(), self.peer_uses);
         let first = if self.chooses { FIRST_INTERVAL } else { FIRST_INTERVAL_EARLY };
         for path in &mut self.known {
-            if !path.wants_probe(all, peer_uses) || path.next_probe.is_none_or(|at| at > now) {
+            if !path.wants_probe(tried, peer_uses) || path.next_probe.is_none_or(|at| at > now) {
                 continue;
             }
             let unprompted = path.received == 0;
@@ -256,12 +344,21 @@ impl Paths {
 
     /// When the next challenge is due.
     pub(super) fn next_probe_at(&self) -> Option<Duration> {
-        let all = self.tries_all();
-        self.known.iter().filter(|path| path.wants_probe(all, self.peer_uses)).filter_map(|path| path.next_probe).min()
+        let tried = self.tried();
+        self.known
+            .iter()
+            .filter(|path| path.wants_probe(tried, self.peer_uses))
+            .filter_map(|path| path.next_probe)
+            .min()
     }
 
-    fn tries_all(&self) -> bool {
-        self.active.is_none() || self.search.is_some()
+    fn tried(&self) -> Tried {
+        match self.active {
+            None => Tried::All,
+            Some(_) if self.is_silent() => Tried::All,
+            Some(_) if self.takes_detour() => Tried::Direct,
+            Some(_) => Tried::Used,
+        }
     }
 
     fn find(&mut self, addr: SocketAddr) -> Option<&mut Path> {
@@ -286,13 +383,16 @@ impl Path {
         Self {
             addr,
             candidate: false,
+            detour: false,
             validated: false,
             checking: true,
             received: 0,
             sent: 0,
             probes: 0,
+            asked: 0,
             next_probe: None,
             challenges: [None; 8],
+            round_trip: None,
             owed: None,
         }
     }
@@ -310,21 +410,45 @@ impl Path {
         self.validated || self.sent.saturating_add(len as u64) <= self.received.saturating_mul(AMPLIFICATION)
     }
 
-    /// Until a path is chosen and while it is silent every address is probed, else only the one that the peer uses.
-    fn wants_probe(&self, all: bool, peer_uses: Option<(SocketAddr, u64)>) -> bool {
-        let used = peer_uses.is_some_and(|(addr, _)| addr == self.addr);
-        self.checking && (used || all)
+    /// From now on it is challenged again, `times` of what it may have.
+    fn probe_again(&mut self, now: Duration, times: u32) {
+        self.checking = true;
+        self.next_probe = Some(now);
+        self.probes = MAX_PROBES - times;
+    }
+
+    /// No more is sent there of its own accord.
+    fn is_tired(&self) -> bool {
+        self.probes >= MAX_PROBES
+    }
+
+    fn wants_probe(&self, tried: Tried, peer_uses: Option<(SocketAddr, u64)>) -> bool {
+        let used = || peer_uses.is_some_and(|(addr, _)| addr == self.addr);
+        self.checking && (tried == Tried::All || tried == Tried::Direct && !self.detour || used())
     }
 
     /// Sets the next probe and returns whether this one may be sent.
     fn probe(&mut self, now: Duration, len: usize, first: Duration) -> bool {
         let interval = (first * (1 << self.probes.min(8))).min(LAST_INTERVAL);
         self.probes += 1;
-        let unprompted = self.candidate && self.probes <= MAX_PROBES;
+        self.asked = self.asked.saturating_add(1);
+        let unprompted = self.candidate && self.probes <= MAX_PROBES && (self.validated || self.asked <= MAX_IN_ALL);
         // In the end there is nothing to wait for but bytes from there, which set the timer anew.
-        self.next_probe = (self.probes < 2 * MAX_PROBES).then_some(now + interval);
+        let last = if self.validated { MAX_PROBES } else { 2 * MAX_PROBES };
+        self.next_probe = (self.probes < last).then_some(now + interval);
         unprompted || self.spend(len)
     }
+}
+
+/// Which addresses are challenged beside the one that the peer uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    /// No path is chosen, or it is silent.
+    All,
+    /// A detour is in use.
+    Direct,
+    /// All is well.
+    Used,
 }
 
 /// Unpredictable to the peer: it could otherwise claim to live at an address where it cannot hear.
@@ -349,6 +473,8 @@ impl fmt::Debug for Tokens {
     }
 }
 
+/// Challenges to a candidate that never answers, whatever happens: who names an address scans it with our help that often at most.
+const MAX_IN_ALL: u32 = 240;
 /// Candidates, and addresses that the peer was seen at beside them.
 const MAX_PATHS: usize = MAX_CANDIDATES + 8;
 const AMPLIFICATION: u64 = 3;
@@ -364,157 +490,20 @@ const SEARCH_AFTER: Duration = Duration::from_millis(2_500);
 const SEARCH_AGAIN: Duration = Duration::from_secs(5);
 /// Challenges to each address each time.
 const SEARCH_PROBES: u32 = 6;
+/// While a detour is in use: the pause before the others are challenged, doubled each time up to one that is shorter than routers keep
+/// a way open, so that both ends' rounds meet; how often that is done in all, and challenges to each address each time.
+const BETTER_AFTER: Duration = Duration::from_secs(2);
+const BETTER_SELDOM: Duration = Duration::from_secs(20);
+const BETTER_ROUNDS: u32 = 90;
+const BETTER_PROBES: u32 = 3;
+/// A path that has carried the file for so long is worth looking for anew when it is lost.
+const STEADY: Duration = Duration::from_secs(30);
+/// Challenges over the path in use belong to its choice for so long after it, and mean trouble for so long later.
+const SETTLED: Duration = Duration::from_secs(2);
+const SOUGHT: Duration = Duration::from_secs(1);
 /// How long the path that was chosen may be silent before we go to where the sender is.
 const FOLLOWS: Duration = Duration::from_millis(250);
 const LAST_INTERVAL: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Duration = Duration::from_secs(1);
-
-    fn addr(port: u16) -> SocketAddr {
-        ([192, 0, 2, 1], port).into()
-    }
-
-    #[test]
-    fn strangers_by_the_thousand_take_no_more_memory_and_push_no_candidate_out() {
-        let mut paths = Paths::new(true, [1; 32]);
-        let taken = (1..100).filter(|port| paths.add_candidate(NOW, addr(*port))).count();
-        assert_eq!(taken, MAX_CANDIDATES);
-        paths.on_received(NOW, addr(500), 1200);
-        paths.on_traffic(NOW, addr(500), 1);
-        for port in 1000..5000 {
-            paths.on_received(NOW, addr(port), 1200);
-        }
-        assert!(paths.known.len() <= MAX_PATHS);
-        assert_eq!(paths.known.iter().filter(|path| path.candidate).count(), MAX_CANDIDATES);
-        assert!(paths.find(addr(500)).is_some(), "the address in use stays");
-    }
-
-    #[test]
-    fn only_a_true_answer_validates_and_only_once() {
-        let mut paths = Paths::new(true, [1; 32]);
-        paths.add_candidate(NOW, addr(1));
-        let (to, token) = paths.next_challenge(NOW, 1200).unwrap();
-        assert_eq!(to, addr(1));
-        assert_eq!(paths.next_challenge(NOW, 1200), None);
-        let mut wrong = token;
-        wrong[7] ^= 1;
-        assert_eq!(paths.on_response(NOW, wrong), None);
-        assert_eq!(paths.active(), None);
-        let later = NOW + Duration::from_millis(30);
-        assert_eq!(paths.on_response(later, token), Some((Duration::from_millis(30), true)));
-        assert_eq!(paths.on_response(later, token), None);
-        assert_eq!(paths.active(), Some(addr(1)));
-        assert_eq!(paths.next_probe_at(), None);
-    }
-
-    #[test]
-    fn the_sender_waits_for_the_receivers_choice() {
-        let mut paths = Paths::new(false, [1; 32]);
-        let mut tokens = Vec::new();
-        for port in [1, 2] {
-            paths.add_candidate(NOW, addr(port));
-            tokens.extend(paths.next_challenge(NOW + SPREAD * u32::from(port), 1200));
-        }
-        for (_, token) in tokens {
-            assert_eq!(paths.on_response(NOW, token).map(|(_, changed)| changed), Some(false));
-        }
-        assert!(paths.on_traffic(NOW, addr(2), 7));
-        assert_eq!(paths.active(), Some(addr(2)));
-        assert!(!paths.on_traffic(NOW, addr(1), 6), "an older packet moves nothing");
-        assert_eq!(paths.active(), Some(addr(2)));
-    }
-
-    #[test]
-    fn who_challenges_the_asker_is_told_something_early_within_the_limit() {
-        for chooses in [true, false] {
-            let mut paths = Paths::new(chooses, [1; 32]);
-            paths.on_received(NOW, addr(1), 1_200);
-            assert_eq!(paths.promising(1_200), None, "it has not asked for anything");
-            paths.on_challenge(addr(1), [7; 8]);
-            let mut sent = 0;
-            while let Some(to) = paths.promising(1_200) {
-                assert_eq!(to, addr(1));
-                paths.spend(to, 1_200);
-                sent += 1_200;
-            }
-            assert_eq!(sent, if chooses { 3 * 1_200 } else { 0 });
-            assert_eq!(paths.active(), None);
-        }
-    }
-
-    #[test]
-    fn who_chose_a_path_leaves_it_only_when_it_is_silent() {
-        let mut paths = Paths::new(true, [1; 32]);
-        let (chosen, other) = (addr(1), addr(2));
-        paths.add_candidate(NOW, chosen);
-        paths.add_candidate(NOW, other);
-        let challenges = [NOW, NOW + SPREAD].map(|at| paths.next_challenge(at, 1_200).unwrap());
-        assert_eq!(challenges.map(|(to, _)| to), [chosen, other]);
-        // The sender does not know yet that the first to answer was chosen.
-        paths.on_traffic(NOW, other, 1);
-        let changes = challenges.map(|(_, token)| paths.on_response(NOW + SPREAD, token).unwrap().1);
-        assert_eq!((changes, paths.active()), ([true, false], Some(chosen)));
-        assert!(!paths.on_traffic(NOW + SPREAD, other, 2));
-        paths.on_received(NOW + FOLLOWS, chosen, 1_200);
-        assert!(!paths.on_traffic(NOW + FOLLOWS * 2 - SPREAD, other, 3));
-        assert!(paths.on_traffic(NOW + FOLLOWS * 2, other, 4), "it has gone there for good");
-        assert_eq!(paths.active(), Some(other));
-    }
-
-    #[test]
-    fn a_path_that_falls_silent_is_looked_for_at_every_address_and_the_first_that_answers_is_taken() {
-        let mut paths = Paths::new(true, [1; 32]);
-        let (chosen, other) = (addr(1), addr(2));
-        paths.add_candidate(NOW, chosen);
-        paths.add_candidate(NOW, other);
-        let (_, token) = paths.next_challenge(NOW, 1_200).unwrap();
-        assert_eq!(paths.on_response(NOW, token), Some((Duration::ZERO, true)));
-        paths.search(NOW + SEARCH_AFTER / 2);
-        assert_eq!(paths.next_challenge(NOW + SEARCH_AFTER / 2, 1_200), None, "it may yet speak");
-        let later = paths.search_at().unwrap();
-        paths.search(later);
-        let (to, _) = paths.next_challenge(later, 1_200).unwrap();
-        let (next, token) = paths.next_challenge(later + PACE, 1_200).unwrap();
-        assert_eq!([to, next], [chosen, other]);
-        assert!(paths.on_response(later + PACE, token).unwrap().1);
-        assert_eq!(paths.active(), Some(other));
-        assert_eq!(paths.next_challenge(later + PACE * 2, 1_200), None);
-    }
-
-    #[test]
-    fn who_follows_opens_its_way_but_does_not_choose() {
-        let mut paths = Paths::new(false, [1; 32]);
-        paths.add_candidate(NOW, addr(1));
-        paths.add_candidate(NOW, addr(2));
-        let (_, token) = paths.next_challenge(NOW, 1_200).unwrap();
-        paths.on_response(NOW, token);
-        assert!(paths.on_traffic(NOW, addr(1), 1));
-        let later = paths.search_at().unwrap();
-        paths.search(later);
-        let (mut now, mut sent) = (later, 0);
-        while now < later + SEARCH_AGAIN {
-            let Some((to, token)) = paths.next_challenge(now, 1_200) else {
-                now += PACE;
-                continue;
-            };
-            sent += 1;
-            if to == addr(2) {
-                assert!(!paths.on_response(now, token).unwrap().1);
-            }
-        }
-        assert!(sent <= 2 * SEARCH_PROBES, "{sent}");
-        assert_eq!(paths.active(), Some(addr(1)));
-        assert!(paths.on_traffic(now, addr(2), 2), "it goes where the peer is");
-    }
-
-    #[test]
-    fn challenges_cannot_be_foretold_from_each_other() {
-        let (mut ours, mut other) = (Tokens { key: [1; 32], count: 0 }, Tokens { key: [2; 32], count: 0 });
-        assert_ne!(ours.next(), other.next());
-        assert_ne!(ours.next(), ours.next());
-    }
-}
+mod tests;

@@ -45,6 +45,11 @@ impl Sizes {
         self.small_arrived = false;
     }
 
+    /// What was proven was another path's.
+    pub(super) fn forget(&mut self) {
+        *self = Self::new();
+    }
+
     /// When the next probe is due.
     pub(super) fn due(&self) -> Option<Duration> {
         self.open.iter().map(|probe| probe.due).min()

@@ -152,7 +152,11 @@ impl Screen for Progress {
     fn show(&mut self, wall_ms: u64, _tag: Option<&str>, event: &Event) {
         match event {
             Event::Hashing(_) if !self.calm.admits(wall_ms, event) => {}
-            Event::Hashing(_) | Event::Queued(_) | Event::TransferWaiting(_) | Event::SourceLost(_) => self.say(event),
+            Event::Hashing(_)
+            | Event::Queued(_)
+            | Event::TransferPath(_)
+            | Event::TransferWaiting(_)
+            | Event::SourceLost(_) => self.say(event),
             Event::TransferStarted(transfer) => self.started(transfer),
             Event::TransferProgress(transfer) => {
                 if let Some(bar) = &self.bar {

@@ -175,6 +175,7 @@ impl Core {
         self.resume_entries(server);
         self.resume_surveys(server);
         self.take_key_packages();
+        self.resume_relays(server);
         self.resume_downloads();
     }
 

@@ -116,6 +116,8 @@ impl Core {
     pub(super) fn source_started(&mut self, transfer: &TransferId, route: String) {
         let Some(source) = self.transfers.sources.get_mut(transfer) else { return };
         source.stage = Stage::Running;
+        self.path_found(transfer);
+        let Some(source) = self.transfers.sources.get(transfer) else { return };
         let (id, peer) = (source.download, source.peer.clone());
         let Some(download) = self.transfers.downloads.get_mut(&id) else { return };
         download.starving = None;

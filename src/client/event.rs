@@ -124,6 +124,7 @@ pub enum Event {
     TransferOffered(Transfer),
     TransferStarted(Transfer),
     TransferProgress(Transfer),
+    TransferPath(Transfer),
     TransferDone(Transfer),
     TransferFailed(Transfer),
     TransferWaiting(Transfer),

@@ -4,26 +4,39 @@ use super::core::Core;
 use super::effects::{FilesCommand, Reach};
 use super::event::Event;
 use super::requests::Purpose;
-use crate::limits::RELAY_AFTER;
+use crate::limits::{RELAY_AFTER, RELAY_ANEW};
 use crate::wire::frame::{Reply, Request};
 use crate::wire::id::{RoomId, TransferId};
 use crate::wire::leg::{LegKey, RelayTokens};
 use crate::wire::name::Name;
 use std::time::Duration;
 
-/// A session that has no path yet.
+/// A session that may run over a server.
 #[derive(Debug)]
 pub(super) struct Relaying {
     /// The home of the conversation in which it was agreed on: both sides know it.
     server: Name,
     tokens: RelayTokens,
-    /// When the server is asked; `None` while it is, and afterwards.
-    at: Option<Duration>,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The server is asked then.
+    Wanted(Duration),
+    Asked,
+    /// It gave a leg, then.
+    Given(Duration),
+    /// A direct path was found first.
+    Spared,
 }
 
 impl Relaying {
     pub const fn next_timeout(&self) -> Option<Duration> {
-        self.at
+        match self.stage {
+            Stage::Wanted(at) => Some(at),
+            _ => None,
+        }
     }
 }
 
@@ -37,7 +50,43 @@ impl Core {
             Reach::Any => RELAY_AFTER,
         };
         let Some(server) = self.conversations.get(group).map(|c| c.server.clone()) else { return };
-        self.transfers.relays.insert(id, Relaying { server, tokens, at: Some(self.now + wait) });
+        let stage = Stage::Wanted(self.now + wait);
+        self.transfers.relays.insert(id, Relaying { server, tokens, stage });
+    }
+
+    /// The session has a path. What the server was not asked for yet, or has not given, is not needed now.
+    pub(super) fn path_found(&mut self, transfer: &TransferId) {
+        if let Some(relay) = self.transfers.relays.get_mut(transfer)
+            && !matches!(relay.stage, Stage::Given(_))
+        {
+            relay.stage = Stage::Spared;
+        }
+    }
+
+    /// The session's path has fallen silent, be it direct or over a leg: it may go on over a leg, or another one.
+    pub(super) fn relay_wanted(&mut self, transfer: &TransferId) {
+        let now = self.now;
+        let Some(relay) = self.transfers.relays.get_mut(transfer) else { return };
+        let due = match relay.stage {
+            Stage::Spared => true,
+            Stage::Given(at) => now >= at + RELAY_ANEW,
+            Stage::Wanted(_) | Stage::Asked => false,
+        };
+        if due {
+            relay.stage = Stage::Wanted(now);
+            self.relays_timeouts();
+        }
+    }
+
+    /// We have a session at the server anew: it may have forgotten our legs, or wait for us at a link that is gone.
+    pub(super) fn resume_relays(&mut self, server: &Name) {
+        let now = self.now;
+        for relay in self.transfers.relays.values_mut().filter(|relay| relay.server == *server) {
+            if matches!(relay.stage, Stage::Given(_) | Stage::Asked) {
+                relay.stage = Stage::Wanted(now);
+            }
+        }
+        self.relays_timeouts();
     }
 
     pub(super) fn relays_timeouts(&mut self) {
@@ -45,9 +94,10 @@ impl Core {
         let live = |id: &TransferId| self.transfers.sources.contains_key(id) || self.transfers.uploads.contains_key(id);
         let over: Vec<TransferId> = self.transfers.relays.keys().filter(|id| !live(id)).copied().collect();
         over.iter().for_each(|id| drop(self.transfers.relays.remove(id)));
-        let due = self.transfers.relays.iter_mut().filter(|(_, relay)| relay.at.is_some_and(|at| at <= now));
+        let due =
+            self.transfers.relays.iter_mut().filter(|(_, relay)| relay.next_timeout().is_some_and(|at| at <= now));
         let due = due.map(|(id, relay)| {
-            relay.at = None;
+            relay.stage = Stage::Asked;
             (*id, relay.server.clone(), relay.tokens)
         });
         for (id, server, tokens) in due.collect::<Vec<_>>() {
@@ -59,10 +109,11 @@ impl Core {
 
     /// The server has answered.
     pub(super) fn leg_given(&mut self, server: &Name, transfer: TransferId, reply: Reply) {
-        if !self.transfers.relays.contains_key(&transfer) {
+        let now = self.now;
+        let Some(relay) = self.transfers.relays.get_mut(&transfer).filter(|relay| relay.stage == Stage::Asked) else {
             // A direct path was found meanwhile.
             return;
-        }
+        };
         let ticket = match reply {
             Reply::RelayTicket(ticket) => ticket,
             Reply::Refused(refusal) => {
@@ -72,6 +123,7 @@ impl Core {
             }
             _ => return,
         };
+        relay.stage = Stage::Given(now);
         let host = (!self.is_access(server)).then(|| self.servers.endpoint(server)).flatten();
         if host.is_none() && !self.is_access(server) {
             // Nobody knows where it is.
@@ -91,8 +143,8 @@ impl Core {
     /// The server could not be asked, or the link broke before it answered: it is asked again while the session looks for a path.
     pub(super) fn no_leg(&mut self, transfer: &TransferId) {
         let again = self.now + ASK_AGAIN;
-        if let Some(relay) = self.transfers.relays.get_mut(transfer) {
-            relay.at = Some(again);
+        if let Some(relay) = self.transfers.relays.get_mut(transfer).filter(|relay| relay.stage == Stage::Asked) {
+            relay.stage = Stage::Wanted(again);
         }
     }
 }

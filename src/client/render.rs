@@ -307,6 +307,7 @@ mod tests {
             Event::TransferOffered(t.clone()),
             Event::TransferStarted(t.clone()),
             Event::TransferProgress(t.clone()),
+            Event::TransferPath(t.clone()),
             Event::TransferDone(t.clone()),
             Event::TransferFailed(t.clone()),
             Event::TransferWaiting(t.clone()),

@@ -30,7 +30,7 @@ pub(super) struct Transfers {
     /// Roots of folders of which the user knows what is left out.
     pub left_out: VecDeque<[u8; 32]>,
     shares: VecDeque<(u64, &'static str)>,
-    /// Sessions that may run over a server, until they run.
+    /// Sessions that may run over a server.
     pub relays: BTreeMap<TransferId, Relaying>,
     /// Who was seen to restart a moment ago.
     restarts: Vec<Restart>,
@@ -179,9 +179,6 @@ impl Transfers {
 
 impl Core {
     pub(super) fn files(&mut self, event: FilesEvent) {
-        if let FilesEvent::Started { transfer, .. } = &event {
-            self.transfers.relays.remove(transfer);
-        }
         match event {
             FilesEvent::Found { search, asker, rows, more } => self.found(search, &asker, rows, more),
             FilesEvent::Measured { transfer, result } => self.measured(transfer, result),
@@ -200,6 +197,8 @@ impl Core {
             FilesEvent::Listed { download, entries, bytes } => self.listed(&download, entries, bytes),
             FilesEvent::Shares { global, files, missing } => self.shares(global, files, missing),
             FilesEvent::Hashing { transfer, bytes, total } => self.hashing(transfer, bytes, total),
+            FilesEvent::Rerouted { transfer, route } => self.rerouted(&transfer, route),
+            FilesEvent::Silent { transfer } => self.relay_wanted(&transfer),
             FilesEvent::Started { transfer, route } if self.transfers.uploads.contains_key(&transfer) => {
                 self.upload_started(&transfer, route);
             }
@@ -212,6 +211,24 @@ impl Core {
             FilesEvent::Done { transfer, bytes, seconds, path } => self.transfer_done(&transfer, bytes, seconds, path),
             FilesEvent::Failed { transfer, reason, detail } => self.transfer_failed(&transfer, &reason, detail),
         }
+    }
+
+    /// A session takes another way.
+    fn rerouted(&mut self, id: &TransferId, route: String) {
+        if let Some(upload) = self.transfers.uploads.get_mut(id) {
+            upload.route = Some(route);
+            let told = upload.told(id);
+            let ticket = self.transfers.uploads.get(id).and_then(|upload| self.upload_ticket(upload));
+            return self.tell(ticket, Event::TransferPath(told));
+        }
+        let Some(source) = self.transfers.sources.get(id) else { return };
+        let (download, peer) = (source.download, &source.peer);
+        let Some(wish) = self.transfers.downloads.get_mut(&download) else { return };
+        if wish.peer.as_ref() == Some(peer) {
+            wish.route = Some(route.clone());
+        }
+        let told = event::Transfer { peer: peer.to_string(), route: Some(route), ..wish.told(&download) };
+        self.tell_of(&download, Event::TransferPath(told));
     }
 
     fn hashing(&mut self, transfer: TransferId, bytes: u64, total: u64) {

@@ -223,6 +223,7 @@ impl Core {
     }
 
     pub(super) fn upload_started(&mut self, id: &TransferId, route: String) {
+        self.path_found(id);
         let Some(upload) = self.transfers.uploads.get_mut(id) else { return };
         upload.route = Some(route);
         let (told, promised) = (upload.told(id), upload.promised());

@@ -8,3 +8,4 @@ mod routers;
 mod seeds;
 mod sim;
 mod sizes;
+mod travelling;

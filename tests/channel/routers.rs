@@ -82,8 +82,12 @@ fn server() -> SocketAddr {
 }
 
 /// A slow transfer between ends behind such routers, each of which knows the other's address in its network and as the server sees it.
-fn behind(seed: u64, kinds: [Option<Kind>; 2], link: Link, len: usize) -> Sim {
-    let config = Config { window: Some(4), max_datagram: 1_200, ..Config::default() };
+pub fn behind(seed: u64, kinds: [Option<Kind>; 2], link: Link, len: usize) -> Sim {
+    with(seed, kinds, link, Config { window: Some(4), max_datagram: 1_200, ..Config::default() }, len)
+}
+
+/// The same with these settings.
+pub fn with(seed: u64, kinds: [Option<Kind>; 2], link: Link, config: Config, len: usize) -> Sim {
     let mut sim = Sim::without_candidates(seed, link, config, len);
     let outside = [addr("198.18.0.10:5000"), addr("198.18.0.20:6000")];
     let mut seen = Vec::new();
@@ -99,13 +103,13 @@ fn behind(seed: u64, kinds: [Option<Kind>; 2], link: Link, len: usize) -> Sim {
     sim
 }
 
-fn works(kinds: [Option<Kind>; 2]) -> bool {
+pub fn works(kinds: [Option<Kind>; 2]) -> bool {
     let [a, b] = kinds.map(|kind| kind.unwrap_or(Kind::FullCone));
     let hard = |kind| matches!(kind, Kind::Cone | Kind::Symmetric);
     !(a == Kind::Symmetric && hard(b) || b == Kind::Symmetric && hard(a))
 }
 
-fn pairings() -> Vec<[Option<Kind>; 2]> {
+pub fn pairings() -> Vec<[Option<Kind>; 2]> {
     let all = [None, Some(Kind::FullCone), Some(Kind::Cone), Some(Kind::Symmetric)];
     all.into_iter().flat_map(|a| all.map(|b| [a, b])).collect()
 }

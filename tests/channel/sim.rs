@@ -36,8 +36,10 @@ pub struct Link {
     pub largest: usize,
     pub delay: Duration,
     pub jitter: Duration,
-    /// Times at which nothing passes.
+    /// Times at which nothing passes, but over the detour.
     pub outages: Vec<Range<Duration>>,
+    /// The same for what one end sends.
+    pub mute: Option<(usize, Range<Duration>)>,
 }
 
 impl Link {
@@ -56,6 +58,11 @@ impl Link {
         let outage = START + from..START + from + long;
         Self { outages: vec![outage], ..self }
     }
+}
+
+/// By these the ends know a way over somebody else: it always works, and takes twice as long.
+pub fn detour(end: usize) -> SocketAddr {
+    addr(["[100::1]:1", "[100::2]:1"][end])
 }
 
 /// Both ends and all that is under way between them.
@@ -183,8 +190,15 @@ impl Sim {
                 assert!(!batch.is_empty() && batch.len() <= batch.max() && batch.bytes().len() <= 65_507);
                 for datagram in batch.datagrams() {
                     self.sent.push((to, datagram.len()));
+                    if is_detour(to) {
+                        self.carry(detour(1 - end), detour(1 - end), datagram);
+                        continue;
+                    }
                     let from = self.routers[end].as_mut().map_or(self.addrs[end], |router| router.out(self.now, to));
-                    self.carry(from, to, datagram);
+                    let mute = self.link.mute.as_ref();
+                    if !mute.is_some_and(|(who, times)| *who == end && times.contains(&self.now)) {
+                        self.carry(from, to, datagram);
+                    }
                 }
             }
             while let Some(event) = self.ends[end].poll_event() {
@@ -228,6 +242,9 @@ impl Sim {
     }
 
     fn reaches(&self, end: usize, datagram: &Datagram) -> bool {
+        if is_detour(datagram.to) {
+            return datagram.to == detour(end);
+        }
         match &self.routers[end] {
             Some(router) => router.lets_in(self.now, datagram.from, datagram.to),
             None => datagram.to == self.addrs[end],
@@ -235,7 +252,8 @@ impl Sim {
     }
 
     fn carry(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        let out = self.link.outages.iter().any(|outage| outage.contains(&self.now));
+        let longer = if is_detour(to) { 2 } else { 1 };
+        let out = longer == 1 && self.link.outages.iter().any(|outage| outage.contains(&self.now));
         let too_large = self.link.largest > 0 && bytes.len() > self.link.largest;
         if out || too_large || self.chance(self.link.loss) {
             return;
@@ -250,7 +268,7 @@ impl Sim {
             let late = self.chance(self.link.reorder);
             let jitter = self.link.jitter.as_nanos() as u64 * 2;
             let extra = if late && jitter > 0 { self.rng.next_u64() % jitter } else { 0 };
-            let arrives = self.now + self.link.delay + Duration::from_nanos(extra);
+            let arrives = self.now + self.link.delay * longer + Duration::from_nanos(extra);
             self.count += 1;
             self.under_way.push(Reverse(Datagram { arrives, order: self.count, from, to, bytes }));
         }
@@ -259,6 +277,10 @@ impl Sim {
     fn chance(&mut self, per_mille: u32) -> bool {
         per_mille > 0 && self.rng.next_u32() % 1000 < per_mille
     }
+}
+
+fn is_detour(addr: SocketAddr) -> bool {
+    [HOLDER, ASKER].into_iter().any(|end| detour(end) == addr)
 }
 
 /// A stream, or one whose bytes are still on their way from the disk.

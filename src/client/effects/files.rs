@@ -339,6 +339,18 @@ pub enum FilesEvent {
         /// The peer's address in use.
         route: String,
     },
+    /// A session that has started takes another way; at most one a second for each.
+    Rerouted {
+        /// The upload, or the source's transfer.
+        transfer: TransferId,
+        /// As when it started.
+        route: String,
+    },
+    /// Nothing has come over a session's way for some seconds, in one direction at least; told again while it lasts.
+    Silent {
+        /// The upload, or the source's transfer.
+        transfer: TransferId,
+    },
     /// At most ten a second for each download or upload.
     Progress {
         /// The download or the upload.

@@ -186,6 +186,8 @@ impl Fetch {
         for (transfer, number, turn) in turns {
             match turn {
                 Turn::Started(route) => self.told.push_back(FilesEvent::Started { transfer, route }),
+                Turn::Rerouted(route) => self.told.push_back(FilesEvent::Rerouted { transfer, route }),
+                Turn::Silent => self.told.push_back(FilesEvent::Silent { transfer }),
                 Turn::Lost(reason, detail) => self.lost(now, transfer, number, reason, detail),
             }
         }

@@ -195,7 +195,9 @@ impl Lane for Fetches {
 
     fn transmit(&mut self, now: Duration, wire: &mut Wire) -> bool {
         let fetches = &mut self.fetches;
-        wire.keep_legs(|transfer| fetches.iter_mut().flat_map(Fetch::supplies).any(|s| s.transfer() == transfer));
+        wire.keep_legs(|transfer| {
+            fetches.iter_mut().flat_map(Fetch::supplies).any(|s| s.transfer() == transfer && s.keeps_leg(now))
+        });
         for supply in self.fetches.iter_mut().flat_map(Fetch::supplies) {
             // Asks and acks are few.
             while !wire.is_blocked() && wire.send(now, |batch| supply.poll_transmit(now, batch)) > 0 {}

@@ -57,11 +57,15 @@ struct Leg {
 }
 
 impl Legs {
-    /// From now on binds a leg; one of the same session makes room. Gives the address by which channels know it.
+    /// From now on binds a leg, in the place of one that the session may have. Gives the address by which channels know whichever leg the
+    /// session has: to them it is the same way.
     pub(super) fn add(&mut self, now: Duration, ticket: Ticket) -> SocketAddr {
-        let alias = alias(ticket.leg);
-        self.0.retain(|leg| leg.ticket.transfer != ticket.transfer);
-        self.0.push(Leg { ticket, at: 0, counter: 0, unanswered: 0, next: now, over_link: false });
+        let alias = alias(ticket.transfer);
+        let before = self.0.iter().position(|leg| leg.ticket.transfer == ticket.transfer);
+        let before = before.map(|at| self.0.swap_remove(at)).filter(|leg| leg.ticket.server == ticket.server);
+        // What did not get through a moment ago does not now.
+        let over_link = ticket.linked && before.is_some_and(|leg| leg.over_link);
+        self.0.push(Leg { ticket, at: 0, counter: 0, unanswered: 0, next: now, over_link });
         alias
     }
 
@@ -95,7 +99,7 @@ impl Legs {
 
     /// Where what is for this address really goes; `None` where the leg is gone.
     pub(super) fn way(&self, alias: SocketAddr) -> Option<Way> {
-        let leg = self.0.iter().find(|leg| self::alias(leg.ticket.leg) == alias)?;
+        let leg = self.0.iter().find(|leg| self::alias(leg.ticket.transfer) == alias)?;
         Some(match leg.over_link {
             true => Way::Link(leg.ticket.server.clone(), leg.ticket.leg),
             false => Way::Udp(leg.server()?, relayed_head(leg.ticket.leg)),
@@ -104,7 +108,8 @@ impl Legs {
 
     /// The address by which channels know a leg of ours that is at the link.
     pub(super) fn at_link(&self, leg: LegId) -> Option<SocketAddr> {
-        self.0.iter().any(|known| known.over_link && known.ticket.leg == leg).then(|| alias(leg))
+        let leg = self.0.iter().find(|known| known.over_link && known.ticket.leg == leg)?;
+        Some(alias(leg.ticket.transfer))
     }
 
     /// A datagram that a server may have sent: what the peer said, and the address by which the channel knows it.
@@ -117,7 +122,7 @@ impl Legs {
         match LegDatagram::decode(datagram)? {
             LegDatagram::Relayed(id) => {
                 let leg = self.0.iter().find(|leg| leg.ticket.leg == id && leg.server() == Some(from))?;
-                Some((alias(leg.ticket.leg), datagram.get_mut(RELAYED_HEAD..)?))
+                Some((alias(leg.ticket.transfer), datagram.get_mut(RELAYED_HEAD..)?))
             }
             LegDatagram::Bound(id, counter) => {
                 let leg = self.0.iter_mut().find(|leg| leg.ticket.leg == id && leg.counter == counter)?;
@@ -146,9 +151,10 @@ pub(super) fn is_alias(addr: SocketAddr) -> bool {
     matches!(addr.ip(), IpAddr::V6(ip) if ip.octets().starts_with(&PREFIX))
 }
 
-fn alias(leg: LegId) -> SocketAddr {
+/// Half of the session's id: whoever makes two that share it harms nobody but its own sessions.
+fn alias(transfer: TransferId) -> SocketAddr {
     let mut octets = [0; 16];
-    octets.iter_mut().zip(PREFIX.iter().chain(&leg)).for_each(|(to, from)| *to = *from);
+    octets.iter_mut().zip(PREFIX.iter().chain(&transfer.0)).for_each(|(to, from)| *to = *from);
     (Ipv6Addr::from(octets), 1).into()
 }
 
@@ -229,6 +235,19 @@ mod tests {
         legs.open(now, addr(2), &mut leg::bound([7; 8], 4, &LegKey::new([5; 32])).to_vec());
         assert_eq!(bind(&mut legs, now + RELAY_BIND_EVERY).0, addr(2), "the one that answered");
         assert_eq!(server(&legs, alias), addr(2));
+    }
+
+    #[test]
+    fn a_leg_in_the_place_of_one_that_died_is_the_same_way_and_goes_over_the_link_where_that_did() {
+        let mut legs = Legs::default();
+        let alias = legs.add(NOW, Ticket { linked: true, ..ticket(vec![addr(1)]) });
+        (0..8).for_each(|n| drop(legs.poll(NOW + RELAY_BIND_AGAIN * n)));
+        assert_eq!(legs.at_link([7; 8]), Some(alias));
+        let again = Ticket { linked: true, leg: [8; 8], ..ticket(vec![addr(1)]) };
+        assert_eq!(legs.add(NOW, again), alias);
+        assert_eq!((legs.at_link([7; 8]), legs.at_link([8; 8])), (None, Some(alias)));
+        assert_eq!(legs.poll(NOW), Some(Due::Link(Name::parse("s1").unwrap(), [8; 8])));
+        assert_eq!(legs.way(alias), Some(Way::Link(Name::parse("s1").unwrap(), [8; 8])));
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::legs::is_alias;
 use crate::channel::{Arq, Config, CongestionKind, Failure, MAX_WINDOW};
 use crate::client::effects::{ChannelStart, Congestion, Reach};
+use crate::limits::RELAY_SPARED;
 use crate::wire::datagram::CloseCode;
 use crate::wire::name::Name;
 use crate::wire::payload;
@@ -18,14 +20,78 @@ pub(super) struct Terms {
     pub(super) reach: Reach,
 }
 
-/// The server over which a session may run, and the address that stands for it.
-pub(super) type Relay = Option<(SocketAddr, Name)>;
+/// The way that a session's file takes, and what the core knows of it.
+#[derive(Debug, Default)]
+pub(super) struct Way {
+    // The server over which it may run, and the address that stands for it.
+    relay: Option<(SocketAddr, Name)>,
+    // The address in use, and since when.
+    path: Option<(SocketAddr, Duration)>,
+    // Which way the core knows, and when it was told last.
+    told: Option<(String, Duration)>,
+    // When the core was told of a silence.
+    silent: Option<Duration>,
+}
 
-/// How the user is told of the way that a file takes.
-pub(super) fn route(addr: SocketAddr, relay: &Relay) -> String {
-    match relay {
-        Some((alias, server)) if *alias == addr => format!("relayed by {server}"),
-        _ => addr.to_string(),
+/// What the core is to know of a session's way.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum WayNews {
+    /// It has none, or another one.
+    Route(String),
+    /// Nothing comes over it.
+    Silent,
+}
+
+impl Way {
+    /// It may lead over this server, for which the address stands.
+    pub(super) fn may_be_relayed(&mut self, alias: SocketAddr, server: Name) {
+        self.relay = Some((alias, server));
+    }
+
+    /// The file travels over this address.
+    pub(super) fn leads_to(&mut self, now: Duration, addr: SocketAddr) {
+        if self.path.is_none_or(|(known, _)| known != addr) {
+            self.path = Some((addr, now));
+        }
+    }
+
+    /// As the user is told of it.
+    fn route(&self) -> Option<String> {
+        let (addr, _) = self.path?;
+        match &self.relay {
+            Some((alias, server)) if *alias == addr => Some(format!("relayed by {server}")),
+            _ => Some(addr.to_string()),
+        }
+    }
+
+    /// What the core is to be told now; of a peer that wanders about, not too often. `silent`: nothing comes over it.
+    pub(super) fn news(&mut self, now: Duration, silent: bool) -> Option<WayNews> {
+        if !silent {
+            self.silent = None;
+        } else if self.silent.is_none_or(|told| now >= told + SILENT_AGAIN) {
+            self.silent = Some(now);
+            return Some(WayNews::Silent);
+        }
+        if self.due().is_none_or(|due| due > now) {
+            return None;
+        }
+        let route = self.route()?;
+        self.told = Some((route.clone(), now));
+        Some(WayNews::Route(route))
+    }
+
+    /// When [`Self::news`] has another way to tell.
+    pub(super) fn due(&self) -> Option<Duration> {
+        let route = self.route()?;
+        match &self.told {
+            None => Some(Duration::ZERO),
+            Some((told, at)) => (*told != route).then_some(*at + ROUTES_APART),
+        }
+    }
+
+    /// The file has come straight for so long that the server need not keep a leg for it.
+    pub(super) fn spares_relay(&self, now: Duration) -> bool {
+        self.path.is_some_and(|(addr, since)| !is_alias(addr) && now >= since + RELAY_SPARED)
     }
 }
 
@@ -76,7 +142,62 @@ pub(super) fn reason_of_close(code: CloseCode) -> &'static str {
 /// How long a peer may be silent before its session ends. Another one is agreed then, with the addresses that both have by now: that is how
 /// they meet again when one has moved to where the other cannot reach it. Signs of life come once a second.
 const SILENCE: Duration = Duration::from_secs(8);
+/// Between two words about the way of one session, and about a silence that lasts.
+const ROUTES_APART: Duration = Duration::from_secs(1);
+const SILENT_AGAIN: Duration = Duration::from_secs(2);
 /// Below that of the timers that decide what is lost.
 const LONGEST_PATIENCE: Duration = Duration::from_millis(1);
 /// A sleep that is shorter costs as much as it saves.
 const SHORTEST_PATIENCE: Duration = Duration::from_micros(150);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(9);
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_core_hears_of_each_way_but_not_of_every_turn_of_a_wanderer() {
+        let (straight, alias) = (addr("192.0.2.1:9"), addr("[100::7]:1"));
+        let mut way = Way::default();
+        assert_eq!((way.news(NOW, false), way.due()), (None, None));
+        way.may_be_relayed(alias, Name::parse("s1").unwrap());
+        way.leads_to(NOW, alias);
+        assert_eq!(way.news(NOW, false), Some(WayNews::Route("relayed by s1".into())));
+        way.leads_to(NOW, straight);
+        assert_eq!((way.news(NOW, false), way.due()), (None, Some(NOW + ROUTES_APART)));
+        assert_eq!(way.news(NOW + ROUTES_APART, false), Some(WayNews::Route("192.0.2.1:9".into())));
+        let told = (0..10_000_u64).filter(|n| {
+            let now = NOW + ROUTES_APART + Duration::from_millis(*n);
+            way.leads_to(now, if n % 2 == 0 { alias } else { straight });
+            way.news(now, false).is_some()
+        });
+        assert!(told.count() <= 10);
+    }
+
+    #[test]
+    fn a_silence_is_told_while_it_lasts() {
+        let mut way = Way::default();
+        way.leads_to(NOW, addr("192.0.2.1:9"));
+        assert!(way.news(NOW, false).is_some());
+        let told = (0..7_000).filter(|n| way.news(NOW + Duration::from_millis(*n), true).is_some());
+        assert_eq!(told.count(), 4);
+        assert_eq!(way.news(NOW, false), None);
+        assert_eq!(way.news(NOW, true), Some(WayNews::Silent));
+    }
+
+    #[test]
+    fn a_leg_is_kept_until_the_straight_way_has_proved_itself() {
+        let (straight, alias) = (addr("192.0.2.1:9"), addr("[100::7]:1"));
+        let mut way = Way::default();
+        assert!(!way.spares_relay(NOW * 100));
+        way.leads_to(NOW, alias);
+        assert!(!way.spares_relay(NOW * 100));
+        way.leads_to(NOW * 100, straight);
+        assert!(!way.spares_relay(NOW * 100 + RELAY_SPARED / 2) && way.spares_relay(NOW * 100 + RELAY_SPARED));
+    }
+}

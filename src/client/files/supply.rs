@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::session::{Relay, Terms, config_of, route};
+use super::session::{Terms, Way, WayNews, config_of};
 use super::tunnel::{News, Tunnel};
 use super::wire::Incoming;
 use super::writer::{CHUNK, Writer};
@@ -27,7 +27,7 @@ pub(super) struct Supply {
     // Groups that it was asked for and did not bring yet.
     pending: u64,
     tunnel: Tunnel,
-    relay: Relay,
+    way: Way,
     asks: Outbox,
     // The end of our stream that the channel knows.
     sent: u64,
@@ -47,6 +47,10 @@ pub(super) struct Supply {
 pub(super) enum Turn {
     /// The channel runs.
     Started(String),
+    /// It takes another way.
+    Rerouted(String),
+    /// Nothing comes over its way.
+    Silent,
     /// It is gone.
     Lost(LostReason, String),
 }
@@ -62,7 +66,7 @@ impl Supply {
             partial,
             pending: 0,
             tunnel,
-            relay: None,
+            way: Way::default(),
             asks: Outbox::default(),
             sent: 0,
             chunk: Vec::new(),
@@ -80,8 +84,13 @@ impl Supply {
 
     /// The peer may be reached over a server too.
     pub(super) fn add_relay(&mut self, now: Duration, addr: SocketAddr, server: Name) {
-        self.relay = Some((addr, server));
-        self.tunnel.add_path(now, addr);
+        self.way.may_be_relayed(addr, server);
+        self.tunnel.add_detour(now, addr);
+    }
+
+    /// Whether it would have use for a leg at a server.
+    pub(super) fn keeps_leg(&self, now: Duration) -> bool {
+        !self.way.spares_relay(now)
     }
 
     pub(super) fn is_ours(&self, id: &[u8; 8]) -> bool {
@@ -111,7 +120,8 @@ impl Supply {
     /// When [`Self::on_time`] and [`Self::poll_transmit`] want to be called.
     pub(super) fn deadline(&self, now: Duration) -> Option<Duration> {
         let look_again = self.paused.then_some(now + DISK_INTERVAL);
-        self.tunnel.poll_timeout().into_iter().chain(look_again).chain(self.chunk_due).min()
+        let way = self.way.due().filter(|_| !self.over);
+        self.tunnel.poll_timeout().into_iter().chain(look_again).chain(self.chunk_due).chain(way).min()
     }
 
     pub(super) fn on_datagram(&mut self, now: Duration, datagram: Incoming<'_>, writer: &Writer) {
@@ -133,10 +143,9 @@ impl Supply {
         self.tunnel.end_of_batch(now);
         self.tunnel.handle_timeout(now);
         // A small file is whole before a path is settled.
-        if let Some(from) = self.heard_from.take()
-            && !std::mem::replace(&mut self.announced, true)
-        {
-            tell(Turn::Started(from.to_string()));
+        if let Some(from) = self.heard_from.take().filter(|_| !self.announced) {
+            self.way.leads_to(now, from);
+            self.tell_way(now, tell);
         }
         // While the disk is busy it is handed over in larger pieces.
         if self.chunk.is_empty() || self.over {
@@ -152,7 +161,10 @@ impl Supply {
             self.chunk_due.get_or_insert(now + DISK_INTERVAL);
         }
         while let Some(news) = self.tunnel.poll_news(now) {
-            self.on_news(news, writer, tell);
+            self.on_news(now, news, writer, tell);
+        }
+        if !self.over {
+            self.tell_way(now, tell);
         }
         self.asks.forget(self.tunnel.acked());
         if !self.over {
@@ -206,13 +218,22 @@ impl Supply {
         self.tunnel.close(now, code, reason);
     }
 
-    fn on_news(&mut self, news: News, writer: &Writer, tell: &mut dyn FnMut(Turn)) {
+    fn tell_way(&mut self, now: Duration, tell: &mut dyn FnMut(Turn)) {
+        while let Some(news) = self.way.news(now, self.tunnel.is_silent()) {
+            tell(match news {
+                WayNews::Silent => Turn::Silent,
+                WayNews::Route(route) if std::mem::replace(&mut self.announced, true) => Turn::Rerouted(route),
+                WayNews::Route(route) => Turn::Started(route),
+            });
+        }
+    }
+
+    fn on_news(&mut self, now: Duration, news: News, writer: &Writer, tell: &mut dyn FnMut(Turn)) {
         let (reason, detail) = match news {
             News::Path(addr) => {
-                if !std::mem::replace(&mut self.announced, true) {
-                    tell(Turn::Started(route(addr, &self.relay)));
-                }
-                return;
+                // Told at once: what comes next may be its end.
+                self.way.leads_to(now, addr);
+                return self.tell_way(now, tell);
             }
             News::Closed(CloseCode::FILE, reason) => (LostReason::Changed, shown(&reason)),
             News::Closed(CloseCode::CANCELLED, reason) => (LostReason::Cancelled, shown(&reason)),

@@ -31,8 +31,9 @@ pub(super) struct Tunnel {
     config: Config,
     // Nobody but servers is to learn that we are here.
     hidden: bool,
-    // What the peer may be reached at.
+    // What the peer may be reached at, and what stands for a server that passes it on.
     candidates: Vec<SocketAddr>,
+    detour: Option<SocketAddr>,
     // Of our stream, told to the connection that carries it.
     stream_end: u64,
     finished: bool,
@@ -77,7 +78,7 @@ impl Tunnel {
             _ => worth_trying(&peer_candidates, terms.loopback),
         };
         let keys = StageTwo { send, receive, our_connection, peer_connection };
-        let current = Line::open(now, &keys, side, config.clone(), &candidates)?;
+        let current = Line::open(now, &keys, side, config.clone(), &candidates, None)?;
         let mut tunnel = Self {
             current,
             handover,
@@ -86,6 +87,7 @@ impl Tunnel {
             config,
             hidden: terms.reach == Reach::Relayed,
             candidates,
+            detour: None,
             stream_end: 0,
             finished: false,
             window: None,
@@ -98,10 +100,15 @@ impl Tunnel {
         Ok(tunnel)
     }
 
-    /// The peer may be reached at this address too.
-    pub(super) fn add_path(&mut self, now: Duration, addr: SocketAddr) {
-        self.candidates.push(addr);
-        self.current.connection.add_candidate(now, addr);
+    /// The peer may be reached over a server, for which this address stands; it is tried anew where it was known.
+    pub(super) fn add_detour(&mut self, now: Duration, addr: SocketAddr) {
+        self.detour = Some(addr);
+        self.current.connection.add_detour(now, addr);
+    }
+
+    /// Whether nothing comes over the path in use.
+    pub(super) fn is_silent(&self) -> bool {
+        self.current.connection.is_silent()
     }
 
     /// Whether datagrams with this connection id are ours.
@@ -227,6 +234,7 @@ impl Tunnel {
             let event = self.current.connection.poll_event()?;
             let news = match event {
                 Event::Handshake(bytes) => self.on_handshake(now, bytes.as_bytes()),
+                Event::PathValidated(addr) if self.handover.is_some() && self.detour == Some(addr) => None,
                 Event::PathValidated(addr) if self.handover.is_some() => {
                     self.candidates.retain(|known| *known != addr);
                     self.candidates.insert(0, addr);
@@ -261,7 +269,7 @@ impl Tunnel {
             let _ = self.current.connection.send_handshake(now, &reply);
         }
         let keys = taken.keys?;
-        match Line::open(now, &keys, self.side, self.config.clone(), &self.candidates) {
+        match Line::open(now, &keys, self.side, self.config.clone(), &self.candidates, self.detour) {
             Ok(line) => self.go_over_to(now, line),
             Err(_) => return Some(News::KeyAgreement),
         }
@@ -292,6 +300,7 @@ impl Line {
         side: Side,
         config: Config,
         candidates: &[SocketAddr],
+        detour: Option<SocketAddr>,
     ) -> Result<Self, ConfigError> {
         let ids =
             ConnectionIds { local: ConnectionId(keys.our_connection), remote: ConnectionId(keys.peer_connection) };
@@ -302,6 +311,9 @@ impl Line {
         let mut connection = Connection::new(config, sealing, ids, side, *seed, now)?;
         for addr in candidates {
             connection.add_candidate(now, *addr);
+        }
+        if let Some(addr) = detour {
+            connection.add_detour(now, addr);
         }
         Ok(Self { connection, id: keys.our_connection })
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::content::{Body, Content};
 use super::meter::Meter;
 use super::reading::{OpenItems, UploadSource};
-use super::session::{Relay, Terms, config_of, reason_of_close, reason_of_failure, route};
+use super::session::{Terms, Way, WayNews, config_of, reason_of_close, reason_of_failure};
 use super::tunnel::{News, Tunnel};
 use super::wire::Incoming;
 use crate::channel::{Batch, ConfigError, Failure, Side, StreamSink};
@@ -25,7 +25,7 @@ use crate::wire::text::shown;
 pub(super) struct Upload {
     transfer: TransferId,
     tunnel: Tunnel,
-    relay: Relay,
+    way: Way,
     answers: Answers,
     content: Arc<Content>,
     open: OpenItems,
@@ -57,7 +57,7 @@ impl Upload {
         let mut upload = Self {
             transfer,
             tunnel,
-            relay: None,
+            way: Way::default(),
             answers: Answers::new(total, LEAD),
             content,
             open: OpenItems::default(),
@@ -81,8 +81,13 @@ impl Upload {
 
     /// The peer may be reached over a server too.
     pub(super) fn add_relay(&mut self, now: Duration, addr: SocketAddr, server: Name) {
-        self.relay = Some((addr, server));
-        self.tunnel.add_path(now, addr);
+        self.way.may_be_relayed(addr, server);
+        self.tunnel.add_detour(now, addr);
+    }
+
+    /// Whether it would have use for a leg at a server.
+    pub(super) fn keeps_leg(&self, now: Duration) -> bool {
+        !self.way.spares_relay(now)
     }
 
     pub(super) fn is_ours(&self, id: &[u8; 8]) -> bool {
@@ -108,7 +113,8 @@ impl Upload {
     pub(super) fn deadline(&self) -> Option<Duration> {
         let ended = self.ended.is_some().then_some(Duration::ZERO);
         let told = self.told.as_ref().filter(|_| !self.over && !self.knows_all()).map(|(_, at)| *at + TELL_INTERVAL);
-        self.tunnel.poll_timeout().into_iter().chain(ended).chain(told).min()
+        let way = self.way.due().filter(|_| !self.over);
+        self.tunnel.poll_timeout().into_iter().chain(ended).chain(told).chain(way).min()
     }
 
     pub(super) fn on_datagram(&mut self, now: Duration, datagram: Incoming<'_>) {
@@ -132,6 +138,9 @@ impl Upload {
             }
         }
         if !self.over {
+            while let Some(news) = self.way.news(now, self.tunnel.is_silent()) {
+                tell(self.on_way(news));
+            }
             self.tell_part(now);
             self.advance(now);
             let bytes = self.tunnel.acked().min(self.content.total);
@@ -202,11 +211,10 @@ impl Upload {
 
     fn on_news(&mut self, now: Duration, news: News) -> Option<FilesEvent> {
         match news {
-            News::Path(addr) if !self.announced => {
-                self.announced = true;
-                Some(FilesEvent::Started { transfer: self.transfer, route: route(addr, &self.relay) })
+            News::Path(addr) => {
+                self.way.leads_to(now, addr);
+                None
             }
-            News::Path(_) => None,
             News::PeerFinished => {
                 self.violation = self.answers.finish().err();
                 None
@@ -224,6 +232,17 @@ impl Upload {
             }
             News::Failed(failure) => self.failed(reason_of_failure(failure), failure.to_string()),
             News::KeyAgreement => self.failed("key_agreement", "the hand-over of keys failed".into()),
+        }
+    }
+
+    fn on_way(&mut self, news: WayNews) -> FilesEvent {
+        let transfer = self.transfer;
+        match news {
+            WayNews::Silent => FilesEvent::Silent { transfer },
+            WayNews::Route(route) if std::mem::replace(&mut self.announced, true) => {
+                FilesEvent::Rerouted { transfer, route }
+            }
+            WayNews::Route(route) => FilesEvent::Started { transfer, route },
         }
     }
 

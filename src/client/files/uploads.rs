@@ -122,7 +122,7 @@ impl Lane for Uploads {
     }
 
     fn transmit(&mut self, now: Duration, wire: &mut Wire) -> bool {
-        wire.keep_legs(|transfer| self.sessions.iter().any(|upload| upload.transfer() == transfer));
+        wire.keep_legs(|transfer| self.sessions.iter().any(|u| u.transfer() == transfer && u.keeps_leg(now)));
         let mut more = false;
         self.held = false;
         self.turn = self.turn.wrapping_add(1);

@@ -22,6 +22,7 @@ impl Style {
             }
             Event::TransferStarted(t) => line(Hue::Dim, self.started(t)),
             Event::TransferProgress(t) => line(Hue::Dim, self.progress(t)),
+            Event::TransferPath(t) => line(Hue::Dim, format!("{}: now {}", self.transfer(t), route(t))),
             Event::TransferDone(t) => line(Hue::Good, self.finished(t)),
             Event::TransferFailed(t) => {
                 let reason = t.reason.as_deref().unwrap_or("failed");
@@ -122,6 +123,12 @@ impl Style {
 /// What is said for people beside the stable word.
 fn detail(t: &Transfer) -> String {
     t.detail.as_ref().map(|detail| format!(" ({})", squeezed(detail))).unwrap_or_default()
+}
+
+/// `direct (192.0.2.1:9)`, `relayed by s1`.
+fn route(t: &Transfer) -> String {
+    let route = t.route.as_deref().unwrap_or_default();
+    if route.parse::<std::net::SocketAddr>().is_ok() { format!("direct ({route})") } else { shown(route) }
 }
 
 /// What a folder lacks of the one that its holder has.
