@@ -190,8 +190,6 @@ fn beside_a_detour_others_are_tried_often_at_first_and_seldom_later_and_taken_wh
     assert!(paths.on_response(at + Duration::from_millis(30), token).unwrap().1);
     assert_eq!(paths.active(), Some(addr(1)));
     assert_eq!(paths.round_trip(), Some(Duration::from_millis(30)));
-    let rest = challenges(&mut paths, NOW + minute * 2, NOW + minute * 400);
-    assert!(rest.len() <= MAX_IN_ALL as usize, "{}", rest.len());
 }
 
 #[test]

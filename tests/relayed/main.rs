@@ -1,6 +1,8 @@
 //! Files between two real clients over their server, which sees sealed bytes: what comes, what is said of the way, what the server
 //! and the line get to see.
 
+mod moving;
+
 use secchat::cli::drive::{Process, Server, start_client};
 use serde_json::Value;
 use std::io::Read;
@@ -44,10 +46,11 @@ impl Stage {
         Self { dir, server }
     }
 
-    fn client(&self, name: &str, more: &[&str]) -> Process {
+    /// A client that is told that the server is there.
+    fn client_at(&self, invite: &str, name: &str, more: &[&str]) -> Process {
         let mut args = vec!["--room", "lab"];
         args.extend(more);
-        let mut process = start_client(&binary(), self.dir.path(), name, &self.server.invite, &args).unwrap();
+        let mut process = start_client(&binary(), self.dir.path(), name, invite, &args).unwrap();
         process.wait_event("joined", WAIT, |_| true).unwrap();
         process
     }
@@ -60,10 +63,14 @@ impl Stage {
 
     /// Alice shares [`NAME`], Bob is there to fetch it; each with options of its own.
     fn two(&self, content: &[u8], alice: &[&str], bob: &[&str]) -> (Process, Process) {
+        self.two_at([&self.server.invite; 2], content, alice, bob)
+    }
+
+    fn two_at(&self, invites: [&str; 2], content: &[u8], alice: &[&str], bob: &[&str]) -> (Process, Process) {
         let (share, downloads) = (self.folder("share"), self.folder("downloads"));
         std::fs::write(Path::new(&share).join(NAME), content).unwrap();
-        let mut holder = self.client("alice", &[&["--create", "--share", &share], alice].concat());
-        let asker = self.client("bob", &[&["--downloads", &downloads], bob].concat());
+        let mut holder = self.client_at(invites[0], "alice", &[&["--create", "--share", &share], alice].concat());
+        let asker = self.client_at(invites[1], "bob", &[&["--downloads", &downloads], bob].concat());
         holder.wait_event("member_joined", WAIT, |e| field(e, "name") == "bob@s1").unwrap();
         holder.say("@me setglobalshare").unwrap();
         holder.wait_event("ok", WAIT, |e| field(e, "command").starts_with("set")).unwrap();
