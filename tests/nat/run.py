@@ -2,7 +2,8 @@
 """Files between two people behind routers of each kind, in the WAN emulator (`wan nat`).
 
   run.py [--secchat BINARY] [--tries 20] [--pairs cone/cone,symmetric/none] [--delay 25ms] [--json FILE]
-  run.py --trouble moved|slept|moved-asker [--pairs ...]   what happens in the middle of a transfer
+  run.py --trouble moved|slept|moved-asker|both-moved [--pairs ...]   what happens in the middle of a transfer
+  run.py --trouble opens|closes [--pairs ...]              a direct way that opens later; one that closes and opens again
   run.py --forwarded [--pairs symmetric/symmetric]         the holder's router forwards two ports, named with --candidate
   run.py --doctor                                          what `secchat doctor network` says behind each kind
 
@@ -198,6 +199,52 @@ def move(lab, index):
     run('ip', '-n', host, 'route', 'replace', 'default', 'via', f'{net}.1')
 
 
+def block(lab, closed):
+    """Whether the two hosts' datagrams reach nobody but the server."""
+    for host in lab.ns:
+        if not closed:
+            run('ip', 'netns', 'exec', host, 'nft', 'delete', 'table', 'inet', 'blocked')
+            continue
+        run('ip', 'netns', 'exec', host, 'nft', 'add table inet blocked; '
+            'add chain inet blocked out { type filter hook output priority 0; }; '
+            f'add rule inet blocked out ip daddr != {{ {SERVER}, {OTHER} }} meta l4proto udp drop')
+
+
+def changes(args):
+    """The way changes in the middle: to a relay, and to the direct way once there is one."""
+    wrong = 0
+    for holder, asker in args.pairs:
+        lab = Lab(args.secchat, args.wan, holder, asker, ['--delay', args.delay, '--rate', '20mbit', '--force'])
+        try:
+            if args.trouble == 'opens':
+                block(lab, True)
+            a, b, alice, path = lab.pair(0, 60_000_000, args.holder, args.asker)
+            b.say(f'@{alice} getfile noise.bin')
+            _, started = b.event(['transfer_started'], within=args.patience)
+            told = [started['route']]
+            b.event(['transfer_progress'], lambda event: event.get('bytes', 0) > 2_000_000)
+            began = time.monotonic()
+            if args.trouble == 'closes':
+                block(lab, True)
+                over, event = b.event(['transfer_path'], lambda event: 'relayed' in event['route'], within=args.patience)
+                told.append(f"{event['route']} after {over - began:.1f} s")
+                began = time.monotonic()
+            block(lab, False)
+            back, event = b.event(['transfer_path'], lambda event: 'relayed' not in event['route'], within=args.patience)
+            told.append(f"{event['route']} after {back - began:.1f} s")
+            _, done = b.event(['transfer_done', 'transfer_failed'], within=args.patience * 2)
+            sessions = sum('"source_added"' in line for line in b.said) + 1
+            good = done['event'] == 'transfer_done' and digest(done['path']) == digest(path)
+            print(f'{holder:>10} -> {asker:<10} {args.trouble}: {"whole" if good else done}; {", ".join(told)}; {sessions} session(s), {done.get("seconds", 0):.1f} s', flush=True)
+        except RuntimeError as error:
+            good = False
+            print(f'{holder:>10} -> {asker:<10} {args.trouble}: {str(error)[:900]}', flush=True)
+        finally:
+            lab.down()
+        wrong += not good
+    return wrong
+
+
 def trouble(args):
     """A transfer of some seconds, in the middle of which an address changes, or all mappings end."""
     wrong = 0
@@ -216,7 +263,8 @@ def trouble(args):
                 for process in (a, b):
                     os.kill(process.child.pid, signal.SIGCONT)
             else:
-                move(lab, 1 if args.trouble == 'moved-asker' else 0)
+                for index in {'moved': [0], 'moved-asker': [1], 'both-moved': [0, 1]}[args.trouble]:
+                    move(lab, index)
             again, _ = b.event(['transfer_progress'], lambda event: event.get('bytes', 0) > 6_000_000, within=args.patience)
             ended, done = b.event(['transfer_done', 'transfer_failed', 'error'], lambda event: event['event'] != 'error' or 'noise' in str(event), within=args.patience)
             good = done['event'] == 'transfer_done' and digest(done['path']) == digest(path)
@@ -263,7 +311,7 @@ def main():
     parser.add_argument('--pairs', help='HOLDER/ASKER with commas between; all sixteen by default')
     parser.add_argument('--delay', default='25ms', help='one way')
     parser.add_argument('--patience', type=float, default=30, help='seconds for each try')
-    parser.add_argument('--trouble', choices=['moved', 'moved-asker', 'slept'])
+    parser.add_argument('--trouble', choices=['moved', 'moved-asker', 'both-moved', 'slept', 'opens', 'closes'])
     parser.add_argument('--forwarded', action='store_true')
     parser.add_argument('--doctor', action='store_true')
     parser.add_argument('--holder', type=str.split, default=[], help='more options of the holder')
@@ -281,7 +329,7 @@ def main():
         return 0
     pairs = args.pairs.split(',') if args.pairs else [f'{a}/{b}' for a, b in itertools.product(KINDS, KINDS)]
     args.pairs = [tuple(pair.split('/')) for pair in pairs]
-    what = doctor if args.doctor else trouble if args.trouble else table
+    what = doctor if args.doctor else changes if args.trouble in ('opens', 'closes') else trouble if args.trouble else table
     return 1 if what(args) else 0
 
 

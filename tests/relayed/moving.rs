@@ -144,3 +144,17 @@ fn a_file_over_links_of_which_one_is_cut_in_the_middle_comes_whole() {
 fn so_does_one_where_both_are_cut() {
     cut(true, true);
 }
+
+#[test]
+fn a_server_that_is_away_for_long_ends_the_session_but_not_the_file() {
+    let content = content(LEN);
+    let mut stage = Stage::new(&[]);
+    let only = ["--relay-only", "--up", RATE];
+    let (_alice, mut bob) = stage.two(&content, &only, &only);
+    half(&mut bob);
+    stage.server.process.kill();
+    bob.wait_event("source_lost", WAIT, |_| true).unwrap();
+    let at = address(&stage.server.invite).to_owned();
+    stage.server = Server::start(&binary(), stage.dir.path(), "s1", &at, &[]).unwrap();
+    assert_eq!(whole(&mut bob, &content), 2);
+}

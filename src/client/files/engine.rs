@@ -16,7 +16,8 @@ use super::hashing::{Hasher, Trees};
 use super::legs::Ticket;
 use super::mailbox::Address;
 use super::offering::Offer;
-use super::prepare::Prepared;
+use super::prepare::{Prepared, Waiting};
+use super::reflexive::FRESH;
 use super::shares::SharedFolder;
 use super::uploads::UploadLetter;
 use super::wire::Seen;
@@ -48,6 +49,10 @@ pub(super) struct Engine {
     pub(super) coming: Arc<()>,
     pub(super) origin: Instant,
     pub(super) prepared: HashMap<TransferId, Prepared>,
+    // What is ready but for our addresses outside, and until when they are waited for.
+    pub(super) waiting: Vec<(Duration, Waiting)>,
+    // When lanes were last told that somebody wants these addresses.
+    pub(super) looked: Duration,
     pub(super) offers: HashMap<OfferId, Offer>,
     // Events that the core has not room for yet. It grows with the core's own commands only: progress is left out.
     pub(super) outbox: VecDeque<FilesEvent>,
@@ -100,6 +105,8 @@ pub(super) enum Internal {
     Server(String, u16),
     /// Its addresses, looked up.
     Stun(Vec<SocketAddr>),
+    /// A server has said how we look from there.
+    LookedOutside,
     /// A leg at a server whose addresses were looked up.
     Relay(Ticket),
     /// Datagrams that are to go over the link; the mark goes with them.
@@ -130,7 +137,10 @@ impl Engine {
         loop {
             let now = self.now();
             self.forget_stale(now);
-            let tick = tokio::time::sleep(IDLE_TICK);
+            self.keep_looking(now);
+            self.go_on(now);
+            let due = self.waiting.iter().map(|(until, _)| until.saturating_sub(now)).min();
+            let tick = tokio::time::sleep(due.unwrap_or(IDLE_TICK).min(IDLE_TICK));
             tokio::select! {
                 biased;
                 permit = events.reserve(), if !self.outbox.is_empty() => {
@@ -179,12 +189,15 @@ impl Engine {
                 self.up.address.send(UploadLetter::Relay(ticket.clone()));
                 self.down.address.send(FetchLetter::Relay(ticket));
             }
-            Internal::Stun(servers) => {
+            // What waits for it is looked at in any case.
+            Internal::LookedOutside => {}
+            Internal::Stun(mut servers) => {
                 if servers.iter().any(|addr| addr.ip().is_loopback()) {
                     self.loopback = true;
                     self.up.address.send(UploadLetter::Loopback);
                     self.down.address.send(FetchLetter::Loopback);
                 }
+                servers.retain(|addr| addr.port() != 0);
                 self.servers = servers;
                 self.look_outside();
             }
@@ -196,8 +209,46 @@ impl Engine {
 
     /// Asks the server how we look from there, now.
     fn look_outside(&self) {
+        if self.reach == Reach::Relayed {
+            // Nobody is told.
+            return;
+        }
         self.up.address.send(UploadLetter::Servers(self.servers.clone()));
         self.down.address.send(FetchLetter::Servers(self.servers.clone()));
+    }
+
+    /// While a request is under way or in line our addresses outside are kept.
+    fn keep_looking(&mut self, now: Duration) {
+        if !self.prepared.is_empty() && now >= self.looked + LOOK_EVERY {
+            self.looked = now;
+            self.up.address.send(UploadLetter::LookOutside);
+            self.down.address.send(FetchLetter::LookOutside);
+        }
+    }
+
+    /// Whether the addresses that a lane has for its peers are as the servers see them now, as far as there are servers to ask.
+    fn is_fresh(&self, now: Duration, seen: &Seen) -> bool {
+        let (_, answered) = *seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = answered.is_some_and(|at| now < at + FRESH);
+        known || self.servers.is_empty() || self.reach == Reach::Relayed
+    }
+
+    /// Until when what is ready has to wait for our addresses outside; `None` where they are fresh.
+    pub(super) fn waits_until(&self, seen: &Seen) -> Option<Duration> {
+        let now = self.now();
+        (!self.is_fresh(now, seen)).then_some(now + LOOK_AT_MOST)
+    }
+
+    /// Goes on with what has waited for our addresses outside, or for long enough.
+    fn go_on(&mut self, now: Duration) {
+        for (until, waiting) in std::mem::take(&mut self.waiting) {
+            let seen = if waiting.is_upload() { &self.up.seen } else { &self.down.seen };
+            if until <= now || self.is_fresh(now, seen) {
+                self.is_ready(waiting);
+            } else {
+                self.waiting.push((until, waiting));
+            }
+        }
     }
 
     /// Finds the addresses of the server, each of which sees us in its own way.
@@ -242,7 +293,7 @@ impl<T> Direction<T> {
             return Vec::new();
         }
         let mut addrs = self.port.candidates(loopback);
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (seen, _) = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut outside: Vec<SocketAddr> = Vec::new();
         for addr in self.given.iter().chain(&seen) {
             if is_candidate(*addr, loopback) && !addrs.contains(addr) && !outside.contains(addr) {
@@ -256,6 +307,10 @@ impl<T> Direction<T> {
     }
 }
 
+/// How long a request or an answer waits for our addresses outside: a round trip to a far server.
+const LOOK_AT_MOST: Duration = Duration::from_millis(300);
+/// How often lanes are told that these are still wanted.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Addresses of one server that are tried.
 const RELAY_ADDRESSES: usize = 4;
 /// Beyond this many events waiting, progress is not added.

@@ -37,6 +37,8 @@ pub(super) enum FetchLetter {
     Rate(Option<u64>),
     /// The server's addresses.
     Servers(Vec<SocketAddr>),
+    /// They are to be asked how we look from there, unless that is known.
+    LookOutside,
     /// A session may run over a server, if it is one of ours.
     Relay(Ticket),
     /// Datagrams have come over the link, if they are for a leg of ours.
@@ -134,6 +136,7 @@ impl Lane for Fetches {
             }
             FetchLetter::Rate(rate) => self.bucket.set_rate(rate, now),
             FetchLetter::Servers(servers) => wire.set_servers(now, servers),
+            FetchLetter::LookOutside => wire.look_outside(now),
             FetchLetter::Relay(ticket) => {
                 let mut supplies = self.fetches.iter_mut().flat_map(Fetch::supplies);
                 if let Some(supply) = supplies.find(|supply| supply.transfer() == ticket.transfer) {
@@ -194,6 +197,9 @@ impl Lane for Fetches {
     }
 
     fn transmit(&mut self, now: Duration, wire: &mut Wire) -> bool {
+        if self.fetches.iter().any(|fetch| fetch.live_supplies().next().is_some()) {
+            wire.look_outside(now);
+        }
         let fetches = &mut self.fetches;
         wire.keep_legs(|transfer| {
             fetches.iter_mut().flat_map(Fetch::supplies).any(|s| s.transfer() == transfer && s.keeps_leg(now))

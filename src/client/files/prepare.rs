@@ -43,6 +43,21 @@ enum Kind {
     Download([u8; 8]),
 }
 
+/// What is ready but for our addresses outside.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    /// To be sent.
+    Upload(TransferId, Arc<Content>),
+    /// To be asked for.
+    Download(TransferId),
+}
+
+impl Waiting {
+    pub(super) fn is_upload(&self) -> bool {
+        matches!(self, Self::Upload(..))
+    }
+}
+
 /// A download that is to begin, or to have one source more.
 struct Start<'s> {
     download: TransferId,
@@ -162,6 +177,7 @@ impl Engine {
             let result = Err(FileRefusal::BadRequest);
             return self.outbox.push_back(FilesEvent::UploadReady { transfer, result });
         }
+        self.up.address.send(UploadLetter::LookOutside);
         let cancel = Arc::new(AtomicBool::new(false));
         let cancelled = Arc::clone(&cancel);
         let until = self.now() + HASH_DEADLINE;
@@ -195,6 +211,30 @@ impl Engine {
         if !matches!(self.prepared.get(&transfer), Some(Prepared { kind: Kind::Opening { .. }, .. })) {
             return;
         }
+        match (result, self.waits_until(&self.up.seen)) {
+            (Ok(content), Some(until)) => self.waiting.push((until, Waiting::Upload(transfer, content))),
+            (result, _) => self.upload_ready(transfer, result),
+        }
+    }
+
+    /// Our addresses outside are known, or were waited for.
+    pub(super) fn is_ready(&mut self, waiting: Waiting) {
+        match waiting {
+            Waiting::Upload(transfer, content) => {
+                // It may have been given up meanwhile.
+                if matches!(self.prepared.get(&transfer), Some(Prepared { kind: Kind::Opening { .. }, .. })) {
+                    self.upload_ready(transfer, Ok(content));
+                }
+            }
+            Waiting::Download(transfer) => {
+                if let Some(Prepared { kind: Kind::Download(connection), .. }) = self.prepared.get(&transfer) {
+                    self.download_ready(transfer, *connection);
+                }
+            }
+        }
+    }
+
+    fn upload_ready(&mut self, transfer: TransferId, result: Result<Arc<Content>, FileRefusal>) {
         self.prepared.remove(&transfer);
         let result = result.and_then(|content| {
             let connection = random().ok_or(FileRefusal::Unreadable)?;
@@ -223,6 +263,14 @@ impl Engine {
         };
         let until = self.now() + ANSWER_DEADLINE;
         self.prepared.insert(transfer, Prepared { kind: Kind::Download(connection), until });
+        self.down.address.send(FetchLetter::LookOutside);
+        match self.waits_until(&self.down.seen) {
+            Some(until) => self.waiting.push((until, Waiting::Download(transfer))),
+            None => self.download_ready(transfer, connection),
+        }
+    }
+
+    fn download_ready(&mut self, transfer: TransferId, connection: [u8; 8]) {
         let candidates = self.down.candidates(self.loopback, self.reach);
         let (window, max_datagram) = (self.settings.window, self.settings.max_datagram);
         self.outbox.push_back(FilesEvent::DownloadReady { transfer, connection, candidates, window, max_datagram });

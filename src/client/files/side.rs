@@ -176,6 +176,8 @@ pub fn start(config: FilesConfig) -> Result<FilesHandle, StartError> {
         coming: Arc::default(),
         origin,
         prepared: HashMap::new(),
+        waiting: Vec::new(),
+        looked: Duration::ZERO,
         offers: HashMap::new(),
         outbox: VecDeque::new(),
         results: results.clone(),

@@ -30,6 +30,8 @@ pub(super) enum UploadLetter {
     Rate(Option<u64>),
     /// The server's addresses.
     Servers(Vec<SocketAddr>),
+    /// They are to be asked how we look from there, unless that is known.
+    LookOutside,
     /// A session may run over a server, if it is one of ours.
     Relay(Ticket),
     /// Datagrams have come over the link, if they are for a leg of ours.
@@ -85,6 +87,7 @@ impl Lane for Uploads {
             }
             UploadLetter::Rate(rate) => self.bucket.set_rate(rate, now),
             UploadLetter::Servers(servers) => wire.set_servers(now, servers),
+            UploadLetter::LookOutside => wire.look_outside(now),
             UploadLetter::Relay(ticket) => {
                 let upload = self.sessions.iter_mut().find(|upload| upload.transfer() == ticket.transfer);
                 if let Some(upload) = upload {
@@ -123,6 +126,9 @@ impl Lane for Uploads {
 
     fn transmit(&mut self, now: Duration, wire: &mut Wire) -> bool {
         wire.keep_legs(|transfer| self.sessions.iter().any(|u| u.transfer() == transfer && u.keeps_leg(now)));
+        if !self.sessions.is_empty() {
+            wire.look_outside(now);
+        }
         let mut more = false;
         self.held = false;
         self.turn = self.turn.wrapping_add(1);

@@ -49,8 +49,8 @@ pub(super) struct Wire {
     harm: Option<Box<Harm>>,
 }
 
-/// Our addresses as the server sees them.
-pub(super) type Seen = Arc<Mutex<Vec<SocketAddr>>>;
+/// Our addresses as the server sees them, and when it said so.
+pub(super) type Seen = Arc<Mutex<(Vec<SocketAddr>, Option<Duration>)>>;
 
 /// A datagram of a channel.
 #[derive(Debug)]
@@ -85,6 +85,11 @@ impl Wire {
     /// The server's addresses, asked how we look from there.
     pub(super) fn set_servers(&mut self, now: Duration, servers: Vec<SocketAddr>) {
         self.reflexive.set_servers(now, servers);
+    }
+
+    /// Somebody wants to know how we look from the servers.
+    pub(super) fn look_outside(&mut self, now: Duration) {
+        self.reflexive.wake(now);
     }
 
     /// From now on a session may be reached over a server too, at the address that this gives.
@@ -129,10 +134,10 @@ impl Wire {
                         Some(harm) => harm.comes(now, from, bytes),
                         None => take(Incoming { id, from, bytes, ce }),
                     }
-                } else {
-                    self.reflexive.on_datagram(now, from, bytes);
+                } else if self.reflexive.on_datagram(now, from, bytes) {
                     let seen = self.reflexive.candidates(true).collect();
-                    *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+                    *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = (seen, Some(now));
+                    let _ = self.news.send(Internal::LookedOutside);
                 }
             }
         }
