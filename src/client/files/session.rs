@@ -27,8 +27,9 @@ pub(super) struct Way {
     relay: Option<(SocketAddr, Name)>,
     // The address in use, and since when.
     path: Option<(SocketAddr, Duration)>,
-    // Which way the core knows, and when it was told last.
+    // Which way the core knows, and when it was told last; whether that is no longer so.
     told: Option<(String, Duration)>,
+    differs: bool,
     // When the core was told of a silence.
     silent: Option<Duration>,
 }
@@ -46,13 +47,20 @@ impl Way {
     /// It may lead over this server, for which the address stands.
     pub(super) fn may_be_relayed(&mut self, alias: SocketAddr, server: Name) {
         self.relay = Some((alias, server));
+        self.compare();
     }
 
     /// The file travels over this address.
     pub(super) fn leads_to(&mut self, now: Duration, addr: SocketAddr) {
         if self.path.is_none_or(|(known, _)| known != addr) {
             self.path = Some((addr, now));
+            self.compare();
         }
+    }
+
+    fn compare(&mut self) {
+        let route = self.route();
+        self.differs = route.is_some() && self.told.as_ref().map(|(told, _)| told) != route.as_ref();
     }
 
     /// As the user is told of it.
@@ -77,16 +85,15 @@ impl Way {
         }
         let route = self.route()?;
         self.told = Some((route.clone(), now));
+        self.differs = false;
         Some(WayNews::Route(route))
     }
 
     /// When [`Self::news`] has another way to tell.
     pub(super) fn due(&self) -> Option<Duration> {
-        let route = self.route()?;
-        match &self.told {
-            None => Some(Duration::ZERO),
-            Some((told, at)) => (*told != route).then_some(*at + ROUTES_APART),
-        }
+        let first = self.told.is_none();
+        let last = self.told.as_ref().map(|(_, at)| *at).unwrap_or_default();
+        self.differs.then_some(if first { Duration::ZERO } else { last + ROUTES_APART })
     }
 
     /// The file has come straight for so long that the server need not keep a leg for it.
