@@ -28,6 +28,17 @@ fn a_transfer_outlives_another_address_and_a_sleep() {
 }
 
 #[test]
+fn a_transfer_goes_on_over_a_relay_while_there_is_no_direct_way_and_directly_when_there_is() {
+    script(&["--trouble", "opens", "--pairs", "cone/cone"]);
+    script(&["--trouble", "closes", "--pairs", "cone/cone"]);
+}
+
+#[test]
+fn two_who_both_have_another_address_find_each_other_again() {
+    script(&["--trouble", "both-moved", "--pairs", "cone/cone", "--holder=--direct-only", "--asker=--direct-only"]);
+}
+
+#[test]
 fn the_doctor_and_a_foreign_stun_client_see_each_kind_of_router() {
     script(&["--doctor"]);
 }

@@ -18,6 +18,8 @@ pub(super) struct Relaying {
     server: Name,
     tokens: RelayTokens,
     stage: Stage,
+    /// It has given one.
+    given: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,14 +53,12 @@ impl Core {
         };
         let Some(server) = self.conversations.get(group).map(|c| c.server.clone()) else { return };
         let stage = Stage::Wanted(self.now + wait);
-        self.transfers.relays.insert(id, Relaying { server, tokens, stage });
+        self.transfers.relays.insert(id, Relaying { server, tokens, stage, given: false });
     }
 
     /// The session has a path. What the server was not asked for yet, or has not given, is not needed now.
     pub(super) fn path_found(&mut self, transfer: &TransferId) {
-        if let Some(relay) = self.transfers.relays.get_mut(transfer)
-            && !matches!(relay.stage, Stage::Given(_))
-        {
+        if let Some(relay) = self.transfers.relays.get_mut(transfer).filter(|relay| !relay.given) {
             relay.stage = Stage::Spared;
         }
     }
@@ -123,7 +123,7 @@ impl Core {
             }
             _ => return,
         };
-        relay.stage = Stage::Given(now);
+        (relay.stage, relay.given) = (Stage::Given(now), true);
         let host = (!self.is_access(server)).then(|| self.servers.endpoint(server)).flatten();
         if host.is_none() && !self.is_access(server) {
             // Nobody knows where it is.

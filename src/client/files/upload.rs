@@ -212,8 +212,9 @@ impl Upload {
     fn on_news(&mut self, now: Duration, news: News) -> Option<FilesEvent> {
         match news {
             News::Path(addr) => {
+                // Told at once: what comes next may be its end.
                 self.way.leads_to(now, addr);
-                None
+                self.way.news(now, false).map(|news| self.on_way(news))
             }
             News::PeerFinished => {
                 self.violation = self.answers.finish().err();

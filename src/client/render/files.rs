@@ -190,6 +190,14 @@ mod tests {
     }
 
     #[test]
+    fn another_way_is_told_in_a_few_words() {
+        let now =
+            |route: &str| line(&Event::TransferPath(Transfer { route: Some(route.into()), ..of("a", "download") }));
+        assert_eq!(now("192.0.2.1:9"), r#""a" from bob: now direct (192.0.2.1:9)"#);
+        assert_eq!(now("relayed by s1"), r#""a" from bob: now relayed by s1"#);
+    }
+
+    #[test]
     fn rows_of_transfers_say_what_is_typed_to_end_them_and_what_they_wait_for() {
         let row = |state: &str, place| {
             let t = Transfer { state: Some(state.into()), place, bytes: Some(393_216), ..of("a", "download") };
