@@ -66,7 +66,7 @@ fn is_link_local(ip: IpAddr) -> bool {
 }
 
 /// Whether it is an address of a private network, which means something within that only.
-pub(super) fn is_private(ip: IpAddr) -> bool {
+pub fn is_private(ip: IpAddr) -> bool {
     match ip {
         // Carriers' own networks (RFC 6598) too.
         IpAddr::V4(v4) => v4.is_private() || v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64,

@@ -183,10 +183,10 @@ def doctor(args, protocol):
         router = Router(lab, 0, protocol)
         command = ['ip', 'netns', 'exec', lab.ns[0], args.secchat, 'doctor', 'network', '--server', f'{nat.SERVER},{nat.OTHER}']
         out = subprocess.run([*command, '--json'], capture_output=True, text=True, timeout=30).stdout
-        said = [event for event in map(json.loads, out.splitlines()) if event['event'] == 'port_mapping']
-        check(said and said[0]['protocol'] == protocol and said[0]['external'].startswith(ALIASES[0]), out)
+        said = json.loads(out).get('port_mapping', {})
+        check(said.get('protocol') == protocol and said['external'].startswith(ALIASES[0]), out)
         check(not router.ports(), 'the doctor left a port open')
-        return f'the doctor says {said[0]["protocol"]}, {said[0]["external"]}'
+        return f'the doctor says {said["protocol"]}, {said["external"]}'
     finally:
         if router:
             router.down()

@@ -336,7 +336,14 @@ pub enum FilesEvent {
     Started {
         /// The upload, or the source's transfer (not the download).
         transfer: TransferId,
-        /// The peer's address in use.
+        /// The peer's address in use, or `relayed by` and the server.
+        route: String,
+    },
+    /// A session goes another way from now on.
+    Rerouted {
+        /// As it was started.
+        transfer: TransferId,
+        /// The peer's address in use now.
         route: String,
     },
     /// At most ten a second for each download or upload.

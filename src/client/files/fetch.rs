@@ -186,6 +186,7 @@ impl Fetch {
         for (transfer, number, turn) in turns {
             match turn {
                 Turn::Started(route) => self.told.push_back(FilesEvent::Started { transfer, route }),
+                Turn::Rerouted(route) => self.told.push_back(FilesEvent::Rerouted { transfer, route }),
                 Turn::Lost(reason, detail) => self.lost(now, transfer, number, reason, detail),
             }
         }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::legs::is_alias;
 use crate::channel::{Arq, Config, CongestionKind, Failure, MAX_WINDOW};
 use crate::client::effects::{ChannelStart, Congestion, Reach};
 use crate::wire::datagram::CloseCode;
@@ -24,7 +25,8 @@ pub(super) type Relay = Option<(SocketAddr, Name)>;
 /// How the user is told of the way that a file takes.
 pub(super) fn route(addr: SocketAddr, relay: &Relay) -> String {
     match relay {
-        Some((alias, server)) if *alias == addr => format!("relayed by {server}"),
+        // Whichever leg it is: a newer one has taken its place.
+        Some((_, server)) if is_alias(addr) => format!("relayed by {server}"),
         _ => addr.to_string(),
     }
 }

@@ -47,6 +47,7 @@ pub(super) struct Supply {
 pub(super) enum Turn {
     /// The channel runs.
     Started(String),
+    Rerouted(String),
     /// It is gone.
     Lost(LostReason, String),
 }
@@ -136,7 +137,7 @@ impl Supply {
         if let Some(from) = self.heard_from.take()
             && !std::mem::replace(&mut self.announced, true)
         {
-            tell(Turn::Started(from.to_string()));
+            tell(Turn::Started(route(from, &self.relay)));
         }
         // While the disk is busy it is handed over in larger pieces.
         if self.chunk.is_empty() || self.over {
@@ -209,10 +210,11 @@ impl Supply {
     fn on_news(&mut self, news: News, writer: &Writer, tell: &mut dyn FnMut(Turn)) {
         let (reason, detail) = match news {
             News::Path(addr) => {
-                if !std::mem::replace(&mut self.announced, true) {
-                    tell(Turn::Started(route(addr, &self.relay)));
-                }
-                return;
+                let route = route(addr, &self.relay);
+                return tell(match std::mem::replace(&mut self.announced, true) {
+                    false => Turn::Started(route),
+                    true => Turn::Rerouted(route),
+                });
             }
             News::Closed(CloseCode::FILE, reason) => (LostReason::Changed, shown(&reason)),
             News::Closed(CloseCode::CANCELLED, reason) => (LostReason::Cancelled, shown(&reason)),

@@ -206,7 +206,7 @@ impl Upload {
                 self.announced = true;
                 Some(FilesEvent::Started { transfer: self.transfer, route: route(addr, &self.relay) })
             }
-            News::Path(_) => None,
+            News::Path(addr) => Some(FilesEvent::Rerouted { transfer: self.transfer, route: route(addr, &self.relay) }),
             News::PeerFinished => {
                 self.violation = self.answers.finish().err();
                 None

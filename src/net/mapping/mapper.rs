@@ -44,7 +44,7 @@ impl Mapper {
         Self::start_with(ports, lasts, mapped, Gateway::find)
     }
 
-    fn start_with(
+    pub(super) fn start_with(
         ports: [SocketAddr; 2],
         lasts: Duration,
         mapped: [Mapped; 2],
