@@ -76,15 +76,13 @@ fn external(router: &igd_next::Gateway) -> Result<IpAddr, Refusal> {
 fn discover(gateway: &Gateway) -> Result<Vec<u8>, Refusal> {
     let socket = UdpSocket::bind((gateway.own, 0))?;
     SockRef::from(&socket).set_multicast_if_v4(&gateway.own)?;
-    let all = SocketAddr::from((SSDP_GROUP, gateway.ssdp));
-    let search = format!(
-        "M-SEARCH * HTTP/1.1\r\nHOST: {SSDP_GROUP}:{}\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\nST: {ROUTER}\r\n\r\n",
-        gateway.ssdp
-    );
+    let (all, one) = (SocketAddr::from((SSDP_GROUP, gateway.ssdp)), SocketAddr::from((gateway.ip, gateway.ssdp)));
+    // Who is asked alone answers at once, where many would wait for a while each; but not every router hears it.
+    let searches = [(one, search(one, "")), (all, search(all, "MX: 1\r\n"))];
     let began = Instant::now();
     let mut buffer = [0; ANSWER_MAX];
     for wait in [DISCOVER / 3, DISCOVER] {
-        for to in [all, (gateway.ip, gateway.ssdp).into()] {
+        for (to, search) in &searches {
             // A network that refuses it is like one that loses it.
             let _ = socket.send_to(search.as_bytes(), to);
         }
@@ -98,6 +96,10 @@ fn discover(gateway: &Gateway) -> Result<Vec<u8>, Refusal> {
         }
     }
     Err(Refusal::Silent)
+}
+
+fn search(host: SocketAddr, wait: &str) -> String {
+    format!("M-SEARCH * HTTP/1.1\r\nHOST: {host}\r\nMAN: \"ssdp:discover\"\r\n{wait}ST: {ROUTER}\r\n\r\n")
 }
 
 /// What the gateway that answered so can do. The library is given its answer on a socket of our own and no other, and trusts the gateway's
