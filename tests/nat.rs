@@ -1,10 +1,13 @@
-//! Files between people behind routers, by `tests/nat/run.py`. Needs root, Python and the emulator that SECCHAT_WAN names; says so
+//! Files between people behind routers, by `tests/nat/run.py` and `tests/nat/mapping.py`. Needs root, Python and the emulator that SECCHAT_WAN names; says so
 //! and passes where they are missing. Each kind of router is met once here; the script alone does the whole table.
 
 use std::process::Command;
 
 fn script(more: &[&str]) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/nat/run.py");
+    run(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/nat/run.py"), more);
+}
+
+fn run(path: &str, more: &[&str]) {
     let command =
         Command::new("python3").arg(path).args(["--secchat", env!("CARGO_BIN_EXE_secchat")]).args(more).output();
     let Ok(out) = command else {
@@ -25,6 +28,12 @@ fn files_go_directly_through_routers_that_can_be_punched() {
 fn a_transfer_outlives_another_address_and_a_sleep() {
     script(&["--trouble", "moved", "--pairs", "cone/cone"]);
     script(&["--trouble", "slept", "--pairs", "cone/cone"]);
+}
+
+#[test]
+fn routers_that_open_ports_on_demand_make_hopeless_pairs_direct() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/nat/mapping.py");
+    run(path, &["--tries", "2"]);
 }
 
 #[test]

@@ -57,8 +57,9 @@ fn table() -> Option<String> {
 fn default_route(table: &str) -> Option<Ipv4Addr> {
     let routes = table.lines().filter_map(|line| {
         let mut words = line.split_ascii_whitespace().skip(1);
-        let (to, gateway, flags) = (number(words.next()?)?, number(words.next()?)?, number(words.next()?)?);
-        let (metric, mask) = (words.nth(2)?.parse::<u32>().ok()?, number(words.next()?)?);
+        let (to, gateway) = (number(words.next()?, 8)?, number(words.next()?, 8)?);
+        let flags = number(words.next()?, 4)?;
+        let (metric, mask) = (words.nth(2)?.parse::<u32>().ok()?, number(words.next()?, 8)?);
         // The kernel prints the four bytes as a number of its own byte order.
         let ip = Ipv4Addr::from(gateway.to_ne_bytes());
         let usable = to == 0 && mask == 0 && flags & UP_BY_GATEWAY == UP_BY_GATEWAY && !ip.is_unspecified();
@@ -67,8 +68,9 @@ fn default_route(table: &str) -> Option<Ipv4Addr> {
     routes.min_by_key(|(metric, _)| *metric).map(|(_, ip)| ip)
 }
 
-fn number(hexadecimal: &str) -> Option<u32> {
-    u32::from_str_radix(hexadecimal, 16).ok()
+/// A number of so many digits; one that is cut is none.
+fn number(hexadecimal: &str, digits: usize) -> Option<u32> {
+    Some(hexadecimal).filter(|text| text.len() == digits).and_then(|text| u32::from_str_radix(text, 16).ok())
 }
 
 /// RTF_UP and RTF_GATEWAY.
