@@ -1,10 +1,13 @@
-//! Files between people behind routers, by `tests/nat/run.py`. Needs root, Python and the emulator that SECCHAT_WAN names; says so
+//! Files between people behind routers, by `tests/nat/run.py` and `tests/nat/mapping.py`. Needs root, Python and the emulator that SECCHAT_WAN names; says so
 //! and passes where they are missing. Each kind of router is met once here; the script alone does the whole table.
 
 use std::process::Command;
 
 fn script(more: &[&str]) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/nat/run.py");
+    run(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/nat/run.py"), more);
+}
+
+fn run(path: &str, more: &[&str]) {
     let command =
         Command::new("python3").arg(path).args(["--secchat", env!("CARGO_BIN_EXE_secchat")]).args(more).output();
     let Ok(out) = command else {
@@ -36,6 +39,12 @@ fn a_transfer_goes_on_over_a_relay_while_there_is_no_direct_way_and_directly_whe
 #[test]
 fn two_who_both_have_another_address_find_each_other_again() {
     script(&["--trouble", "both-moved", "--pairs", "cone/cone", "--holder=--direct-only", "--asker=--direct-only"]);
+}
+
+#[test]
+fn routers_that_open_ports_on_demand_make_hopeless_pairs_direct() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/nat/mapping.py");
+    run(path, &["--tries", "2"]);
 }
 
 #[test]

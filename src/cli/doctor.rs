@@ -2,6 +2,7 @@
 
 use super::exit::ExitCode;
 use super::report::Report;
+use crate::net::mapping::{self, Protocol, Refusal};
 use crate::net::survey::{self, Answer, Kind};
 use crate::net::udp::canonical;
 use crate::wire::endpoint::Endpoint;
@@ -10,7 +11,7 @@ use crate::wire::text::shown;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 
 /// Options of `secchat doctor`.
 #[derive(Debug, Args)]
@@ -24,7 +25,8 @@ enum DoctorCommand {
     /// Find out what kind of router stands between you and others
     ///
     /// Asks servers, over UDP, how your address looks from there (STUN). With two or more that have different addresses it can tell whether your
-    /// router gives you one port for all, which is what a direct way between two people needs.
+    /// router gives you one port for all, which is what a direct way between two people needs. Then it asks the router to open a port (by PCP,
+    /// NAT-PMP or UPnP), gives it back, and looks how a server can be reached where no direct way works.
     Network(NetworkArgs),
 }
 
@@ -44,6 +46,9 @@ struct NetworkArgs {
     /// Any other STUN server; the port is 3478 where none is given; may be repeated
     #[arg(long, value_name = "HOST[:PORT]", value_parser = stun_server)]
     stun: Vec<Endpoint>,
+    /// Do not ask the router to open a port
+    #[arg(long)]
+    no_port_mapping: bool,
     /// One JSON object for each address family
     #[arg(long)]
     json: bool,
@@ -63,6 +68,7 @@ pub fn run(args: DoctorArgs) -> Result<ExitCode, Report> {
         }
         endpoints.push(Endpoint { host: invite.host, port: invite.port });
     }
+    let relays = look_up(&endpoints).unwrap_or_default();
     endpoints.extend(args.stun);
     if endpoints.is_empty() {
         return Err(Report::new(ExitCode::Usage, "there is nobody to ask").hint("name your server with --server"));
@@ -78,7 +84,11 @@ pub fn run(args: DoctorArgs) -> Result<ExitCode, Report> {
         if servers.is_empty() {
             continue;
         }
-        let finding = Finding::new(family, &own, &servers)?;
+        let mut finding = Finding::new(family, &own, &servers)?;
+        if !args.no_port_mapping {
+            finding.ask_router();
+        }
+        finding.try_relays(&relays);
         works |= finding.kind != Kind::Blocked;
         if args.json {
             writeln!(out, "{}", serde_json::to_string(&finding.told()).map_err(io::Error::from)?)?;
@@ -96,6 +106,35 @@ struct Finding {
     kind: Kind,
     port: u16,
     answers: Vec<Answer>,
+    // None where there is nothing to ask for.
+    mapping: Option<Result<(Protocol, SocketAddr), Refusal>>,
+    relays: Vec<(SocketAddr, Leads)>,
+}
+
+/// How a server of the user's can pass files on, if its operator lets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leads {
+    Udp,
+    Tls,
+    Nowhere,
+}
+
+impl Leads {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tls => "tls",
+            Self::Nowhere => "none",
+        }
+    }
+
+    const fn meaning(self) -> &'static str {
+        match self {
+            Self::Udp => "over UDP",
+            Self::Tls => "over TLS only, which is slower: UDP does not get through to it",
+            Self::Nowhere => "not at all: it cannot be reached",
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -109,6 +148,29 @@ struct Told<'f> {
     asked: Vec<Asked>,
     direct_with: &'f str,
     advice: &'f str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port_mapping: Option<MappingTold>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    relays: Vec<RelayTold>,
+}
+
+#[derive(Debug, Serialize)]
+struct MappingTold {
+    /// Whether the router opens ports.
+    offered: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct RelayTold {
+    server: String,
+    /// A word of [`Leads::word`].
+    over: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,7 +185,30 @@ impl Finding {
         // A family that the system does not have is one in which nobody answers.
         let unheard = || servers.iter().map(|server| Answer { server: *server, seen: None }).collect();
         let (port, answers) = survey::ask(servers).unwrap_or_else(|_| (0, unheard()));
-        Ok(Self { family, kind: survey::judge(own, port, &answers), port, answers })
+        let kind = survey::judge(own, port, &answers);
+        Ok(Self { family, kind, port, answers, mapping: None, relays: Vec::new() })
+    }
+
+    /// Whether the router opens ports: routers do so for IPv4, and one that changes no address need not.
+    fn ask_router(&mut self) {
+        let here = self.answers.iter().all(|answer| answer.server.ip().is_loopback());
+        if self.family == "ipv4" && self.kind != Kind::Open && !here {
+            self.mapping = Some(mapping::probe(self.port));
+        }
+    }
+
+    /// How those of these servers that were asked can be reached when no direct way works.
+    fn try_relays(&mut self, servers: &[SocketAddr]) {
+        let relays = self.answers.iter().filter(|answer| servers.contains(&answer.server)).map(|answer| {
+            let tls = || TcpStream::connect_timeout(&answer.server, survey::WAIT).is_ok();
+            let over = match answer.seen {
+                Some(_) => Leads::Udp,
+                None if tls() => Leads::Tls,
+                None => Leads::Nowhere,
+            };
+            (answer.server, over)
+        });
+        self.relays = relays.collect();
     }
 
     fn told(&self) -> Told<'static> {
@@ -134,7 +219,15 @@ impl Finding {
         });
         let Meaning { direct_with, advice, .. } = meaning(self.kind);
         let (family, kind, port) = (self.family, self.kind.word(), self.port);
-        Told { event: "network", family, kind, port, asked: asked.collect(), direct_with, advice }
+        let port_mapping = self.mapping.as_ref().map(|asked| MappingTold {
+            offered: asked.is_ok(),
+            protocol: asked.as_ref().ok().map(|(protocol, _)| protocol.word()),
+            external: asked.as_ref().ok().map(|(_, external)| external.to_string()),
+            reason: asked.as_ref().err().map(|refusal| shown(&refusal.to_string())),
+        });
+        let relay = |(server, over): &(SocketAddr, Leads)| RelayTold { server: server.to_string(), over: over.word() };
+        let (asked, relays) = (asked.collect(), self.relays.iter().map(relay).collect());
+        Told { event: "network", family, kind, port, asked, direct_with, advice, port_mapping, relays }
     }
 
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
@@ -150,7 +243,29 @@ impl Finding {
                 None => writeln!(out, "  {} does not answer over UDP", answer.server)?,
             }
         }
-        writeln!(out, "  Files go directly: {direct_with}.\n  {advice}")
+        match &self.mapping {
+            Some(Ok((protocol, external))) => {
+                writeln!(
+                    out,
+                    "  The router opens ports by {protocol}: for a file one of yours is reached at {external}."
+                )?;
+                writeln!(out, "  Files go directly: with everybody, as long as that is so.\n  Nothing is to be done.")?;
+            }
+            other => {
+                writeln!(out, "  Files go directly: {direct_with}.\n  {advice}")?;
+                if let Some(Err(refusal)) = other {
+                    writeln!(out, "  No port is opened: {}.", shown(&refusal.to_string()))?;
+                }
+            }
+        }
+        for (server, over) in &self.relays {
+            writeln!(
+                out,
+                "  Files that find no direct way go over {server}, if its operator allows it: {}.",
+                over.meaning()
+            )?;
+        }
+        Ok(())
     }
 }
 

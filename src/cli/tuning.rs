@@ -54,6 +54,9 @@ pub struct Tuning {
     /// Files only straight, never over servers
     #[arg(long, help_heading = "Files")]
     pub direct_only: bool,
+    /// Do not ask the router to open ports for files by PCP, NAT-PMP or UPnP
+    #[arg(long, env = "SECCHAT_NO_PORT_MAPPING", help_heading = "Files")]
+    pub no_port_mapping: bool,
     /// A test tool: harm our own datagrams, each way: loss=1%, burst=2%/8, dup=1%, reorder=25%/5ms, corrupt=1%, delay=25ms/5ms,
     /// rate=200mbit, queue=50ms, seed=1; several with commas
     #[arg(long, value_name = "LIST", value_parser = inject, help_heading = "Test tools")]
@@ -78,6 +81,8 @@ impl Tuning {
             offload: Offload::default(),
             loopback,
             reach: self.reach(),
+            // Who hides the address has nothing to be found by.
+            map_ports: !self.no_port_mapping && !self.relay_only,
         }
     }
 
@@ -114,9 +119,10 @@ impl Tuning {
 /// Those of these options that were typed on the command line and that only the client that transfers can have: not what the
 /// environment or the settings file says, which is meant for every command.
 pub fn typed(matches: &ArgMatches) -> Vec<String> {
-    const OWN: [&str; 11] = [
+    const OWN: [&str; 12] = [
         "relay_only",
         "direct_only",
+        "no_port_mapping",
         "udp",
         "candidate",
         "window",

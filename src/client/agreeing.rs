@@ -134,6 +134,8 @@ impl Core {
             partial: ready.partial,
             left_out: ready.skipped.count,
         };
+        let theirs = addresses(&request.candidates);
+        self.transfers.ways.begin(self.now, id, &ready.candidates, &theirs);
         let (send, receive) = directions(&keys, true);
         let (asker, holder) = keys.relay_tokens();
         let unreachable = request.candidates.is_empty();
@@ -150,7 +152,7 @@ impl Core {
             peer: peer.clone(),
             our_connection: ready.connection,
             peer_connection: *request.connection,
-            peer_candidates: addresses(&request.candidates),
+            peer_candidates: theirs,
             kind: agreed.kind,
             size: ready.size,
             root: ready.root,
@@ -191,6 +193,7 @@ impl Core {
             Ok(rules) => rules,
             Err(verdict) => return self.refuse_answer(&id, sender, &verdict),
         };
+        let ours = asked.terms.candidates.clone();
         let agreed = if wanted { self.agree(group, sender, answer, asked) } else { None };
         let Some((start, tokens)) = agreed else {
             self.tell_files(FilesCommand::Drop { transfer: id, reason: "no agreement".into() });
@@ -215,6 +218,7 @@ impl Core {
                 .into_iter()
                 .for_each(|amount| self.count_sent(&sender.key, what, amount));
         }
+        self.transfers.ways.begin(self.now, id, &ours, &start.peer_candidates);
         self.consider_relay(id, &group, tokens, answer.candidates.is_empty());
         let channel = Box::new(start);
         self.tell_files(FilesCommand::StartDownload { channel, download, file, into, offered, room, rules });

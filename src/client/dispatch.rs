@@ -75,6 +75,7 @@ impl Core {
             }
             Command::Rate { way, limit } => self.set_rate(number, way, limit),
             Command::Transfers => self.show_transfers(number),
+            Command::Stats => self.show_stats(number),
             Command::Cancel { id } => self.cancel(number, &id),
             Command::Trust { name } => self.full_name(&name).and_then(|name| self.trust(number, &name)),
             Command::Ignore { name } => self.full_name(&name).map(|name| {

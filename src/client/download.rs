@@ -5,6 +5,7 @@ use super::effects::Offered;
 use super::event;
 use super::problem::{FAILED, NOT_FOUND, PEER_REFUSED, Problem, UNVERIFIED};
 use super::transfers::shown_name;
+use super::ways::Way;
 use crate::transfer::restrict::Item;
 use crate::wire::id::{OfferId, RoomId, SearchId, TransferId};
 use crate::wire::name::FullName;
@@ -40,6 +41,7 @@ pub(super) struct Download {
     /// The user has been told that it runs.
     pub told: bool,
     pub route: Option<String>,
+    pub way: Option<Way>,
     pub mode: Option<String>,
     /// Things in the holder's folder that cannot be sent.
     pub left_out: u32,
@@ -111,7 +113,7 @@ pub(super) struct Starving {
 
 impl Download {
     pub fn new(ticket: Ticket, file: String, kind: FileKind, wait: bool) -> Self {
-        let (room, serves, offer, offered, root, total, route, mode, peer) = Default::default();
+        let (room, serves, offer, offered, root, total, route, way, mode, peer) = Default::default();
         let (through, amount) = Default::default();
         let (search, starving, hurry_at, last, holders) = Default::default();
         let (bytes, rate, fixed, told, busy, left_out) = Default::default();
@@ -132,6 +134,7 @@ impl Download {
             rate,
             told,
             route,
+            way,
             mode,
             left_out,
             peer,
@@ -366,6 +369,7 @@ impl Download {
             size: self.total,
             root: self.root.as_ref().map(|root| super::search::hex(root)),
             route: self.route.clone(),
+            way: self.way.map(|way| way.word().to_owned()),
             key_agreement: self.mode.clone(),
             left_out: Some(self.left_out).filter(|n| *n > 0),
             offer: self.offer.map(|offer| offer.to_string()),

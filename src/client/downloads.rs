@@ -120,15 +120,17 @@ impl Core {
         let Some(source) = self.transfers.sources.get(transfer) else { return };
         let (id, peer) = (source.download, source.peer.clone());
         let Some(download) = self.transfers.downloads.get_mut(&id) else { return };
+        let way = self.transfers.ways.found(self.now, transfer, &peer, &route);
         download.starving = None;
         download.wait_for_them(self.now);
         let first = !std::mem::replace(&mut download.told, true);
         if first {
-            (download.route, download.peer) = (Some(route), Some(peer));
+            (download.route, download.way, download.peer) = (Some(route), Some(way), Some(peer));
             let told = download.told(&id);
             return self.tell_of(&id, Event::TransferStarted(told));
         }
-        let told = event::Transfer { peer: peer.to_string(), route: Some(route), ..download.told(&id) };
+        let (route, way) = (Some(route), Some(way.word().to_owned()));
+        let told = event::Transfer { peer: peer.to_string(), route, way, ..download.told(&id) };
         self.tell_of(&id, Event::SourceAdded(told));
     }
 

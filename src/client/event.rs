@@ -156,6 +156,16 @@ pub enum Event {
         target: String,
         rtt_ms: f64,
         route: String,
+        /// How files went between us and that peer the last time, if any did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        files_way: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        files_route: Option<String>,
+    },
+    Stats {
+        ways: Vec<WayRow>,
+        /// Sessions that found no way.
+        in_vain: u64,
     },
     ShareStatus {
         global: bool,
@@ -226,6 +236,9 @@ pub struct Transfer {
     pub seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
+    /// `lan`, `direct`, `punched` (straight through routers), `relayed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub way: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_agreement: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -258,6 +271,16 @@ pub struct Transfer {
     /// Seconds until its turn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimate: Option<u64>,
+}
+
+/// A row of `stats`: sessions of files that went one way, and how long it took to find it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "field names are the documented JSON keys; docs/PROTOCOL.md has the table")]
+pub struct WayRow {
+    pub way: String,
+    pub sessions: u64,
+    pub mean_ms: u64,
+    pub worst_ms: u64,
 }
 
 /// A row of `rooms`.

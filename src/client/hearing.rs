@@ -90,7 +90,9 @@ impl Core {
         let Some(ping) = self.peers.pings.remove(&token) else { return };
         let rtt_ms = millis(self.now.saturating_sub(ping.sent));
         let (target, route) = (ping.peer.to_string(), "server".to_owned());
-        self.tell(ping.ticket, Event::Pong { target, rtt_ms, route });
+        let files = self.transfers.ways.with(&ping.peer);
+        let (files_way, files_route) = files.map(|(way, route)| (way.word().to_owned(), route.to_owned())).unzip();
+        self.tell(ping.ticket, Event::Pong { target, rtt_ms, route, files_way, files_route });
         self.done(ping.ticket, 0);
     }
 

@@ -3,7 +3,7 @@
 //! [`core::Core`] is the way in. Beside it, by concern: commands (`commands`, `running`, `dispatch`); into, in and out of rooms (`entering`,
 //! `joining`, `rooms`, `commits`, `catching_up`, `leaving`); who governs them (`governing`, `acts`, `rotating`, `parting`); one conversation (`conversation`, `reading`, `history`, `outbox`); people
 //! (`direct`, `hearing`, `peers`); files (`search`, `transfers`, `download`, `downloads`, `uploads`, `offers`, `agreeing`,
-//! `filing`, `restricting`, `refusing`, `room_rules`); servers (`links`, `attach`, `requests`, `servers`, `survey`).
+//! `filing`, `ways`, `restricting`, `refusing`, `room_rules`); servers (`links`, `attach`, `requests`, `servers`, `survey`).
 
 mod acts;
 mod agreeing;
@@ -59,3 +59,4 @@ mod survey;
 mod transfers;
 mod upload;
 mod uploads;
+pub mod ways;

@@ -2,9 +2,11 @@
 
 mod files;
 mod rule;
+mod ways;
 
 use super::event::{Event, RoomRow, ShareRow};
 use crate::wire::text::shown;
+use ways::{going, stats};
 
 /// How lines look.
 #[derive(Debug, Clone, Default)]
@@ -106,9 +108,16 @@ impl Style {
         let line = |hue, text: String| Some(self.line(hue, &text));
         match event {
             Event::Peers { .. } => line(Hue::Plain, self.peers(event)),
-            Event::Pong { target, rtt_ms, route } => {
-                line(Hue::Plain, format!("{} answers in {rtt_ms:.1} ms (by {})", self.short(target), shown(route)))
+            Event::Pong { target, rtt_ms, route, files_way, files_route } => {
+                let files = match (files_way, files_route) {
+                    (Some(way), Some(route)) => format!("; files go {}", going(way, route)),
+                    _ if route == "server" => "; no file has gone between you yet".to_owned(),
+                    _ => String::new(),
+                };
+                let target = self.short(target);
+                line(Hue::Plain, format!("{target} answers in {rtt_ms:.1} ms (by {}){files}", shown(route)))
             }
+            Event::Stats { ways, in_vain } => line(Hue::Plain, stats(ways, *in_vain)),
             // After the rows, if there are any.
             Event::Ok { command } if command == "transfers" => line(Hue::Dim, "that is all".into()),
             Event::Ok { command } if command == "operator" => line(Hue::Dim, "the operator has it".into()),
@@ -256,7 +265,7 @@ fn table<T>(none: &str, rows: &[T], row: impl Fn(&T) -> String) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::event::Transfer;
+    use crate::client::event::{Transfer, WayRow};
     use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
     fn bad(c: char) -> bool {
@@ -281,6 +290,7 @@ mod tests {
             peer: n(),
             file: n(),
             route: some(),
+            way: some(),
             key_agreement: some(),
             path: some(),
             root: some(),
@@ -331,7 +341,8 @@ mod tests {
             Event::SecretChanged { room: n(), version: 2, invite: some(), secret: some() },
             Event::NotRotated { room: n() },
             Event::Wished { room: n(), wish: n(), name: some() },
-            Event::Pong { target: n(), rtt_ms: 1.0, route: n() },
+            Event::Pong { target: n(), rtt_ms: 1.0, route: n(), files_way: some(), files_route: some() },
+            Event::Stats { ways: vec![WayRow { way: n(), sessions: 1, mean_ms: 1, worst_ms: 2 }], in_vain: 1 },
             Event::ShareStatus { global: true, files: vec![ShareRow { file: n(), shared: true }] },
             Event::Ok { command: n() },
             Event::KeyChanged { name: n() },

@@ -108,7 +108,9 @@ impl Core {
         let Some(survey) = self.surveys.get(&number) else { return };
         let route = if self.is_access(server) { "link" } else { "mesh" };
         let rtt_ms = millis(self.now.saturating_sub(sent));
-        self.tell(survey.ticket, Event::Pong { target: server.to_string(), rtt_ms, route: route.into() });
+        let (files_way, files_route) = Default::default();
+        let target = server.to_string();
+        self.tell(survey.ticket, Event::Pong { target, rtt_ms, route: route.into(), files_way, files_route });
     }
 
     fn survey_refused(&mut self, number: u64, refusal: Refusal) {

@@ -2,13 +2,14 @@
 
 use super::core::Core;
 use super::download::{Again, Download};
-use super::effects::{Effect, FilesCommand, FilesEvent, ShareCommand};
+use super::effects::{Effect, FilesCommand, FilesEvent, LostReason, ShareCommand};
 use super::event::{self, Event};
 use super::offers::Offers;
 use super::problem::{FAILED, NOT_FOUND, Problem, REFUSED, UNVERIFIED};
 use super::refusing::by_their_rule;
 use super::relaying::Relaying;
 use super::upload::Upload;
+use super::ways::Ways;
 use crate::crypto::agreement::Requester;
 use crate::crypto::rsa_split::{PathPart, SplitKey};
 use crate::transfer::queue::Queue;
@@ -32,6 +33,7 @@ pub(super) struct Transfers {
     shares: VecDeque<(u64, &'static str)>,
     /// Sessions that may run over a server.
     pub relays: BTreeMap<TransferId, Relaying>,
+    pub ways: Ways,
     /// Who was seen to restart a moment ago.
     restarts: Vec<Restart>,
 }
@@ -112,7 +114,7 @@ impl Source {
 }
 
 impl Transfers {
-    pub const fn new(slots: u32) -> Self {
+    pub fn new(slots: u32) -> Self {
         Self {
             downloads: BTreeMap::new(),
             sources: BTreeMap::new(),
@@ -122,6 +124,7 @@ impl Transfers {
             left_out: VecDeque::new(),
             shares: VecDeque::new(),
             relays: BTreeMap::new(),
+            ways: Ways::default(),
             restarts: Vec::new(),
         }
     }
@@ -206,29 +209,21 @@ impl Core {
             FilesEvent::Progress { transfer, bytes, total, rate, sources } => {
                 self.progress(&transfer, (bytes, rate), total, sources);
             }
-            FilesEvent::SourceLost { transfer, reason, detail, .. } => self.source_lost(&transfer, reason, detail),
+            FilesEvent::SourceLost { transfer, reason, detail, .. } => {
+                if reason == LostReason::NoPath {
+                    self.transfers.ways.lost(&transfer);
+                }
+                self.source_lost(&transfer, reason, detail);
+            }
             FilesEvent::Starved { download } => self.starved(&download),
             FilesEvent::Done { transfer, bytes, seconds, path } => self.transfer_done(&transfer, bytes, seconds, path),
-            FilesEvent::Failed { transfer, reason, detail } => self.transfer_failed(&transfer, &reason, detail),
+            FilesEvent::Failed { transfer, reason, detail } => {
+                if reason == "no_path" {
+                    self.transfers.ways.lost(&transfer);
+                }
+                self.transfer_failed(&transfer, &reason, detail);
+            }
         }
-    }
-
-    /// A session takes another way.
-    fn rerouted(&mut self, id: &TransferId, route: String) {
-        if let Some(upload) = self.transfers.uploads.get_mut(id) {
-            upload.route = Some(route);
-            let told = upload.told(id);
-            let ticket = self.transfers.uploads.get(id).and_then(|upload| self.upload_ticket(upload));
-            return self.tell(ticket, Event::TransferPath(told));
-        }
-        let Some(source) = self.transfers.sources.get(id) else { return };
-        let (download, peer) = (source.download, &source.peer);
-        let Some(wish) = self.transfers.downloads.get_mut(&download) else { return };
-        if wish.peer.as_ref() == Some(peer) {
-            wish.route = Some(route.clone());
-        }
-        let told = event::Transfer { peer: peer.to_string(), route: Some(route), ..wish.told(&download) };
-        self.tell_of(&download, Event::TransferPath(told));
     }
 
     fn hashing(&mut self, transfer: TransferId, bytes: u64, total: u64) {

@@ -3,6 +3,7 @@
 use super::effects::Wanted;
 use super::event;
 use super::transfers::shown_name;
+use super::ways::Way;
 use crate::crypto::identity::PublicKey;
 use crate::transfer::queue::Claim;
 use crate::transfer::restrict::{Item, What};
@@ -30,6 +31,7 @@ pub(super) struct Upload {
     pub rate: u64,
     pub pace: Pace,
     pub route: Option<String>,
+    pub way: Option<Way>,
     pub mode: Option<String>,
     /// Things in the folder that cannot be sent.
     pub left_out: u32,
@@ -94,6 +96,7 @@ impl Upload {
             size: self.size,
             root: self.root.as_ref().map(|root| super::search::hex(root)),
             route: self.route.clone(),
+            way: self.way.map(|way| way.word().to_owned()),
             key_agreement: self.mode.clone(),
             left_out: Some(self.left_out).filter(|n| *n > 0),
             offer: self.offer.map(|offer| offer.to_string()),

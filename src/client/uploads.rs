@@ -51,7 +51,7 @@ impl Core {
         let deadline = self.now + MEASURE_DEADLINE;
         let asked = Box::new(Opening { group, key: sender.key, request });
         let amount = None;
-        let (size, root, bytes, rate, pace, route, mode, left_out) = Default::default();
+        let (size, root, bytes, rate, pace, route, way, mode, left_out) = Default::default();
         let stage = Stage::Measuring { asked, deadline };
         let upload = Upload {
             peer,
@@ -67,6 +67,7 @@ impl Core {
             rate,
             pace,
             route,
+            way,
             mode,
             left_out,
             stage,
@@ -225,7 +226,8 @@ impl Core {
     pub(super) fn upload_started(&mut self, id: &TransferId, route: String) {
         self.path_found(id);
         let Some(upload) = self.transfers.uploads.get_mut(id) else { return };
-        upload.route = Some(route);
+        let way = self.transfers.ways.found(self.now, id, &upload.peer, &route);
+        (upload.route, upload.way) = (Some(route), Some(way));
         let (told, promised) = (upload.told(id), upload.promised());
         upload.amount = None;
         if let Some((what, amount)) = promised {

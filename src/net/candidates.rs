@@ -65,7 +65,8 @@ fn is_link_local(ip: IpAddr) -> bool {
     }
 }
 
-fn is_private(ip: IpAddr) -> bool {
+/// Whether it is an address of a private network, which means something within that only.
+pub fn is_private(ip: IpAddr) -> bool {
     match ip {
         // Carriers' own networks (RFC 6598) too.
         IpAddr::V4(v4) => v4.is_private() || v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64,

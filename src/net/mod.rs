@@ -1,4 +1,4 @@
-//! TLS, framed streams, the client's link to a server, and its UDP port. IO.
+//! TLS, framed streams, the client's link to a server, its UDP port, and the router before that. IO.
 
 pub mod accept;
 pub mod candidates;
@@ -8,6 +8,7 @@ pub mod framed;
 pub mod hello;
 pub mod link;
 pub mod listen;
+pub mod mapping;
 pub mod nearest;
 pub mod pem;
 pub mod queue;

@@ -50,6 +50,10 @@ pub struct Metrics {
     relay_bytes: AtomicU64,
     relay_limited: AtomicU64,
     relay_refused: AtomicU64,
+    relay_tickets: AtomicU64,
+    relay_paired: AtomicU64,
+    relay_carried: [AtomicU64; 2],
+    stun: AtomicU64,
     /// Frames handed over to clients.
     pub deliveries: AtomicU64,
     /// Connections of clients that were turned away, or broken off before their login.
@@ -71,11 +75,15 @@ impl Metrics {
 
     /// What of files' datagrams was passed on so far.
     pub fn relayed(&self, counts: ForwardingCounts) {
-        let ForwardingCounts { legs, bytes, limited, refused } = counts;
+        let ForwardingCounts { legs, bytes, limited, refused, tickets, paired, carried, stun } = counts;
         self.relay_legs.store(legs, Ordering::Relaxed);
         self.relay_bytes.store(bytes, Ordering::Relaxed);
         self.relay_limited.store(limited, Ordering::Relaxed);
         self.relay_refused.store(refused, Ordering::Relaxed);
+        self.relay_tickets.store(tickets, Ordering::Relaxed);
+        self.relay_paired.store(paired, Ordering::Relaxed);
+        self.relay_carried.iter().zip(carried).for_each(|(to, count)| to.store(count, Ordering::Relaxed));
+        self.stun.store(stun, Ordering::Relaxed);
     }
 
     /// Clients that are logged in.
@@ -94,6 +102,11 @@ impl Metrics {
             ("relayed_file_bytes_total", &self.relay_bytes),
             ("relayed_file_limited_bytes_total", &self.relay_limited),
             ("relayed_file_refused_total", &self.relay_refused),
+            ("relayed_file_tickets_total", &self.relay_tickets),
+            ("relayed_file_paired_total", &self.relay_paired),
+            ("relayed_file_carried_udp_total", &self.relay_carried[0]),
+            ("relayed_file_carried_link_total", &self.relay_carried[1]),
+            ("stun_answers_total", &self.stun),
             ("rooms", &self.rooms),
             ("directs", &self.directs),
             ("deliveries_total", &self.deliveries),
@@ -123,6 +136,19 @@ impl Metrics {
         out.one("secchat_relayed_file_limited_bytes_total", "counter", help, of(&self.relay_limited));
         let help = "Datagrams of no leg, from elsewhere than its address, or with a false bind.";
         out.one("secchat_relayed_file_refused_total", "counter", help, of(&self.relay_refused));
+        let help = "Legs given out to sessions that found no direct way, or want none.";
+        out.one("secchat_relayed_file_tickets_total", "counter", help, of(&self.relay_tickets));
+        let help = "Legs whose other side came too.";
+        out.one("secchat_relayed_file_paired_total", "counter", help, of(&self.relay_paired));
+        let head = (
+            "secchat_relayed_file_carried_total",
+            "counter",
+            "Legs that something was passed on of, by where it first came from.",
+        );
+        let [udp, link] = &self.relay_carried;
+        out.many(head, "over", [("udp", of(udp)), ("link", of(link))].into_iter());
+        let help = "Questions after one's own address (STUN) answered.";
+        out.one("secchat_stun_answers_total", "counter", help, of(&self.stun));
         let help = "Connections of clients turned away, or broken off before their login.";
         out.one("secchat_connections_refused_total", "counter", help, of(&self.turned_away));
         if let Some(report) = mesh {

@@ -230,6 +230,7 @@ fn answer((socket, addr): (usize, SocketAddr), datagram: &[u8], legs: &Legs) {
     } else if datagram.len() <= stun::REQUEST_MAX
         && let Some(answer) = stun::answer(datagram, addr)
     {
+        legs.with(|forwarding, _| forwarding.told_address());
         legs.send(socket, &answer, answer.len(), addr);
     }
 }

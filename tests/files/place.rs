@@ -104,6 +104,7 @@ impl Place {
 
 pub fn config(dir: &Path, udp: Option<&str>) -> FilesConfig {
     FilesConfig {
+        map_ports: false,
         candidates: Vec::new(),
         share: Some(dir.join("share")),
         downloads: dir.join("downloads"),

@@ -134,6 +134,7 @@ impl End {
         // Once each way.
         let inject = case.inject.as_deref().filter(|_| share.is_none()).map(inject);
         let config = FilesConfig {
+            map_ports: false,
             candidates: Vec::new(),
             share: share.clone(),
             downloads: dir.join("downloads"),

@@ -164,6 +164,9 @@ pub const TABLE: &[Spec] = &[
     is("transfers", "@me transfers, /transfers", "your running transfers", Needs::Nothing, |a| {
         alone(a, Command::Transfers)
     }),
+    is("stats", "@me stats, /stats", "by which ways files went, and how soon one was found", Needs::Nothing, |a| {
+        alone(a, Command::Stats)
+    }),
     is("cancel", "@me cancel ID|FILE, /cancel ID|FILE", "give a transfer or an offer up", Needs::Nothing, |a| {
         Some(Command::Cancel { id: file_name(a)? })
     }),
@@ -216,6 +219,7 @@ pub(super) const OWN: &[&str] = &[
     "trust",
     "ignore",
     "verify",
+    "stats",
     "setwindowsize",
     "setmaxuploads",
     "setrate",

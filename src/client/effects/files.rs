@@ -336,7 +336,7 @@ pub enum FilesEvent {
     Started {
         /// The upload, or the source's transfer (not the download).
         transfer: TransferId,
-        /// The peer's address in use.
+        /// The peer's address in use, or `relayed by` and the server.
         route: String,
     },
     /// A session that has started takes another way; at most one a second for each.

@@ -21,8 +21,9 @@ use super::reflexive::FRESH;
 use super::shares::SharedFolder;
 use super::uploads::UploadLetter;
 use super::wire::Seen;
-use crate::client::effects::{FilesCommand, FilesEvent, OfferReady, OfferRefusal, Reach};
+use crate::client::effects::{FilesCommand, FilesEvent, OfferReady, OfferRefusal, Reach, ShareCommand};
 use crate::limits::{CANDIDATES_MAX, RELAY_BATCHES};
+use crate::net::mapping::{Mapped, Mapper};
 use crate::net::udp::{BoundPort, canonical, is_candidate};
 use crate::wire::id::{OfferId, TransferId};
 use crate::wire::leg::LinkData;
@@ -43,6 +44,8 @@ pub(super) struct Engine {
     // Where the server answers STUN.
     pub(super) servers: Vec<SocketAddr>,
     pub(super) reach: Reach,
+    // Asks the router for ways to our ports.
+    pub(super) mapper: Option<Arc<Mapper>>,
     // The host of the server that we are linked with.
     pub(super) server: Option<String>,
     // A mark for each batch that has come over the link and waits for its lane.
@@ -76,6 +79,8 @@ pub(super) struct Direction<T> {
     pub(super) address: Address<T>,
     pub(super) port: Arc<BoundPort>,
     pub(super) seen: Seen,
+    // Where the router leads to the port, if it does.
+    pub(super) mapped: Mapped,
     // Addresses outside that the user says lead to the port.
     pub(super) given: Vec<SocketAddr>,
 }
@@ -95,6 +100,8 @@ pub(super) enum Internal {
     Event(FilesEvent),
     /// Switches were turned.
     SharesChanged(FilesEvent),
+    /// Whether any is on.
+    Sharing(bool),
     /// Something was opened and hashed to be sent, or not.
     Prepared(TransferId, Result<Arc<Content>, FileRefusal>),
     /// Something was opened and hashed to be offered, or not.
@@ -155,6 +162,9 @@ impl Engine {
                 () = tick => {}
             }
         }
+        if let Some(mapper) = &self.mapper {
+            mapper.end();
+        }
         self.up.address.send(UploadLetter::Leave);
         self.down.address.send(FetchLetter::Leave);
     }
@@ -164,13 +174,18 @@ impl Engine {
             Internal::Event(FilesEvent::Progress { .. } | FilesEvent::Hashing { .. })
                 if self.outbox.len() >= OUTBOX_WITH_PROGRESS => {}
             Internal::Event(event) => {
+                self.use_ports();
                 if matches!(event, FilesEvent::SourceLost { .. } | FilesEvent::Failed { .. }) {
                     // The next session should know where we are by then.
                     self.look_outside();
                 }
                 self.outbox.push_back(event);
             }
+            Internal::Sharing(on) => self.hold_ports(on),
             Internal::SharesChanged(event) => {
+                if let FilesEvent::Shares { global, files, .. } = &event {
+                    self.hold_ports(*global || files.iter().any(|(_, shared)| *shared));
+                }
                 self.hasher.wake();
                 self.outbox.push_back(event);
             }
@@ -200,6 +215,7 @@ impl Engine {
                 servers.retain(|addr| addr.port() != 0);
                 self.servers = servers;
                 self.look_outside();
+                self.look_at_shares();
             }
             Internal::Restricted(transfer, detail) => self.on_restricted(transfer, detail),
             Internal::Prepared(transfer, result) => self.on_prepared(transfer, result),
@@ -251,6 +267,29 @@ impl Engine {
         }
     }
 
+    /// Something travels, or soon will: the router should let it in.
+    pub(super) fn use_ports(&self) {
+        if let Some(mapper) = self.mapper.as_ref().filter(|_| !self.loopback) {
+            mapper.touch();
+        }
+    }
+
+    /// Somebody may ask for what is shared at any time.
+    fn hold_ports(&self, on: bool) {
+        if let Some(mapper) = self.mapper.as_ref() {
+            mapper.hold(on && !self.loopback && !self.servers.is_empty());
+        }
+    }
+
+    /// Finds out whether anything is shared.
+    fn look_at_shares(&self) {
+        let (folder, results) = (Arc::clone(&self.folder), self.results.clone());
+        tokio::task::spawn_blocking(move || {
+            let status = folder.command(&ShareCommand::Status);
+            let _ = results.send(Internal::Sharing(status.global || status.files.iter().any(|(_, shared)| *shared)));
+        });
+    }
+
     /// Finds the addresses of the server, each of which sees us in its own way.
     fn look_up(&self, host: String, port: u16) {
         let results = self.results.clone();
@@ -287,7 +326,8 @@ impl Engine {
 }
 
 impl<T> Direction<T> {
-    /// Where we may be reached, at most [`CANDIDATES_MAX`] addresses: our own, those that the server sees, and those that the user gave.
+    /// Where we may be reached, at most [`CANDIDATES_MAX`] addresses: our own, those that the user gave, that which the router
+    /// opened, and those that the server sees.
     pub(super) fn candidates(&self, loopback: bool, reach: Reach) -> Vec<SocketAddr> {
         if reach == Reach::Relayed {
             return Vec::new();
@@ -295,7 +335,8 @@ impl<T> Direction<T> {
         let mut addrs = self.port.candidates(loopback);
         let (seen, _) = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut outside: Vec<SocketAddr> = Vec::new();
-        for addr in self.given.iter().chain(&seen) {
+        let mapped = *self.mapped.lock().unwrap_or_else(PoisonError::into_inner);
+        for addr in self.given.iter().chain(&mapped).chain(&seen) {
             if is_candidate(*addr, loopback) && !addrs.contains(addr) && !outside.contains(addr) {
                 outside.push(*addr);
             }

@@ -70,6 +70,12 @@ struct Start<'s> {
 
 impl Engine {
     pub(super) fn on_command(&mut self, command: FilesCommand) {
+        if matches!(
+            command,
+            FilesCommand::Measure { .. } | FilesCommand::PrepareDownload { .. } | FilesCommand::PrepareOffer { .. }
+        ) {
+            self.use_ports();
+        }
         match command {
             FilesCommand::Search { search, asker, room, pattern, within, rules } => {
                 self.search((search, asker), room, &pattern, within, rules);

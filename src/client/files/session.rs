@@ -67,7 +67,8 @@ impl Way {
     fn route(&self) -> Option<String> {
         let (addr, _) = self.path?;
         match &self.relay {
-            Some((alias, server)) if *alias == addr => Some(format!("relayed by {server}")),
+            // Whichever leg it is: a newer one may have taken its place.
+            Some((_, server)) if is_alias(addr) => Some(format!("relayed by {server}")),
             _ => Some(addr.to_string()),
         }
     }

@@ -25,6 +25,7 @@ use super::uploads::{UploadLetter, Uploads};
 use super::wire::{Seen, Wire};
 use crate::channel::impair::Spec;
 use crate::client::effects::{Congestion, FilesCommand, FilesEvent, Reach};
+use crate::net::mapping::{Mapped, Mapper};
 use crate::net::udp::{BindError, BoundPort, Offload};
 use crate::wire::invite::Host;
 use crate::wire::packet::{BASE_DATAGRAM, MAX_DATAGRAM};
@@ -60,6 +61,8 @@ pub struct FilesConfig {
     pub loopback: bool,
     /// Over which ways peers may be reached, and learn where we are.
     pub reach: Reach,
+    /// The router is asked for ways to our UDP ports while something is shared or travels. Never where peers may be on this machine.
+    pub map_ports: bool,
 }
 
 /// Why the file side does not start.
@@ -156,7 +159,9 @@ pub fn start(config: FilesConfig) -> Result<FilesHandle, StartError> {
     let (results, results_in) = mpsc::unbounded_channel();
     let (stop, stopped) = oneshot::channel();
     let (origin, parts) = (Instant::now(), Parts::default());
-    let (up, down, lanes) = start_lanes(&config, ports, &results, &parts, origin)?;
+    let mapped = [Mapped::default(), Mapped::default()];
+    let mapper = config.map_ports.then(|| Mapper::start(local, LEASE, mapped.clone())).transpose()?.map(Arc::new);
+    let (up, down, lanes) = start_lanes(&config, ports, mapped, &results, &parts, origin)?;
     let engine = Engine {
         up,
         down,
@@ -172,6 +177,7 @@ pub fn start(config: FilesConfig) -> Result<FilesHandle, StartError> {
         loopback: config.loopback,
         servers: Vec::new(),
         reach: config.reach,
+        mapper: mapper.clone(),
         server: None,
         coming: Arc::default(),
         origin,
@@ -188,6 +194,9 @@ pub fn start(config: FilesConfig) -> Result<FilesHandle, StartError> {
         runtime.block_on(engine.run(Inputs { commands: incoming, results: results_in, stopped }, outgoing));
         for lane in lanes {
             let _ = lane.join();
+        }
+        if let Some(mapper) = mapper {
+            mapper.wait(RELEASE);
         }
         // A name that is still being looked up holds nobody up.
         runtime.shutdown_timeout(THREADS_END);
@@ -216,6 +225,7 @@ type Lanes = (Direction<UploadLetter>, Direction<FetchLetter>, [JoinHandle<()>; 
 fn start_lanes(
     config: &FilesConfig,
     [up, down]: [Arc<BoundPort>; 2],
+    mapped: [Mapped; 2],
     results: &mpsc::UnboundedSender<Internal>,
     parts: &Parts,
     origin: Instant,
@@ -229,7 +239,9 @@ fn start_lanes(
     );
     let sending =
         std::thread::Builder::new().name("uploads".into()).spawn(move || lane::run(uploads, wire, letters, origin))?;
-    let up = Direction { address, port: up, seen: seen[0].clone(), given: config.candidates.clone() };
+    let [mapped_up, mapped_down] = mapped;
+    let (given, seen_up) = (config.candidates.clone(), seen[0].clone());
+    let up = Direction { address, port: up, seen: seen_up, mapped: mapped_up, given };
     let (address, letters) = mailbox()?;
     let bucket = Bucket::new(config.down, now);
     let fetches = Fetches::new(results.clone(), Arc::clone(parts), address.clone(), terms, bucket);
@@ -238,12 +250,16 @@ fn start_lanes(
         .name("downloads".into())
         .spawn(move || lane::run(fetches, wire, letters, origin))?;
     let given = config.candidates.iter().filter_map(|addr| next_port(*addr)).collect();
-    let down = Direction { address, port: down, seen: seen[1].clone(), given };
+    let down = Direction { address, port: down, seen: seen[1].clone(), mapped: mapped_down, given };
     Ok((up, down, [sending, receiving]))
 }
 
 /// Hashes of requested files, and searches, that may run at once; more wait.
 const BLOCKING_THREADS: usize = 8;
+/// How long the router is asked to keep our ports open; half of it after the last time it was, it is asked again.
+const LEASE: Duration = Duration::from_secs(600);
+/// How long the router has to close them, from when the lanes have ended.
+const RELEASE: Duration = Duration::from_millis(300);
 /// How long hashes that were given up have to notice.
 const THREADS_END: Duration = Duration::from_millis(500);
 /// Commands that may wait.

@@ -1,5 +1,6 @@
 //! Searches, offers and transfers as lines.
 
+use super::ways::going;
 use super::{Hue, Style, size};
 use crate::client::event::{Event, Transfer};
 use crate::wire::text::shown;
@@ -63,7 +64,11 @@ impl Style {
 
     fn started(&self, t: &Transfer) -> String {
         let mode = t.key_agreement.as_ref().map(|mode| format!(" ({})", shown(mode))).unwrap_or_default();
-        format!("{} has started{mode}{}", self.transfer(t), left_out(t))
+        let way = match (&t.way, &t.route) {
+            (Some(way), Some(route)) => format!(" {}", going(way, route)),
+            _ => String::new(),
+        };
+        format!("{} has started{way}{mode}{}", self.transfer(t), left_out(t))
     }
 
     fn progress(&self, t: &Transfer) -> String {

@@ -62,6 +62,14 @@ pub struct ForwardingCounts {
     pub limited: u64,
     /// Datagrams of no leg, from elsewhere than its leg, or with a false or old bind.
     pub refused: u64,
+    /// Legs that were given out.
+    pub tickets: u64,
+    /// Those of them whose other side came too: both of a pair count.
+    pub paired: u64,
+    /// Those whose first passed byte came over UDP, and over a link.
+    pub carried: [u64; 2],
+    /// Questions after one's address that were answered.
+    pub stun: u64,
 }
 
 /// Why no leg was made.
@@ -104,6 +112,8 @@ struct Leg {
     counter: Option<u64>,
     registered: Duration,
     heard: Duration,
+    // Something of it was passed on.
+    carried: bool,
 }
 
 struct User {
@@ -153,11 +163,15 @@ impl Forwarding {
         }
         let budget = || Budget::new(self.limits.user_rate, self.limits.user_bytes, now);
         self.users.entry(user).or_insert_with(|| User { legs: 0, budget: budget() }).legs += 1;
+        self.counts.tickets += 1;
         if let Some(other) = partner.and_then(|id| self.legs.get_mut(&id)) {
+            // One that is registered again finds its other side paired already.
+            self.counts.paired += 1 + u64::from(other.partner.is_none());
             other.partner = Some(id);
         }
         self.tokens.insert(own, id);
-        let leg = Leg { user, key, own, peer, partner, place: None, counter: None, registered: now, heard: now };
+        let (registered, heard) = (now, now);
+        let leg = Leg { user, key, own, peer, partner, place: None, counter: None, registered, heard, carried: false };
         self.legs.insert(id, leg);
         Ok(())
     }
@@ -217,6 +231,10 @@ impl Forwarding {
             user.budget.take(len);
         }
         self.counts.bytes += len;
+        if let Some(leg) = self.legs.get_mut(&id).filter(|leg| !leg.carried) {
+            leg.carried = true;
+            self.counts.carried[usize::from(matches!(place, Place::Link(_)))] += 1;
+        }
         Some((to, partner))
     }
 
@@ -230,6 +248,11 @@ impl Forwarding {
         over.iter().for_each(|id| self.end(id));
         // What somebody used today counts although nothing runs.
         self.users.retain(|_, user| user.legs > 0 || !user.budget.is_fresh(now));
+    }
+
+    /// Somebody was told how their address looks from here.
+    pub fn told_address(&mut self) {
+        self.counts.stun += 1;
     }
 
     /// What was done.

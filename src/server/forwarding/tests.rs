@@ -44,7 +44,9 @@ fn two_sides_that_know_both_tokens_reach_each_other_and_nobody_else_does() {
     assert_eq!(relay.forward(NOW, A, 100, place(3)), None, "a leg's number alone sends nothing");
     assert_eq!(relay.forward(NOW, A, 100, Place::Udp { socket: 1, addr: ([192, 0, 2, 1], 1).into() }), None);
     assert_eq!(relay.forward(NOW, [9; 8], 100, place(1)), None);
-    assert_eq!(relay.counts(), ForwardingCounts { legs: 2, bytes: 200, limited: 0, refused: 3 });
+    let counts = ForwardingCounts { legs: 2, bytes: 200, refused: 3, tickets: 2, paired: 2, ..relay.counts() };
+    assert_eq!(relay.counts(), counts);
+    assert_eq!(counts.carried.iter().sum::<u64>(), 2);
 }
 
 #[test]
