@@ -18,14 +18,22 @@ pub(super) struct Terms {
     pub(super) reach: Reach,
 }
 
-/// The server over which a session may run, and the address that stands for it.
-pub(super) type Relay = Option<(SocketAddr, Name)>;
+/// A server over which a session may run.
+#[derive(Debug)]
+pub(super) struct Relay {
+    /// The address that stands for it.
+    pub(super) alias: SocketAddr,
+    pub(super) server: Name,
+    /// What came last came by the link to it.
+    pub(super) linked: bool,
+}
 
 /// How the user is told of the way that a file takes.
-pub(super) fn route(addr: SocketAddr, relay: &Relay) -> String {
-    match relay {
-        Some((alias, server)) if *alias == addr => format!("relayed by {server}"),
-        _ => addr.to_string(),
+pub(super) fn route(addr: SocketAddr, relay: Option<&Relay>) -> String {
+    match relay.filter(|relay| relay.alias == addr) {
+        Some(Relay { server, linked: true, .. }) => format!("relayed by {server} over TLS"),
+        Some(Relay { server, .. }) => format!("relayed by {server}"),
+        None => addr.to_string(),
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Supply {
     // Groups that it was asked for and did not bring yet.
     pending: u64,
     tunnel: Tunnel,
-    relay: Relay,
+    relay: Option<Relay>,
     asks: Outbox,
     // The end of our stream that the channel knows.
     sent: u64,
@@ -80,7 +80,7 @@ impl Supply {
 
     /// The peer may be reached over a server too.
     pub(super) fn add_relay(&mut self, now: Duration, addr: SocketAddr, server: Name) {
-        self.relay = Some((addr, server));
+        self.relay = Some(Relay { alias: addr, server, linked: false });
         self.tunnel.add_path(now, addr);
     }
 
@@ -115,7 +115,10 @@ impl Supply {
     }
 
     pub(super) fn on_datagram(&mut self, now: Duration, datagram: Incoming<'_>, writer: &Writer) {
-        let Incoming { id, from, bytes, ce } = datagram;
+        let Incoming { id, from, bytes, ce, linked } = datagram;
+        if let Some(relay) = self.relay.as_mut().filter(|relay| relay.alias == from) {
+            relay.linked = linked;
+        }
         let taking = (!self.over).then_some(writer);
         let mut sink = Taking { transfer: self.transfer, chunk: &mut self.chunk, writer: taking };
         self.tunnel.handle_datagram(now, &id, from, bytes, ce, &mut sink);
@@ -210,7 +213,7 @@ impl Supply {
         let (reason, detail) = match news {
             News::Path(addr) => {
                 if !std::mem::replace(&mut self.announced, true) {
-                    tell(Turn::Started(route(addr, &self.relay)));
+                    tell(Turn::Started(route(addr, self.relay.as_ref())));
                 }
                 return;
             }

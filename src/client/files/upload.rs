@@ -25,7 +25,7 @@ use crate::wire::text::shown;
 pub(super) struct Upload {
     transfer: TransferId,
     tunnel: Tunnel,
-    relay: Relay,
+    relay: Option<Relay>,
     answers: Answers,
     content: Arc<Content>,
     open: OpenItems,
@@ -81,7 +81,7 @@ impl Upload {
 
     /// The peer may be reached over a server too.
     pub(super) fn add_relay(&mut self, now: Duration, addr: SocketAddr, server: Name) {
-        self.relay = Some((addr, server));
+        self.relay = Some(Relay { alias: addr, server, linked: false });
         self.tunnel.add_path(now, addr);
     }
 
@@ -112,7 +112,10 @@ impl Upload {
     }
 
     pub(super) fn on_datagram(&mut self, now: Duration, datagram: Incoming<'_>) {
-        let Incoming { id, from, bytes, ce } = datagram;
+        let Incoming { id, from, bytes, ce, linked } = datagram;
+        if let Some(relay) = self.relay.as_mut().filter(|relay| relay.alias == from) {
+            relay.linked = linked;
+        }
         let mut asks = Asks { answers: &mut self.answers, violation: &mut self.violation };
         self.tunnel.handle_datagram(now, &id, from, bytes, ce, &mut asks);
     }
@@ -204,7 +207,7 @@ impl Upload {
         match news {
             News::Path(addr) if !self.announced => {
                 self.announced = true;
-                Some(FilesEvent::Started { transfer: self.transfer, route: route(addr, &self.relay) })
+                Some(FilesEvent::Started { transfer: self.transfer, route: route(addr, self.relay.as_ref()) })
             }
             News::Path(_) => None,
             News::PeerFinished => {
