@@ -2,7 +2,7 @@
 
 use super::effects::LinkInfo;
 use super::roaming::Routes;
-use crate::limits::ROAM_DEADLINE;
+use crate::limits::{RELAY_LINK_BYTES, ROAM_DEADLINE};
 use crate::net::link::{self, Dial, Established, LinkError, LinkReceiver};
 use crate::net::nearest;
 use crate::net::queue::FrameSender;
@@ -139,15 +139,17 @@ impl Links {
         self.sender.is_some()
     }
 
-    /// Bytes that wait to leave.
-    pub fn waiting(&self) -> usize {
-        self.sender.as_ref().map_or(0, FrameSender::waiting)
-    }
-
     pub fn send(&self, frame: &ToServer) {
         if let Some(sender) = &self.sender {
             // A full queue or a closed link shows as the end of the link.
             let _ = sender.send(frame.to_bytes().into());
+        }
+    }
+
+    /// A frame that lets all others pass; where much waits it is dropped.
+    pub fn send_behind(&self, frame: &ToServer) {
+        if let Some(sender) = &self.sender {
+            sender.send_behind(frame.to_bytes().into(), RELAY_LINK_BYTES);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::crypto::identity::PublicKey;
 use crate::crypto::room::RoomKeys;
 use crate::crypto::rsa_split::SplitKey;
 use crate::crypto::secret::Secret;
-use crate::limits::{RELAY_BATCHES, RELAY_LINK_BYTES};
+use crate::limits::RELAY_BATCHES;
 use crate::net::link::{Dial, LinkError};
 use crate::wire::endpoint::Endpoint;
 use crate::wire::frame::Code;
@@ -262,7 +262,7 @@ impl Driver {
     fn carry_out(&mut self, effect: Effect, script: &mut Script) -> Option<Input> {
         match effect {
             // What is relayed is dropped rather than put before what people say.
-            Effect::Send(ToServer::RelayData(_)) if self.links.waiting() >= RELAY_LINK_BYTES => {}
+            Effect::Send(frame @ ToServer::RelayData(_)) => self.links.send_behind(&frame),
             Effect::Files(FilesCommand::RelayIn(_)) if self.files.len() >= RELAY_BATCHES => {}
             Effect::Send(frame) => self.links.send(&frame),
             Effect::Event { tag: Some(tag), event } if self.jobs.has(&tag) => self.jobs.show(wall_ms(), &tag, &event),

@@ -13,7 +13,7 @@ pub async fn tcp(endpoint: &Endpoint) -> io::Result<TcpStream> {
     for address in addresses.take(ADDRESSES_TRIED) {
         match timeout(CONNECT_DEADLINE, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                stream.set_nodelay(true)?;
+                suit_lines(&stream)?;
                 return Ok(stream);
             }
             Ok(Err(error)) => last = error,
@@ -23,5 +23,18 @@ pub async fn tcp(endpoint: &Endpoint) -> io::Result<TcpStream> {
     Err(last)
 }
 
+/// Small writes leave at once, and of large ones the system keeps little that it cannot send yet, where the next line would wait behind
+/// it: it waits in our queue instead.
+pub fn suit_lines(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    // What the system does not know it does not do.
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
+    Ok(())
+}
+
+/// Bytes: enough for a fast line until the writer is awake again.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 64 * 1024;
 /// A name may have many addresses; so many of them are tried.
 const ADDRESSES_TRIED: usize = 8;

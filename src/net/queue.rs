@@ -53,6 +53,7 @@ impl FrameSender {
         if bytes > self.0.max {
             queue.state = State::Overflown;
             queue.frames.clear();
+            queue.behind.clear();
             drop(queue);
             self.0.wake.notify_one();
             return Err(QueueError::Full);
@@ -62,6 +63,21 @@ impl FrameSender {
         drop(queue);
         self.0.wake.notify_one();
         Ok(())
+    }
+
+    /// Queues a frame that every other one may overtake. Where more than `most` bytes would wait with it, it is dropped instead; returns
+    /// whether it was taken.
+    pub fn send_behind(&self, frame: Arc<[u8]>, most: usize) -> bool {
+        let mut queue = self.0.lock();
+        let bytes = queue.bytes + frame.len() + PREFIX;
+        if queue.state != State::Open || bytes > most.min(self.0.max) {
+            return false;
+        }
+        queue.bytes = bytes;
+        queue.behind.push_back(frame);
+        drop(queue);
+        self.0.wake.notify_one();
+        true
     }
 
     /// No frame follows; what waits is still sent, then the stream is shut down.
@@ -99,6 +115,7 @@ async fn write_all<W: AsyncWrite + Unpin>(mut stream: W, shared: Arc<Shared>) ->
     let mut queue = shared.lock();
     queue.state = State::Closed;
     queue.frames.clear();
+    queue.behind.clear();
     drop(queue);
     end
 }
@@ -161,7 +178,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     frames: VecDeque<Arc<[u8]>>,
-    /// Of `frames` and of the batch that is being written; at most `Shared::max`.
+    /// Leaves when nothing else waits.
+    behind: VecDeque<Arc<[u8]>>,
+    /// Of both and of the batch that is being written; at most `Shared::max`.
     bytes: usize,
     state: State,
 }
@@ -180,11 +199,16 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves frames into `batch` until it has about [`WRITE_BATCH_BYTES`].
+    /// Moves frames into `batch` until it has about [`WRITE_BATCH_BYTES`]; of those that others may overtake one at a time.
     fn fill(&self, batch: &mut Vec<u8>) -> State {
         let mut queue = self.lock();
         while batch.len() < WRITE_BATCH_BYTES {
             let Some(frame) = queue.frames.pop_front() else { break };
+            push_frame(batch, &frame);
+        }
+        if batch.is_empty()
+            && let Some(frame) = queue.behind.pop_front()
+        {
             push_frame(batch, &frame);
         }
         queue.state
@@ -229,6 +253,27 @@ mod tests {
         let (end, count) = tokio::join!(writing, reading);
         assert!(matches!(end, WriteEnd::Closed));
         assert_eq!((count, sender.waiting()), (200, 0));
+    }
+
+    #[tokio::test]
+    async fn what_may_be_overtaken_is_and_does_not_pile_up() {
+        let (ours, theirs) = duplex(100);
+        let (sender, writing) = frame_queue(ours, 100_000, LONG);
+        let taken = (0..100).filter(|_| sender.send_behind(Arc::from([b'x'; 500]), 10_000)).count();
+        assert_eq!((taken, sender.waiting()), (19, 19 * 504));
+        sender.send(Arc::from(*b"a line")).unwrap();
+        sender.close();
+        let reading = async {
+            let mut reader = FrameReader::new(theirs, 1000);
+            let mut lens = Vec::new();
+            while let Some(frame) = reader.next().await.unwrap() {
+                lens.push(frame.len());
+            }
+            lens
+        };
+        let (end, lens) = tokio::join!(writing, reading);
+        assert!(matches!(end, WriteEnd::Closed));
+        assert_eq!((lens.len(), lens.first()), (20, Some(&6)));
     }
 
     #[tokio::test]

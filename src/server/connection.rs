@@ -10,6 +10,7 @@ use crate::limits::{
     FLOOD_NOTICE, FRAME_MAX, FRAME_MAX_BEFORE_LOGIN, HANDSHAKE_DEADLINE, LINK_FRAME_MAX, LOGIN_DEADLINE,
     SESSION_QUEUE_BYTES, WRITE_DEADLINE,
 };
+use crate::net::dial::suit_lines;
 use crate::net::framed::{FrameError, FrameReader};
 use crate::net::queue::{FrameSender, WriteEnd, frame_queue};
 use crate::net::{hello, tls};
@@ -160,7 +161,7 @@ struct Arrival {
 }
 
 async fn arrive(tcp: TcpStream, acceptor: TlsAcceptor, shared: &Shared) -> Result<Arrival, SessionEnd> {
-    tcp.set_nodelay(true).map_err(SessionEnd::Handshake)?;
+    suit_lines(&tcp).map_err(SessionEnd::Handshake)?;
     let stream = timeout(HANDSHAKE_DEADLINE, acceptor.accept(tcp))
         .await
         .map_err(|_| SessionEnd::Deadline)?

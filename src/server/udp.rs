@@ -75,7 +75,7 @@ impl Legs {
         let links = self.links();
         if let Some(link) = links.get(&*data.leg).filter(|link| link.waiting() < RELAY_LINK_BYTES) {
             // One that is gone is forgotten with its leg.
-            let _ = link.send(ToClient::Push(Push::RelayData(data)).to_bytes().into());
+            link.send_behind(ToClient::Push(Push::RelayData(data)).to_bytes().into(), RELAY_LINK_BYTES);
         }
     }
 

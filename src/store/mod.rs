@@ -17,6 +17,7 @@ mod model;
 mod names;
 pub mod private;
 mod register;
+mod room;
 mod rooms;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use failpoint::POINTS as FAILPOINTS;
 pub use model::{Digest, Loaded, LoadedRoom, LogPage, RoomState, ServerSecret, StandingRow, Write, digest};
 pub use register::{Act, Entry, List};
 
+use crate::limits::DISK_RESERVE;
 use rusqlite::Connection;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -88,7 +90,12 @@ impl ServerStore {
         let connection = Connection::open(&path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        Ok(Self { dir: Some(dir.to_owned()), ..Self::ready(connection, Some(lock))? })
+        let store = Self { dir: Some(dir.to_owned()), ..Self::ready(connection, Some(lock))? };
+        if store.free_bytes().is_none_or(|free| free > DISK_RESERVE) {
+            // Without it all is as right, and a little slower.
+            let _ = room::take(&path);
+        }
+        Ok(store)
     }
 
     /// Bytes that are free for it on its disk; `None` in memory, or where the system does not say.

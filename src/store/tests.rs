@@ -241,3 +241,24 @@ mod killed {
         }
     }
 }
+
+#[test]
+fn the_write_ahead_log_has_its_room_from_the_start_and_a_cut_of_power_loses_nothing() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = dir.path().join("server.db-wal");
+    let mut store = ServerStore::open(dir.path()).unwrap();
+    let len = log.metadata().unwrap().len();
+    store.apply(&[Write::NewRoom(Box::new(room()))]).unwrap();
+    // Several times what fits in before it is merged.
+    for seq in 1..=200 {
+        store.apply(&[row(seq, RowKind::Message, &[7; 40_000])]).unwrap();
+        if seq % 67 == 0 {
+            for file in ["server.db", "server.db-wal"] {
+                fs::copy(dir.path().join(file), other.path().join(file)).unwrap();
+            }
+            let found = ServerStore::open(other.path()).unwrap().load().unwrap();
+            assert_eq!(found.rooms.first().map(|room| room.head), Some(seq));
+        }
+    }
+    assert!(len >= 4 << 20 && log.metadata().unwrap().len() == len);
+}

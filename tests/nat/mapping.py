@@ -12,7 +12,9 @@ Wants what run.py wants, and miniupnpd (Debian: miniupnpd-nftables). Where one i
 """
 import argparse, json, os, shutil, signal, subprocess, sys, time
 
-import run as nat
+import lab as nat
+
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 # What the emulator calls public is reserved for benchmarks, and miniupnpd opens nothing at an address that is not really public. So
 # the router says that it has this one, and the other routers know where that is.
@@ -89,7 +91,7 @@ class Router:
 
 def fetch(b, alice, within):
     began = time.monotonic()
-    b.say(f'@{alice} getfile noise.bin')
+    b.say(f'@{alice} getfile noise0.bin')
     _, started = b.event(['transfer_started', 'transfer_failed', 'error'], within=within)
     if started['event'] != 'transfer_started':
         raise RuntimeError(started)
@@ -108,21 +110,21 @@ def end(process, how):
 
 def direct(args, protocol, holder, asker):
     """Relayed without a mapping; with one direct, each time; gone at the end."""
-    lab = nat.Lab(args.secchat, args.wan, holder, asker, ['--delay', args.delay, '--force'])
+    lab = nat.Routers(args.secchat, args.wan, holder, asker, ['--delay', args.delay])
     router = None
     try:
         router = Router(lab, 0, protocol)
-        a, b, alice, _ = lab.pair(0, 1000, ['--no-port-mapping'], ['--no-port-mapping'])
+        a, b, alice, _ = lab.pair(0, [1000], ['--no-port-mapping'], ['--no-port-mapping'])
         seconds, route = fetch(b, alice, args.patience)
         a.end(), b.end()
         check('relay' in route and not router.ports(), f'without a mapping: {route} in {seconds:.2f} s, {router.ports()}')
-        a, b, alice, _ = lab.pair(1, 1000, ['--relay-only'])
+        a, b, alice, _ = lab.pair(1, [1000], ['--relay-only'])
         fetch(b, alice, args.patience)
         check(not router.ports(), f'with --relay-only {router.ports()} are open')
         a.end(), b.end()
         times, opened, closed = [], [], []
         for number in range(2, 2 + args.tries):
-            a, b, alice, path = lab.pair(number, 1000)
+            a, b, alice, path = lab.pair(number, [1000])
             opened.append(router.wait(2, 5))
             seconds, route = fetch(b, alice, args.patience)
             check(route.startswith(ALIASES[0] + ':') and 'relay' not in route, f'with a mapping: {route}')
@@ -140,11 +142,11 @@ def direct(args, protocol, holder, asker):
 
 def lease(args, protocol):
     """A short lease, renewed; and what is left of it after a kill -9."""
-    lab = nat.Lab(args.secchat, args.wan, 'symmetric', 'cone', ['--delay', args.delay, '--force'])
+    lab = nat.Routers(args.secchat, args.wan, 'symmetric', 'cone', ['--delay', args.delay])
     router = None
     try:
         router = Router(lab, 0, protocol, lease=8)
-        a, b, alice, _ = lab.pair(0, 1000)
+        a, b, alice, _ = lab.pair(0, [1000])
         router.wait(2, 5)
         before, until = router.ports(), time.monotonic() + 20
         while time.monotonic() < until:
@@ -164,11 +166,11 @@ def lease(args, protocol):
 
 def silent(args, protocol):
     """The router takes every question and answers none."""
-    lab = nat.Lab(args.secchat, args.wan, 'cone', 'cone', ['--delay', args.delay, '--force'])
+    lab = nat.Routers(args.secchat, args.wan, 'cone', 'cone', ['--delay', args.delay])
     try:
         nat.run('ip', 'netns', 'exec', lab.ns[0] + '-nat', 'nft', 'add', 'rule', 'ip', 'wan', 'input', 'iifname', 'lan0', 'udp', 'dport',
                 '{1900,5351}', 'drop')
-        a, b, alice, _ = lab.pair(0, 1000)
+        a, b, alice, _ = lab.pair(0, [1000])
         seconds, route = fetch(b, alice, args.patience)
         ended = end(a, signal.SIGTERM)
         check(seconds < 1.5 and ended < 1.5, f'{seconds:.2f} s, ended in {ended:.2f} s')
@@ -178,7 +180,7 @@ def silent(args, protocol):
 
 
 def doctor(args, protocol):
-    lab = nat.Lab(args.secchat, args.wan, 'symmetric', 'cone', ['--delay', args.delay, '--force'])
+    lab = nat.Routers(args.secchat, args.wan, 'symmetric', 'cone', ['--delay', args.delay])
     router = None
     try:
         router = Router(lab, 0, protocol)
@@ -201,7 +203,7 @@ def check(good, why):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--secchat', default=os.environ.get('SECCHAT_BINARY', f'{nat.HERE}/../../target/release/secchat'))
+    parser.add_argument('--secchat', default=os.environ.get('SECCHAT_BINARY', f'{HERE}/../../target/release/secchat'))
     parser.add_argument('--wan', default=os.environ.get('SECCHAT_WAN', 'wan'))
     parser.add_argument('--tries', type=int, default=5)
     parser.add_argument('--protocols', default='pcp,upnp')

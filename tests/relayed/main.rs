@@ -178,7 +178,7 @@ fn where_no_udp_gets_through_to_the_server_the_file_comes_over_the_link() {
     let stage = Stage::new(&["--udp", &free.to_string()]);
     let (mut alice, mut bob) = stage.two(&content, &["--relay-only"], &["--relay-only"]);
     let (route, rate) = fetch(&mut alice, &mut bob, &content);
-    assert_eq!(route, "relayed by s1");
+    assert_eq!(route, "relayed by s1 over TLS");
     eprintln!("relayed over TLS: {} MB/s", rate / 1_000_000);
     bob.say("still here").unwrap();
     alice.wait_event("message", WAIT, |e| field(e, "text") == "still here").unwrap();

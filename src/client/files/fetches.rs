@@ -149,7 +149,7 @@ impl Lane for Fetches {
                 for datagram in relayed.0.datagrams() {
                     let mut bytes = datagram.to_vec();
                     if let Some(id) = connection_id(&bytes) {
-                        self.on_datagram(now, Incoming { id, from, bytes: &mut bytes, ce: false });
+                        self.on_datagram(now, Incoming { id, from, bytes: &mut bytes, ce: false, linked: true });
                     }
                 }
             }

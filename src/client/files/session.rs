@@ -23,8 +23,10 @@ pub(super) struct Terms {
 /// The way that a session's file takes, and what the core knows of it.
 #[derive(Debug, Default)]
 pub(super) struct Way {
-    // The server over which it may run, and the address that stands for it.
-    relay: Option<(SocketAddr, Name)>,
+    // The server over which it may run.
+    relay: Option<Name>,
+    // What came last from there came by the link to it.
+    linked: bool,
     // The address in use, and since when.
     path: Option<(SocketAddr, Duration)>,
     // Which way the core knows, and when it was told last; whether that is no longer so.
@@ -44,10 +46,18 @@ pub(super) enum WayNews {
 }
 
 impl Way {
-    /// It may lead over this server, for which the address stands.
-    pub(super) fn may_be_relayed(&mut self, alias: SocketAddr, server: Name) {
-        self.relay = Some((alias, server));
+    /// It may lead over this server.
+    pub(super) fn may_be_relayed(&mut self, server: Name) {
+        self.relay = Some(server);
         self.compare();
+    }
+
+    /// A datagram came from this address; `linked` if by the link to the server.
+    pub(super) fn came(&mut self, from: SocketAddr, linked: bool) {
+        if self.linked != linked && is_alias(from) {
+            self.linked = linked;
+            self.compare();
+        }
     }
 
     /// The file travels over this address.
@@ -67,8 +77,8 @@ impl Way {
     fn route(&self) -> Option<String> {
         let (addr, _) = self.path?;
         match &self.relay {
-            // Whichever leg it is: a newer one may have taken its place.
-            Some((_, server)) if is_alias(addr) => Some(format!("relayed by {server}")),
+            Some(server) if is_alias(addr) && self.linked => Some(format!("relayed by {server} over TLS")),
+            Some(server) if is_alias(addr) => Some(format!("relayed by {server}")),
             _ => Some(addr.to_string()),
         }
     }
@@ -173,14 +183,20 @@ mod tests {
         let (straight, alias) = (addr("192.0.2.1:9"), addr("[100::7]:1"));
         let mut way = Way::default();
         assert_eq!((way.news(NOW, false), way.due()), (None, None));
-        way.may_be_relayed(alias, Name::parse("s1").unwrap());
+        way.may_be_relayed(Name::parse("s1").unwrap());
         way.leads_to(NOW, alias);
         assert_eq!(way.news(NOW, false), Some(WayNews::Route("relayed by s1".into())));
+        way.came(straight, true);
+        assert_eq!(way.due(), None);
+        way.came(alias, true);
+        assert_eq!(way.news(NOW + ROUTES_APART, false), Some(WayNews::Route("relayed by s1 over TLS".into())));
+        way.came(alias, false);
+        assert_eq!(way.news(NOW + ROUTES_APART * 2, false), Some(WayNews::Route("relayed by s1".into())));
         way.leads_to(NOW, straight);
-        assert_eq!((way.news(NOW, false), way.due()), (None, Some(NOW + ROUTES_APART)));
-        assert_eq!(way.news(NOW + ROUTES_APART, false), Some(WayNews::Route("192.0.2.1:9".into())));
+        assert_eq!((way.news(NOW, false), way.due()), (None, Some(NOW + ROUTES_APART * 3)));
+        assert_eq!(way.news(NOW + ROUTES_APART * 3, false), Some(WayNews::Route("192.0.2.1:9".into())));
         let told = (0..10_000_u64).filter(|n| {
-            let now = NOW + ROUTES_APART + Duration::from_millis(*n);
+            let now = NOW + ROUTES_APART * 3 + Duration::from_millis(*n);
             way.leads_to(now, if n % 2 == 0 { alias } else { straight });
             way.news(now, false).is_some()
         });

@@ -84,7 +84,7 @@ impl Supply {
 
     /// The peer may be reached over a server too.
     pub(super) fn add_relay(&mut self, now: Duration, addr: SocketAddr, server: Name) {
-        self.way.may_be_relayed(addr, server);
+        self.way.may_be_relayed(server);
         self.tunnel.add_detour(now, addr);
     }
 
@@ -125,7 +125,8 @@ impl Supply {
     }
 
     pub(super) fn on_datagram(&mut self, now: Duration, datagram: Incoming<'_>, writer: &Writer) {
-        let Incoming { id, from, bytes, ce } = datagram;
+        let Incoming { id, from, bytes, ce, linked } = datagram;
+        self.way.came(from, linked);
         let taking = (!self.over).then_some(writer);
         let mut sink = Taking { transfer: self.transfer, chunk: &mut self.chunk, writer: taking };
         self.tunnel.handle_datagram(now, &id, from, bytes, ce, &mut sink);

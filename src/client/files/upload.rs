@@ -81,7 +81,7 @@ impl Upload {
 
     /// The peer may be reached over a server too.
     pub(super) fn add_relay(&mut self, now: Duration, addr: SocketAddr, server: Name) {
-        self.way.may_be_relayed(addr, server);
+        self.way.may_be_relayed(server);
         self.tunnel.add_detour(now, addr);
     }
 
@@ -118,7 +118,8 @@ impl Upload {
     }
 
     pub(super) fn on_datagram(&mut self, now: Duration, datagram: Incoming<'_>) {
-        let Incoming { id, from, bytes, ce } = datagram;
+        let Incoming { id, from, bytes, ce, linked } = datagram;
+        self.way.came(from, linked);
         let mut asks = Asks { answers: &mut self.answers, violation: &mut self.violation };
         self.tunnel.handle_datagram(now, &id, from, bytes, ce, &mut asks);
     }

@@ -61,6 +61,8 @@ pub(super) struct Incoming<'d> {
     pub(super) bytes: &'d mut [u8],
     /// Marked for congestion on its way.
     pub(super) ce: bool,
+    /// Came over the link to a server.
+    pub(super) linked: bool,
 }
 
 impl Wire {
@@ -111,7 +113,7 @@ impl Wire {
     pub(super) fn receive(&mut self, now: Duration, mut take: impl FnMut(Incoming<'_>)) -> bool {
         while let Some((from, mut bytes)) = self.harm.as_mut().and_then(|harm| harm.came(now)) {
             if let Some(id) = connection_id(&bytes) {
-                take(Incoming { id, from, bytes: &mut bytes, ce: false });
+                take(Incoming { id, from, bytes: &mut bytes, ce: false, linked: false });
             }
         }
         // An error concerns a datagram that we sent earlier.
@@ -132,7 +134,7 @@ impl Wire {
                 if let Some(id) = connection_id(bytes) {
                     match &mut self.harm {
                         Some(harm) => harm.comes(now, from, bytes),
-                        None => take(Incoming { id, from, bytes, ce }),
+                        None => take(Incoming { id, from, bytes, ce, linked: false }),
                     }
                 } else if self.reflexive.on_datagram(now, from, bytes) {
                     let seen = self.reflexive.candidates(true).collect();
