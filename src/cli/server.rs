@@ -98,7 +98,7 @@ pub struct ServerArgs {
 }
 
 impl ServerArgs {
-    const fn relay_limits(&self) -> RelayLimits {
+    pub(super) const fn relay_limits(&self) -> RelayLimits {
         RelayLimits {
             user_rate: self.relay_user_rate,
             rate: self.relay_rate,

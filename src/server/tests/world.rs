@@ -138,7 +138,7 @@ impl<E: Engine> World<E> {
                 self.core.handle(self.now, wall, Input::Drawn { ticket, token });
             }
             Output::Pace { slower } => self.slower = slower,
-            Output::Relay { .. } | Output::Gossip { .. } => {}
+            Output::Relay { .. } | Output::Gossip { .. } | Output::Way(_) => {}
             Output::Mesh { targets, body } => self.mesh.push_back((targets, body)),
             Output::Log(event) => self.log.push(event),
         }
