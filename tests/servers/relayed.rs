@@ -5,7 +5,7 @@ use crate::harness::{Client, DEADLINE, Mesh};
 use secchat::client::event::Event;
 use secchat::wire::admin::{Answer, Ask};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Where no client looks for the servers' UDP: with it nothing but TLS gets through.
 const NO_UDP: &[&str] = &["--udp", "127.0.0.2:0"];
@@ -14,6 +14,10 @@ fn content(len: usize) -> Vec<u8> {
     let mut content = vec![0; len];
     blake3::Hasher::new().update(b"over the mesh").finalize_xof().fill(&mut content);
     content
+}
+
+fn texts(word: &str) -> Vec<String> {
+    (0..100).map(|n| format!("{word} {n}")).collect()
 }
 
 /// Alice shares a file, Bob is there to fetch it, each at the end of a chain of servers.
@@ -109,4 +113,44 @@ fn and_between_two_guests_of_a_third_server() {
     let (mut alice, mut bob) = stage.clients(1, 3);
     assert!(alice.told(&["connected"], &["server", "name"]).contains(&"connected s1 alice@s2".into()));
     assert_eq!(stage.fetch(&mut alice, &mut bob), "relayed by s2");
+}
+
+#[test]
+fn what_people_say_over_the_same_links_comes_in_order_while_the_relay_is_full() {
+    let stage = Stage::chain(2, 256 << 20, NO_UDP);
+    let (mut alice, mut bob) = stage.clients(1, 2);
+    let mut carol = stage.mesh.client("carol", 1, &["--room", "den@s1", "--create", "--private"]);
+    carol.joined();
+    let mut dave = stage.mesh.client("dave", 2, &["--room", "den@s1"]);
+    dave.joined();
+    carol.wait("dave", |event| matches!(event, Event::MemberJoined { .. }));
+    bob.say("@alice getfile noise.bin");
+    bob.wait("the start", |event| matches!(event, Event::TransferStarted(_)));
+    for n in 0..100 {
+        carol.say(&format!("carol {n}"));
+        dave.say(&format!("dave {n}"));
+    }
+    carol.hears("dave 99");
+    dave.hears("carol 99");
+    while bob.next(Duration::ZERO).is_some() {}
+    let done = bob.seen.iter().any(|event| matches!(event, Event::TransferDone(_)));
+    assert!(!done, "the file was still on its way");
+    assert_eq!(
+        (carol.texts(), dave.texts()),
+        (texts("dave").iter().map(String::as_str).collect(), texts("carol").iter().map(String::as_str).collect())
+    );
+    stage.fetched(&mut bob);
+    alice.wait("the end", |event| matches!(event, Event::TransferDone(_)));
+}
+
+#[test]
+fn a_server_on_the_way_that_dies_and_comes_back_does_not_end_it() {
+    let mut stage = Stage::chain(3, 256 << 20, NO_UDP);
+    let (_alice, mut bob) = stage.clients(1, 3);
+    bob.say("@alice getfile noise.bin");
+    bob.wait("the start", |event| matches!(event, Event::TransferStarted(_)));
+    bob.wait("some of it", |event| matches!(event, Event::TransferProgress(_)));
+    stage.mesh.kill(2);
+    stage.mesh.revive(2);
+    stage.fetched(&mut bob);
 }

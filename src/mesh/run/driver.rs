@@ -468,6 +468,7 @@ impl Driver {
                 control_bytes: counts.control_bytes,
                 bulk_bytes: counts.bulk_bytes,
                 dropped: counts.dropped_frames,
+                parcels_dropped: counts.dropped_parcels,
                 sent_frames: counts.sent_frames,
                 sent_bytes: counts.sent_bytes,
                 received_bytes: link.received.load(Ordering::Relaxed),
