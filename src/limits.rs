@@ -217,6 +217,12 @@ pub const PARTIAL_MAX: usize = 2 << 20;
 pub const MESH_CONTROL_BYTES: usize = 4 << 20;
 /// Bulk that may wait for one neighbour, bytes; what finds no room is dropped, and repeated by its sender.
 pub const MESH_BULK_BYTES: usize = 8 << 20;
+/// Parcels that may wait for one neighbour, bytes; what finds no room is lost.
+pub const MESH_PARCEL_BYTES: usize = 512 * 1024;
+/// Bytes in one parcel: a relayed batch, and what it says of whose it is.
+pub const MESH_PARCEL_MAX: usize = RELAY_LINK_BATCH + 1024;
+/// Parcels that may wait between the server and its mesh, in each direction.
+pub const MESH_PARCELS_WAITING: usize = 32;
 /// Frames for a neighbour leave together in writes of about this size, bytes.
 pub const MESH_WRITE_BYTES: usize = 64 * 1024;
 /// So much is read from a neighbour before the node works on it, bytes.

@@ -4,6 +4,7 @@
 //! back to something that reads the same.
 
 pub mod exchange;
+pub mod legs;
 pub mod mesh;
 pub mod peer;
 pub mod relay;
@@ -54,6 +55,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("mesh_record", mesh::record),
     ("mesh_neighbour", mesh::neighbour),
     ("relay", relay::relay),
+    ("leg", legs::leg),
+    ("passing", legs::passing),
     ("ban", ban),
     ("sharing", sharing),
 ];

@@ -42,6 +42,7 @@ pub fn frame(data: &[u8]) -> bool {
                 |frame: &secchat::mesh::packet::Data<'_>| frame.messages().map(|m| m.body.len()).sum::<usize>();
             assert_eq!(bodies(&again), bodies(&frame));
         }
+        Frame::Parcel(parcel) => assert!(data.ends_with(parcel.body) && data.len() == PARCEL_HEAD + parcel.body.len()),
     }
     true
 }
@@ -75,7 +76,7 @@ pub fn neighbour(data: &[u8]) -> bool {
     sound && rest.is_empty()
 }
 
-/// What an honest neighbour says first: its record, then one message.
+/// What an honest neighbour says first: its record, then one message and one parcel.
 pub fn honest() -> Vec<Vec<u8>> {
     let (ours, theirs) = (identity(1), identity(2));
     let mut node = Node::new(config(&theirs, "s2"), NOW, WALL, [2; 32]);
@@ -90,6 +91,7 @@ pub fn honest() -> Vec<Vec<u8>> {
     frames.extend(drained(&mut node));
     let to = secchat::mesh::NodeId::of(&ours.public());
     node.send(NOW, &[(to, vec![1, 2])], vec![3; 40].into());
+    assert!(node.send_parcel(NOW, to, &[4; 40]));
     frames.extend(drained(&mut node));
     frames
 }
@@ -109,6 +111,8 @@ fn node() -> Node {
     node
 }
 
+/// Kind, links left, two ids, three numbers, tag.
+const PARCEL_HEAD: usize = 2 + 2 * 32 + 3 * 8 + 16;
 const LINK: LinkId = LinkId(1);
 
 fn identity(n: u8) -> Identity {
@@ -120,7 +124,7 @@ fn name(text: &str) -> Name {
 }
 
 fn proof(of: &Identity, named: &str) -> PeerProof {
-    PeerProof { key: of.public(), name: name(named), vouch: None, instance: number_at(WALL) }
+    PeerProof { key: of.public(), name: name(named), vouch: None, instance: number_at(WALL), parcels: true }
 }
 
 fn config(of: &Identity, named: &str) -> NodeConfig {

@@ -75,7 +75,7 @@ pub struct ServerArgs {
     /// How large the sealed log of each room may grow
     #[arg(long, value_name = "BYTES", env = "SECCHAT_SERVER_LOG_BYTES", default_value = "64M", value_parser = values::bytes)]
     log_bytes: u64,
-    /// Most that is passed on of one user's files to those who cannot be reached directly, a second; 0 passes nothing on
+    /// Most that is passed on of one user's files to those who cannot be reached directly, a second; 0 passes nothing on; these four may change by `admin reload`
     #[arg(long, value_name = "BYTES", env = "SECCHAT_SERVER_RELAY_USER_RATE", default_value = "512M", value_parser = values::bytes)]
     relay_user_rate: u64,
     /// ... of all users' files together, a second
@@ -98,7 +98,7 @@ pub struct ServerArgs {
 }
 
 impl ServerArgs {
-    const fn relay_limits(&self) -> RelayLimits {
+    pub(super) const fn relay_limits(&self) -> RelayLimits {
         RelayLimits {
             user_rate: self.relay_user_rate,
             rate: self.relay_rate,

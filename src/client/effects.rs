@@ -14,7 +14,7 @@ use crate::wire::id::{RoomId, TransferId};
 use crate::wire::invite::Invite;
 use crate::wire::name::{FullName, Name};
 pub use files::{
-    ChannelStart, Congestion, FilesCommand, FilesEvent, LostReason, OfferReady, OfferRefusal, Offered, Reach,
+    ChannelStart, Congestion, FilesCommand, FilesEvent, LegHost, LostReason, OfferReady, OfferRefusal, Offered, Reach,
     ShareCommand, Skipped, UploadReady, Wanted,
 };
 use std::path::PathBuf;

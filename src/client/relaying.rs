@@ -1,7 +1,7 @@
 //! A file whose two sides do not reach each other goes over a server: when it is asked for that, and what it is told.
 
 use super::core::Core;
-use super::effects::{FilesCommand, Reach};
+use super::effects::{FilesCommand, LegHost, Reach};
 use super::event::Event;
 use super::requests::Purpose;
 use crate::limits::{RELAY_AFTER, RELAY_ANEW};
@@ -124,19 +124,19 @@ impl Core {
             _ => return,
         };
         (relay.stage, relay.given) = (Stage::Given(now), true);
-        let host = (!self.is_access(server)).then(|| self.servers.endpoint(server)).flatten();
-        if host.is_none() && !self.is_access(server) {
-            // Nobody knows where it is.
-            return;
-        }
+        let host = match self.servers.endpoint(server) {
+            _ if self.is_access(server) => LegHost::Linked,
+            Some(endpoint) => LegHost::At(endpoint.host_text()),
+            // The link leads there too.
+            None => LegHost::Unknown,
+        };
         self.tell_files(FilesCommand::Relay {
             transfer,
             server: server.clone(),
-            host: host.map(|endpoint| endpoint.host_text()),
+            host,
             port: ticket.port,
             leg: *ticket.leg,
             key: LegKey::new(*ticket.key),
-            linked: self.is_access(server),
         });
     }
 

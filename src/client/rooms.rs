@@ -147,7 +147,10 @@ impl Core {
                 self.drop_room(&room, "closed");
             }
             Push::Wish { .. } | Push::RoomClosed { .. } => {}
-            Push::RelayData(data) if self.is_access(server) => self.tell_files(FilesCommand::RelayIn(data)),
+            Push::RelayData(mut data) if self.is_access(server) => {
+                data.server.get_or_insert_with(|| server.clone());
+                self.tell_files(FilesCommand::RelayIn(data));
+            }
             Push::RelayData(_) => {}
             Push::KeyPackagesLow => self.publish_key_packages(server),
             Push::Servers(list) => self.servers_listed(server, list),

@@ -15,6 +15,7 @@ use crate::crypto::rsa_split::{PathPart, SplitKey};
 use crate::transfer::queue::Queue;
 use crate::wire::frame::ToServer;
 use crate::wire::id::{Id, RoomId, TransferId};
+use crate::wire::leg::LinkData;
 use crate::wire::name::FullName;
 use crate::wire::payload::{Arq, Body, FileKind};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -192,9 +193,9 @@ impl Core {
             }
             FilesEvent::OfferReady { offer, result } => self.offer_ready(offer, result),
             FilesEvent::RelayOut { server, data } => {
-                if self.is_access(&server) {
-                    self.effect(Effect::Send(ToServer::RelayData(data)));
-                }
+                // The server that the link leads to has the leg, or knows the way to it.
+                let server = (!self.is_access(&server)).then_some(server);
+                self.effect(Effect::Send(ToServer::RelayData(LinkData { server, ..data })));
             }
             FilesEvent::Restricted { transfer, detail } => self.restricted(&transfer, detail),
             FilesEvent::Listed { download, entries, bytes } => self.listed(&download, entries, bytes),

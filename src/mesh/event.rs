@@ -42,6 +42,8 @@ pub struct PeerProof {
     pub vouch: Option<ServerCert>,
     /// Said by the hello.
     pub instance: u64,
+    /// Said by the hello: it knows parcels; one that does not would end the link over them.
+    pub parcels: bool,
 }
 
 /// Another server of the mesh, as known here.
@@ -78,7 +80,7 @@ pub enum Output {
         link: LinkId,
         /// Whole, without a length before it; at most [`FRAME_MAX`](super::packet::FRAME_MAX) bytes.
         frame: Arc<[u8]>,
-        /// Control goes before bulk; bulk may be dropped, ends repeat it.
+        /// Control goes before bulk, and bulk before parcels; bulk may be dropped, ends repeat it.
         class: Class,
     },
     /// Another node sent this to us: once, in the order of its sending.
@@ -88,6 +90,13 @@ pub enum Output {
         /// What it sent to us only.
         head: Vec<u8>,
         /// What it sent to all targets of the message.
+        body: Arc<[u8]>,
+    },
+    /// Another node sent this to us by [`Node::send_parcel`](super::Node::send_parcel): at most once, in any order.
+    Parcel {
+        /// Who.
+        from: NodeId,
+        /// What.
         body: Arc<[u8]>,
     },
     /// Something can be sent to this node from now on.
@@ -117,6 +126,8 @@ pub enum Class {
     Control,
     /// Messages. Dropped when the link's queue is full.
     Bulk,
+    /// What may be lost. Dropped when little of it waits already.
+    Parcel,
 }
 
 /// Why the streams with a node are void.
@@ -253,6 +264,12 @@ pub struct MeshCounts {
     pub refused: u64,
     /// Packets refused because the tag on them is not their origin's.
     pub forged: u64,
+    /// Parcels of ours that left.
+    pub parcels_sent: u64,
+    /// Parcels delivered here.
+    pub parcels: u64,
+    /// Parcels that came again, or far too late, and were dropped.
+    pub parcels_again: u64,
     /// Records taken.
     pub records: u64,
     /// Records refused: forged, doubted, absurd, too many, of a former process, a name that is taken. Old ones are not

@@ -4,6 +4,7 @@
 //! node         what a driver holds: links up and down, frames, messages, time; then drained of outputs   <- pure
 //!   inward     a data frame from a neighbour: delivered, passed on, dropped
 //!   outward    frames put together
+//!   parcels    what may be lost
 //!   remote     other nodes as they come, stay away, and go
 //! topology     records kept, passed on, aged
 //!   judge      which records are taken
@@ -13,6 +14,7 @@
 //! delivery     the two streams with one other node, and their epochs
 //!   outgoing   kept until acknowledged, repeated when lost
 //!   incoming   delivered in order and once
+//! parcel       bytes that may be lost, behind all else
 //! packet       the frames between neighbours; bytes reads and writes them
 //! event        what a node is given and what it tells
 //! ```
@@ -22,6 +24,9 @@
 //! of a data frame has a tag by the keys of origin and target: a server on the way can drop, hold back and repeat what passes
 //! through it, and neither make it up nor change it. A frame of an unknown server, of ourselves, of another process than its
 //! record says, or with another tag is refused before anything in it is believed.
+//!
+//! A parcel has a tag of that kind and nothing else of it: it is sent once, and dropped where a link's small queue for parcels is full. It is
+//! for bulk that has its own way of noticing loss.
 //!
 //! Whoever passes a frame on keeps nothing of it and drops it when the link is full; the ends repeat it. Nothing waits for
 //! room on another link, so no circle of servers can wait for itself.
@@ -34,6 +39,7 @@ pub mod link;
 mod node;
 mod outgoing;
 pub mod packet;
+pub mod parcel;
 pub mod record;
 mod routes;
 pub mod run;

@@ -2,6 +2,7 @@
 
 mod inward;
 mod outward;
+mod parcels;
 mod remote;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -37,6 +38,8 @@ pub struct Node {
     now: Duration,
     // The last message's group.
     group: u64,
+    // The last parcel's.
+    parcel_number: u64,
     counts: MeshCounts,
     scratch: Vec<u8>,
     // What a tag is over.
@@ -58,6 +61,7 @@ impl Node {
             outputs: VecDeque::new(),
             now,
             group: 0,
+            parcel_number: 0,
             counts: MeshCounts::default(),
             scratch: Vec::new(),
             covered: Vec::new(),
@@ -113,6 +117,7 @@ impl Node {
             Frame::Records(records) => self.topology.records(now, link, &records)?,
             Frame::Digest(numbers) => self.topology.digest(now, link, &numbers),
             Frame::Data(data) => self.data(now, link, &data, bytes),
+            Frame::Parcel(parcel) => self.parcel(link, &parcel, bytes),
         }
         Ok(())
     }

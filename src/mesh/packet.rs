@@ -8,6 +8,7 @@
 //!            n u8, n ranges beyond that: gap varint, length varint; tag
 //!   message  n u8, for each of n: index of the target u8, number less its base varint, head length varint, head;
 //!            body length varint, body
+//! parcel   4, ...: see [`super::parcel`]
 //! ```
 //! Numbers are little-endian, varints LEB128. A data frame without messages acknowledges only. First bytes from
 //! [`LINK_KIND`] on are left to the link itself: hello, ping, pong.
@@ -18,6 +19,7 @@
 use std::ops::Range;
 
 use super::bytes::{Malformed, Reader, put_varint};
+use super::parcel::{PARCEL, Parcel};
 use super::record::RECORD_MAX;
 use crate::crypto::pair::{TAG_LEN, TagKey};
 use crate::limits;
@@ -43,6 +45,8 @@ pub enum Frame<'a> {
     Digest(Vec<(NodeId, u64)>),
     /// Messages and acknowledgements.
     Data(Data<'a>),
+    /// Bytes for one node that may be lost.
+    Parcel(Parcel<'a>),
 }
 
 /// A data frame; every message in it is well formed.
@@ -120,6 +124,7 @@ impl<'a> Frame<'a> {
             RECORDS => Ok(Self::Records(read_records(reader)?)),
             DIGEST => Ok(Self::Digest(read_digest(reader)?)),
             DATA => Ok(Self::Data(Data::read(reader)?)),
+            PARCEL => Ok(Self::Parcel(Parcel::read(reader)?)),
             _ => Err(Malformed),
         }
     }
@@ -370,7 +375,7 @@ pub(super) fn put_body(out: &mut Vec<u8>, body: &[u8]) {
     out.extend_from_slice(body);
 }
 
-/// Where in a data frame the links that it may still cross stand.
+/// Where in a data frame, and in a parcel, the links that it may still cross stand.
 pub(super) const HOPS_AT: usize = 1;
 /// Where in a data frame its targets begin.
 const TARGETS_AT: usize = 2 + 32 + 8 + 1;

@@ -54,6 +54,7 @@ pub(super) struct Topology {
 struct Link {
     peer: NodeId,
     instance: u64,
+    parcels: bool,
     // The last ones, microseconds; the least of them is what the link can do when nothing waits.
     samples: [u32; SAMPLES],
     next_sample: usize,
@@ -193,9 +194,16 @@ impl Topology {
             return Err(Refused::TooMany);
         }
         let samples = [u32::MAX; SAMPLES];
-        let (instance, published) = (peer.instance, FIRST_RTT);
-        let state =
-            Link { peer: id, instance, samples, next_sample: 0, published, published_at: None, answered: false };
+        let state = Link {
+            peer: id,
+            instance: peer.instance,
+            parcels: peer.parcels,
+            samples,
+            next_sample: 0,
+            published: FIRST_RTT,
+            published_at: None,
+            answered: false,
+        };
         self.links.insert(link, state);
         self.by_peer.insert(id, link);
         self.stale = true;
@@ -234,6 +242,11 @@ impl Topology {
             self.stale = true;
             self.own.changed(now);
         }
+    }
+
+    /// Whether the neighbour at the link knows parcels.
+    pub(super) fn takes_parcels(&self, link: LinkId) -> bool {
+        self.links.get(&link).is_some_and(|link| link.parcels)
     }
 
     pub(super) fn peer_of(&self, link: LinkId) -> Option<NodeId> {

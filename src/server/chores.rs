@@ -1,8 +1,10 @@
 //! What a server does for who runs it, beside serving: it tells how it is, reads its settings again, copies its database.
 
 use super::actor::{CoreHandle, Job};
+use super::forwarding::RelayLimits;
 use super::metrics::Metrics;
 use super::reload::{Certificate, ReloadError};
+use super::udp::Legs;
 use super::{Retention, Task};
 use crate::mesh::run::{MeshHandle, MeshReport};
 use crate::net::clock::wall_ms;
@@ -17,8 +19,19 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-/// Reads the settings again: what of them may change now, and words on what else did, which needs a restart; or why they cannot be read.
-pub type Settings = Arc<dyn Fn() -> Result<(Retention, Vec<String>), String> + Send + Sync>;
+/// Reads the settings again; or why they cannot be read.
+pub type Settings = Arc<dyn Fn() -> Result<Reread, String> + Send + Sync>;
+
+/// What of the settings may change now.
+#[derive(Debug, Clone)]
+pub struct Reread {
+    /// How long things are kept.
+    pub retention: Retention,
+    /// How many files' bytes are passed on.
+    pub relay: RelayLimits,
+    /// Words on what has changed, this and what needs a restart.
+    pub notes: Vec<String>,
+}
 
 /// What the chores are done with.
 #[derive(Clone)]
@@ -31,6 +44,7 @@ pub(super) struct Tools {
     pub metrics: Arc<Metrics>,
     pub mesh: Option<MeshHandle>,
     pub core: CoreHandle,
+    pub legs: Legs,
 }
 
 /// Does them.
@@ -87,15 +101,17 @@ impl Chores {
         *locked(&self.trouble) = read.as_ref().err().cloned();
         match read {
             Ok(settings) => {
-                let (retention, notes) = settings.unzip();
-                if let Some(retention) = retention
-                    && self.tools.core.retain(retention).await.is_err()
-                {
-                    return Answer::failed(Failure::Failed, "the server stops");
+                let mut notes = Vec::new();
+                if let Some(reread) = settings {
+                    if self.tools.core.retain(reread.retention).await.is_err() {
+                        return Answer::failed(Failure::Failed, "the server stops");
+                    }
+                    self.tools.legs.set_limits(reread.relay);
+                    notes = reread.notes;
                 }
                 tracing::info!("certificate and settings were read again");
                 let what = "certificate and settings are read again; nobody was dropped".into();
-                Answer::Done { what, notes: notes.unwrap_or_default(), id: None, token: None }
+                Answer::Done { what, notes, id: None, token: None }
             }
             Err(error) => {
                 tracing::error!(error = shown(&error), "what was read again cannot be used; nothing changes");

@@ -286,7 +286,7 @@ impl Session {
             let Some(bytes) = bytes else { return Ok(()) };
             let frame = ToServer::from_bytes(&bytes, LINK_FRAME_MAX).map_err(|_| SessionEnd::Malformed)?;
             check(&frame, bytes.len())?;
-            if let ToServer::RelayData(data) = &frame {
+            if let ToServer::RelayData(data) = frame {
                 // Not the core's business: no line of the chat waits behind a file.
                 self.shared.legs.came_by_link(self.key, self.id, sender, data);
                 continue;

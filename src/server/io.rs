@@ -332,6 +332,8 @@ pub enum Output {
         /// This side's token and the other's.
         tokens: ([u8; 32], [u8; 32]),
     },
+    /// A client's way through the mesh has begun or ended; for what does not pass through the core.
+    Way(Way),
     /// From now on posts are taken at a so-manieth of the normal pace.
     Pace {
         /// 1 is normal.
@@ -353,6 +355,45 @@ pub enum Output {
     },
     /// A line for the operator's log.
     Log(LogEvent),
+}
+
+/// The way of a client's relayed datagrams between its access server and another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// A client of another server has a session here.
+    In {
+        /// Its server.
+        node: NodeId,
+        /// Its number there.
+        client: u64,
+        /// Its session here.
+        session: SessionId,
+        /// Its key; it has signed that it comes through that server.
+        key: PublicKey,
+    },
+    /// It has none any more.
+    NotIn {
+        /// Its server.
+        node: NodeId,
+        /// Its number there.
+        client: u64,
+    },
+    /// A client of ours has a session at another server.
+    Out {
+        /// Its session here.
+        session: SessionId,
+        /// The other server's name.
+        server: Name,
+        /// The other server.
+        node: NodeId,
+        /// The client's number between the two.
+        client: u64,
+    },
+    /// It has none any more.
+    NotOut {
+        /// The client's number between the two.
+        client: u64,
+    },
 }
 
 /// What the operator may know: who and where, never what is said, no passwords, no file names.

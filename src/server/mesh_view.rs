@@ -31,6 +31,7 @@ impl From<&MeshReport> for MeshView {
             control_bytes: link.control_bytes,
             bulk_bytes: link.bulk_bytes,
             dropped: link.dropped,
+            parcels_dropped: link.parcels_dropped,
             sent_frames: link.sent_frames,
             sent_bytes: link.sent_bytes,
             received_bytes: link.received_bytes,
@@ -68,6 +69,9 @@ fn counts(report: &MeshReport) -> BTreeMap<String, u64> {
         ("dropped", of.dropped),
         ("refused", of.refused),
         ("forged", of.forged),
+        ("parcels_sent", of.parcels_sent),
+        ("parcels", of.parcels),
+        ("parcels_again", of.parcels_again),
         ("records", of.records),
         ("records_refused", of.records_refused),
     ];

@@ -87,6 +87,7 @@ impl Engine for Meshed {
             match self.relay.poll() {
                 Some(Act::Core(input)) => self.tell_core(*input),
                 Some(Act::Mesh(targets, body)) => return Some(Output::Mesh { targets, body }),
+                Some(Act::Way(way)) => return Some(Output::Way(way)),
                 Some(Act::Client(session, frame)) => return Some(Output::Send { session, frame }),
                 Some(Act::From { session, client, frame }) => return Some(Output::SendFrom { session, client, frame }),
                 None => match self.core.poll_output() {

@@ -197,6 +197,9 @@ impl Exposition {
         self.many(head, "peer", links.iter().map(|link| (&link.name, link.sent_bytes)));
         let head = ("secchat_mesh_link_received_bytes_total", "counter", "Received from a neighbour, after TLS.");
         self.many(head, "peer", links.iter().map(|link| (&link.name, link.received_bytes)));
+        let head =
+            ("secchat_mesh_link_parcels_dropped_total", "counter", "Batches of relayed datagrams that found no room.");
+        self.many(head, "peer", links.iter().map(|link| (&link.name, link.parcels_dropped)));
         let messages = [
             ("sent", counts.sent),
             ("delivered", counts.delivered),
@@ -206,6 +209,9 @@ impl Exposition {
             ("dropped", counts.dropped),
             ("refused", counts.refused),
             ("forged", counts.forged),
+            ("parcels_sent", counts.parcels_sent),
+            ("parcels", counts.parcels),
+            ("parcels_again", counts.parcels_again),
         ];
         let head = ("secchat_mesh_messages_total", "counter", "Messages between servers, by what became of them.");
         self.many(head, "what", messages.into_iter());

@@ -46,8 +46,9 @@ mod tests;
 mod timers;
 mod udp;
 mod upkeep;
+mod ways;
 
-pub use self::chores::Settings;
+pub use self::chores::{Reread, Settings};
 pub use self::core::{Core, LoadError};
-pub use self::io::{Config, Door, Input, LogEvent, Output, Retention, SessionId, Space, Task};
+pub use self::io::{Config, Door, Input, LogEvent, Output, Retention, SessionId, Space, Task, Way};
 pub use crate::net::{accept, listen};

@@ -11,6 +11,7 @@ use super::metrics::Metrics;
 use super::operations::Operations;
 use super::reload::{Certificate, CertificateFiles, ReloadError};
 use super::udp::{self, Legs};
+use super::ways;
 use super::{SessionId, Task};
 use crate::crypto::identity::Identity;
 use crate::limits::ADMIN_WAITING;
@@ -136,11 +137,13 @@ impl Server {
         store: ServerStore,
         mut control: mpsc::Receiver<Control>,
     ) -> Result<(), StoreError> {
+        let mut tasks = JoinSet::new();
+        let (port, legs) = meet(self.mesh, self.legs, &mut tasks);
         let metrics = Arc::<Metrics>::default();
         let (jobs, mut asked) = mpsc::channel(ADMIN_WAITING);
-        let mesh = self.mesh.as_ref().map(|port| port.handle.clone());
-        let beside = Beside { jobs, console: self.operations.heard(), legs: self.legs.clone() };
-        let (core, deciding) = actor(engine, store, metrics.clone(), self.mesh, beside);
+        let mesh = port.as_ref().map(|port| port.handle.clone());
+        let beside = Beside { jobs, console: self.operations.heard(), legs: legs.clone() };
+        let (core, deciding) = actor(engine, store, metrics.clone(), port, beside);
         let mut deciding = tokio::spawn(deciding);
         let chores = Arc::new(Chores::new(Tools {
             name: self.name.clone(),
@@ -150,10 +153,10 @@ impl Server {
             metrics: metrics.clone(),
             mesh,
             core: core.clone(),
+            legs: legs.clone(),
         }));
-        let shared = Arc::new(Shared::new(self.identity, self.name, core.clone(), self.legs.clone()));
-        let mut tasks = JoinSet::new();
-        let datagrams = udp::start(self.legs, metrics.clone());
+        let shared = Arc::new(Shared::new(self.identity, self.name, core.clone(), legs.clone()));
+        let datagrams = udp::start(legs, metrics.clone());
         let (accepted, mut arrivals) = mpsc::channel(ARRIVALS);
         for listener in self.listeners {
             tasks.spawn(accept(listener, accepted.clone()));
@@ -199,6 +202,16 @@ impl Server {
         parting.over().await;
         stopped
     }
+}
+
+/// What is relayed goes through the mesh too, if there is one.
+fn meet(port: Option<MeshPort>, legs: Legs, tasks: &mut JoinSet<()>) -> (Option<MeshPort>, Legs) {
+    let Some(mut port) = port else { return (None, legs) };
+    let legs = legs.linked(port.handle.clone());
+    if let Some(parcels) = port.events.parcels() {
+        tasks.spawn(ways::carry(legs.clone(), parcels));
+    }
+    (Some(port), legs)
 }
 
 /// Members are told, sessions end, what waits is written. A core that stands still or is far behind delays none of it beyond its

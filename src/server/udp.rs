@@ -6,14 +6,18 @@
 use super::SessionId;
 use super::forwarding::{Forwarding, ForwardingCounts, NoLeg, Place, RelayLimits};
 use super::metrics::Metrics;
+use super::ways::Ways;
 use crate::crypto::identity::PublicKey;
 use crate::limits::{RELAY_LINK_BATCH, RELAY_LINK_BYTES};
+use crate::mesh::NodeId;
+use crate::mesh::run::MeshHandle;
 use crate::net::queue::FrameSender;
 use crate::net::received::{Batch, Received};
 use crate::net::stun;
 use crate::net::udp::BoundPort;
 use crate::wire::frame::{Push, ToClient};
 use crate::wire::leg::{LegDatagram, LegId, LegKey, LinkData, RELAYED_HEAD, relayed_head};
+use crate::wire::relay::Passing;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::HashMap;
 use std::io::{PipeReader, PipeWriter};
@@ -30,14 +34,49 @@ pub struct Legs {
     forwarding: Arc<Mutex<Forwarding>>,
     ports: Arc<Vec<BoundPort>>,
     // Of legs that are at a link, the way to their clients.
-    links: Arc<Mutex<HashMap<LegId, FrameSender>>>,
+    lines: Arc<Mutex<HashMap<LegId, Line>>>,
+    // Of clients between two servers.
+    ways: Arc<Mutex<Ways>>,
+    pub(super) mesh: Option<MeshHandle>,
+}
+
+/// The way to a client that has its leg at a link.
+#[derive(Debug, Clone)]
+pub(super) enum Line {
+    /// At its link to us.
+    Link(FrameSender),
+    /// At its link to another server.
+    Mesh {
+        /// Which.
+        node: NodeId,
+        /// Its number there.
+        client: u64,
+    },
 }
 
 impl Legs {
     /// None yet; datagrams go by these ports.
     pub fn new(limits: RelayLimits, ports: Vec<BoundPort>) -> Self {
         let forwarding = Arc::new(Mutex::new(Forwarding::new(limits, Duration::ZERO)));
-        Self { origin: Instant::now(), forwarding, ports: Arc::new(ports), links: Arc::default() }
+        Self {
+            origin: Instant::now(),
+            forwarding,
+            ports: Arc::new(ports),
+            lines: Arc::default(),
+            ways: Arc::default(),
+            mesh: None,
+        }
+    }
+
+    /// In a mesh.
+    #[must_use]
+    pub(super) fn linked(self, mesh: MeshHandle) -> Self {
+        Self { mesh: Some(mesh), ..self }
+    }
+
+    /// From now on so much is relayed; what was today counts.
+    pub(super) fn set_limits(&self, limits: RelayLimits) {
+        self.with(|forwarding, now| forwarding.set_limits(now, limits));
     }
 
     /// The number of the port that clients are told, 0 for none.
@@ -46,15 +85,22 @@ impl Legs {
     }
 
     /// Datagrams of a client whose UDP does not get through.
-    pub fn came_by_link(&self, user: PublicKey, session: SessionId, sender: &FrameSender, data: &LinkData) {
+    pub fn came_by_link(&self, user: PublicKey, session: SessionId, sender: &FrameSender, mut data: LinkData) {
+        match data.server.take() {
+            Some(server) => self.pass_out((user, session), sender, server, data),
+            None => self.came((user, session), Line::Link(sender.clone()), &data),
+        }
+    }
+
+    /// Datagrams of a leg that is at a link.
+    pub(super) fn came(&self, (user, session): (PublicKey, SessionId), line: Line, data: &LinkData) {
         let leg = *data.leg;
         let fits = data.datagrams.len() <= RELAY_LINK_BATCH;
         if !fits || !self.with(|forwarding, now| forwarding.bind_link(now, leg, user, session)) {
             return;
         }
-        self.links().insert(leg, sender.clone());
-        // Short ones cost as well: each is charged with its head.
-        let len = data.datagrams().map(|datagram| datagram.len() + RELAYED_HEAD).sum();
+        self.lines().insert(leg, line);
+        let len = data.cost();
         if len == 0 {
             return;
         }
@@ -65,17 +111,23 @@ impl Legs {
                     self.send(socket, &wrapped, wrapped.len(), addr);
                 }
             }
-            Some((Place::Link(_), leg)) => self.to_link(LinkData { leg: leg.into(), ..data.clone() }),
+            Some((Place::Link(_), leg)) => {
+                self.to_link(LinkData { leg: leg.into(), server: None, datagrams: data.datagrams.clone() });
+            }
             None => {}
         }
     }
 
     /// Behind a link that is busy nothing is put.
     fn to_link(&self, data: LinkData) {
-        let links = self.links();
-        if let Some(link) = links.get(&*data.leg).filter(|link| link.waiting() < RELAY_LINK_BYTES) {
-            // One that is gone is forgotten with its leg.
-            link.send_behind(ToClient::Push(Push::RelayData(data)).to_bytes().into(), RELAY_LINK_BYTES);
+        let line = self.lines().get(&*data.leg).cloned();
+        match line {
+            Some(Line::Link(link)) => {
+                // One that is gone is forgotten with its leg.
+                link.send_behind(ToClient::Push(Push::RelayData(data)).to_bytes().into(), RELAY_LINK_BYTES);
+            }
+            Some(Line::Mesh { node, client }) => self.parcel(node, &Passing::ToAccess { client, data }),
+            None => {}
         }
     }
 
@@ -87,15 +139,19 @@ impl Legs {
     }
 
     fn tidy(&self) {
-        let mut links = self.links();
+        let mut lines = self.lines();
         self.with(|forwarding, now| {
             forwarding.tidy(now);
-            links.retain(|leg, _| forwarding.has(leg));
+            lines.retain(|leg, _| forwarding.has(leg));
         });
     }
 
-    fn links(&self) -> MutexGuard<'_, HashMap<LegId, FrameSender>> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn ways(&self) -> MutexGuard<'_, Ways> {
+        self.ways.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lines(&self) -> MutexGuard<'_, HashMap<LegId, Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A leg of random number and key.
@@ -113,7 +169,7 @@ impl Legs {
         self.with(|forwarding, _| forwarding.counts())
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Forwarding, Duration) -> T) -> T {
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Forwarding, Duration) -> T) -> T {
         let mut forwarding = self.forwarding.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut forwarding, self.origin.elapsed())
     }

@@ -482,6 +482,9 @@ pub struct LinkView {
     pub bulk_bytes: usize,
     /// Frames for which there was no room.
     pub dropped: u64,
+    /// Batches of relayed datagrams for which there was none.
+    #[serde(default)]
+    pub parcels_dropped: u64,
     /// Frames sent.
     pub sent_frames: u64,
     /// Bytes sent.

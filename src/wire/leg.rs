@@ -9,6 +9,7 @@
 //! A tag is the first 16 bytes of BLAKE3 keyed with the leg's key, over all that stands before it. What is relayed bears none:
 //! the server goes by the address, and the peers seal what they say.
 
+use super::name::Name;
 use crate::limits::RELAY_LINK_DATAGRAMS;
 use minicbor::bytes::{ByteArray, ByteVec};
 use std::fmt;
@@ -95,6 +96,10 @@ pub struct LinkData {
     /// Each with its length before it, 2 bytes; none keeps the leg alive.
     #[n(1)]
     pub datagrams: ByteVec,
+    /// The server of the mesh that has the leg, if not the one at this end of the link. Earlier builds do not look at it, and have no such
+    /// leg.
+    #[n(2)]
+    pub server: Option<Name>,
 }
 
 impl LinkData {
@@ -106,7 +111,12 @@ impl LinkData {
             bytes.extend_from_slice(&len.to_be_bytes());
             bytes.extend_from_slice(datagram);
         }
-        Self { leg: leg.into(), datagrams: bytes.into() }
+        Self { leg: leg.into(), datagrams: bytes.into(), server: None }
+    }
+
+    /// What carrying them costs, bytes: short ones cost as well, so each counts with its head.
+    pub fn cost(&self) -> usize {
+        self.datagrams().map(|datagram| datagram.len() + RELAYED_HEAD).sum()
     }
 
     /// The datagrams, as far as the lengths make sense: none that is empty, and at most [`RELAY_LINK_DATAGRAMS`], for each costs who
@@ -254,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_batch_costs_no_more_calls_than_its_bytes_are_worth() {
-        let raw = |bytes: Vec<u8>| LinkData { leg: [7; 8].into(), datagrams: bytes.into() };
+        let raw = |bytes: Vec<u8>| LinkData { leg: [7; 8].into(), datagrams: bytes.into(), server: None };
         assert_eq!(raw(vec![0; 1 << 20]).datagrams().count(), 0, "half a million of nothing");
         let short: Vec<u8> = std::iter::repeat_n([0, 1, 9], 100_000).flatten().collect();
         assert_eq!(raw(short).datagrams().count(), RELAY_LINK_DATAGRAMS);

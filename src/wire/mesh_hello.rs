@@ -30,6 +30,9 @@ pub struct MeshHello {
     /// The process: a link of a newer one takes the place of an older one's.
     #[n(3)]
     pub instance: u64,
+    /// Whether it takes parcels; earlier builds do not know them and do not say it.
+    #[n(4)]
+    pub parcels: Option<bool>,
 }
 
 /// Why a server does not want the link.
@@ -104,7 +107,7 @@ mod tests {
         let (authority, server) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]));
         let name = Name::parse("s".repeat(48).as_str()).unwrap();
         let vouch = Some(ServerCert::issue(&authority, name.clone(), server.public(), u64::MAX));
-        let hello = MeshHello { version: MESH_VERSION, name, vouch, instance: u64::MAX };
+        let hello = MeshHello { version: MESH_VERSION, name, vouch, instance: u64::MAX, parcels: Some(true) };
         let bytes = hello.to_bytes();
         assert_eq!(MeshHello::from_bytes(&bytes), Ok(hello));
         for end in 0..bytes.len() {

@@ -3,7 +3,9 @@
 //! A client is connected to one server, its access server. At every other one where it has rooms it has a session through that:
 //! whole frames travel both ways, as they would over a link of its own.
 
+use super::leg::LinkData;
 use super::{DecodeError, decode, encode};
+use crate::limits::MESH_PARCEL_MAX;
 use minicbor::bytes::ByteArray;
 
 /// Largest encoded [`Head`], bytes: one that names [`CLIENTS_MAX`] clients.
@@ -75,9 +77,54 @@ impl Head {
     }
 }
 
+/// In a parcel between servers: relayed datagrams of one client. [`LinkData::server`] is left out.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub enum Passing {
+    /// To the home server, which has the leg.
+    #[n(0)]
+    ToHome {
+        /// The client's number, as in [`Head`].
+        #[n(0)]
+        client: u64,
+        /// For the peer.
+        #[n(1)]
+        data: LinkData,
+    },
+    /// To the access server.
+    #[n(1)]
+    ToAccess {
+        /// The client's number.
+        #[n(0)]
+        client: u64,
+        /// From the peer.
+        #[n(1)]
+        data: LinkData,
+    },
+}
+
+impl Passing {
+    /// The encoded form.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads the encoded form.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        decode(bytes, MESH_PARCEL_MAX)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_batch_of_a_link_fits_into_a_parcel() {
+        let datagrams = vec![0; crate::limits::RELAY_LINK_BATCH].into();
+        let passing =
+            Passing::ToAccess { client: u64::MAX, data: LinkData { leg: [7; 8].into(), datagrams, server: None } };
+        assert_eq!(Passing::from_bytes(&passing.to_bytes()), Ok(passing));
+    }
 
     #[test]
     fn heads_read_back_and_truncations_are_refused() {

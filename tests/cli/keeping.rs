@@ -39,8 +39,9 @@ fn settings_and_certificate_are_read_again_together_or_not_at_all_and_nobody_is_
     let mut alice = stage.client("alice");
     let (code, answer) = stage.json(&["reload"]);
     assert_eq!((code, &answer["answer"], &answer["notes"]), (0, &"done".into(), &serde_json::Value::Null));
-    fs::write(&settings, "[server]\nlog-age = '1h'\nudp = '127.0.0.1:1'\n").unwrap();
+    fs::write(&settings, "[server]\nlog-age = '1h'\nudp = '127.0.0.1:1'\nrelay-rate = '0'\n").unwrap();
     let notes = stage.json(&["reload"]).1["notes"].to_string();
+    assert!(notes.contains("relay-rate has changed, and holds"), "{notes}");
     assert!(
         notes.contains("log-age has changed, and holds") && notes.contains("udp has changed, which needs a restart"),
         "{notes}"

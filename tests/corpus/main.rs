@@ -21,6 +21,7 @@ const WHOLE: &[&str] = &[
     "mesh_record",
     "mesh_hello",
     "ban",
+    "passing",
     "sharing",
 ];
 

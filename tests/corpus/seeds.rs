@@ -2,6 +2,8 @@
 
 #[path = "seeds/bans.rs"]
 mod bans;
+#[path = "seeds/legs.rs"]
+mod legs;
 #[path = "seeds/mesh.rs"]
 mod mesh;
 #[path = "seeds/relay.rs"]
@@ -62,6 +64,8 @@ pub fn all() -> Vec<Seed> {
     add("mesh_record", mesh::records());
     add("mesh_neighbour", mesh::neighbours());
     add("relay", relay::messages());
+    add("leg", legs::datagrams());
+    add("passing", legs::passing());
     add("ban", bans::bans());
     add("sharing", sharing::documents());
     all

@@ -241,5 +241,6 @@ pub fn hello(seed: u8, server: &str, instance: u64) -> MeshHello {
         name: name(server),
         vouch: Some(vouch(AUTHORITY, server, seed)),
         instance: instance << 16,
+        parcels: None,
     }
 }

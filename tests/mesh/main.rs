@@ -3,6 +3,7 @@
 mod hostile;
 mod outages;
 mod overload;
+mod parcels;
 mod quiet;
 mod sim;
 mod speed;

@@ -62,6 +62,9 @@ pub struct Server {
     pub received: BTreeMap<NodeId, Vec<u64>>,
     pub downs: Vec<(Duration, NodeId, DownReason)>,
     pub logs: Vec<MeshLog>,
+    pub parcels: Vec<(NodeId, Arc<[u8]>)>,
+    /// An earlier build, which knows no parcels.
+    pub old: bool,
     /// By receiver: messages sent since it last came up.
     pub sent: BTreeMap<NodeId, u64>,
 }
@@ -199,6 +202,8 @@ impl Sim {
             received: BTreeMap::new(),
             downs: Vec::new(),
             logs: Vec::new(),
+            parcels: Vec::new(),
+            old: false,
             sent: BTreeMap::new(),
         });
         let at = self.servers.len() - 1;
@@ -369,6 +374,7 @@ impl Sim {
                 let number = u64::from_le_bytes(body[..8].try_into().unwrap());
                 server.received.entry(from).or_default().push(number);
             }
+            Output::Parcel { from, body } => server.parcels.push((from, body)),
             Output::Up(info) => {
                 server.received.remove(&info.id);
                 server.sent.remove(&info.id);
@@ -407,9 +413,9 @@ impl Sim {
         let takes = Duration::from_nanos(size * 1_000_000_000 / rate);
         let waits = link.busy[side].saturating_sub(now);
         let queued = (waits.as_nanos() * u128::from(rate) / 1_000_000_000) as u64;
-        let data = matches!(Frame::read(&bytes), Ok(Frame::Data(_)));
+        let data = matches!(Frame::read(&bytes), Ok(Frame::Data(_) | Frame::Parcel(_)));
         let lost = data && self.rng.next_u32() % 1000 < link.line.loss;
-        if lost || (class == Class::Bulk && queued > link.line.queue) {
+        if lost || (class != Class::Control && queued > link.line.queue) {
             link.dropped += 1;
             return;
         }
@@ -418,7 +424,7 @@ impl Sim {
         // Control goes before what waits.
         let leaves = match class {
             Class::Control => takes,
-            Class::Bulk => {
+            Class::Bulk | Class::Parcel => {
                 link.bulk[side] += 1;
                 link.busy[side] = now.max(link.busy[side]) + takes;
                 waits + takes
@@ -466,7 +472,7 @@ impl Sim {
     pub fn proof(&self, at: usize) -> PeerProof {
         let server = &self.servers[at];
         let (name, vouch) = (server.name.clone(), server.vouch.clone());
-        PeerProof { key: server.identity.public(), name, vouch, instance: server.instance }
+        PeerProof { key: server.identity.public(), name, vouch, instance: server.instance, parcels: !server.old }
     }
 
     fn ping(&mut self, index: usize, id: LinkId) {

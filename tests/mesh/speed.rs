@@ -64,7 +64,7 @@ impl Chain {
         for at in 1..NODES {
             for (here, there) in [(at - 1, at), (at, at - 1)] {
                 let (key, name) = (identities[there].public(), name(there));
-                let proof = PeerProof { key, name, vouch: None, instance };
+                let proof = PeerProof { key, name, vouch: None, instance, parcels: true };
                 chain.nodes[here].link_up(NOW, LinkId(at as u64), proof).unwrap();
             }
         }

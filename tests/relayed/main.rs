@@ -202,3 +202,21 @@ fn a_server_that_relays_nothing_says_so() {
     bob.say(&format!("@alice getfile {NAME}")).unwrap();
     bob.wait_event("notice", WAIT, |e| field(e, "text").contains("s1 does not pass this file on")).unwrap();
 }
+
+#[test]
+fn what_is_relayed_follows_the_settings_as_soon_as_they_are_read_again() {
+    let settings = tempfile::NamedTempFile::new().unwrap();
+    let says = |rate: &str| std::fs::write(settings.path(), format!("[server]\nrelay-user-rate = '{rate}'\n")).unwrap();
+    says("0");
+    let stage = Stage::new(&["--config", settings.path().to_str().unwrap()]);
+    let content = content(1 << 20);
+    let (mut alice, mut bob) = stage.two(&content, &["--relay-only"], &["--relay-only"]);
+    bob.say(&format!("@alice getfile {NAME}")).unwrap();
+    bob.wait_event("notice", WAIT, |e| field(e, "text").contains("s1 does not pass this file on")).unwrap();
+    says("64M");
+    let mut reload = std::process::Command::new(binary());
+    let reload = reload.args(["admin", "--data"]).arg(&stage.server.data).arg("reload").output().unwrap();
+    assert!(reload.status.success(), "{reload:?}");
+    bob.say(&format!("/cancel {NAME}")).unwrap();
+    assert_eq!(fetch(&mut alice, &mut bob, &content).0, "relayed by s1");
+}

@@ -81,13 +81,18 @@ impl Mesh {
     }
 
     pub fn shaped(count: usize, links: impl Fn(usize) -> Vec<usize>) -> Self {
+        Self::shaped_with(count, links, &[])
+    }
+
+    /// With options for all.
+    pub fn shaped_with(count: usize, links: impl Fn(usize) -> Vec<usize>, more: &[&str]) -> Self {
         let mut mesh = Self { dir: tempdir().unwrap(), servers: Vec::new() };
         let certs = mesh.path("certs");
         mesh.run(&["cert", "init", certs.to_str().unwrap(), "--mesh"]);
         for n in 1..=count {
             mesh.issue(&format!("s{n}"));
             let with: Vec<_> = links(n).iter().map(|other| mesh.servers[other - 1].mesh.clone()).collect();
-            let server = mesh.start(n, ANYWHERE, ANYWHERE, with, &[]);
+            let server = mesh.start(n, ANYWHERE, ANYWHERE, with, more);
             mesh.servers.push(server);
         }
         mesh

@@ -6,6 +6,7 @@ mod far;
 mod harness;
 mod interrupted;
 mod names;
+mod relayed;
 mod roaming;
 mod sharing;
 mod trouble;

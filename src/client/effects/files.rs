@@ -110,18 +110,16 @@ pub enum FilesCommand {
         transfer: TransferId,
         /// Which server.
         server: Name,
-        /// Its host; left out for the one that the link leads to.
-        host: Option<String>,
+        /// Its host.
+        host: LegHost,
         /// Its UDP port.
         port: u16,
         /// Our leg there.
         leg: LegId,
         /// Proves that it is ours.
         key: LegKey,
-        /// Whether the link leads to that server, so that datagrams may go over it where UDP does not get through.
-        linked: bool,
     },
-    /// Datagrams came over the link for a leg of ours.
+    /// Datagrams came over the link for a leg of ours; [`LinkData::server`] says at which server.
     RelayIn(LinkData),
     /// `@me setshare FILE`, and its kin; answered by [`FilesEvent::Shares`].
     Share(ShareCommand),
@@ -170,6 +168,17 @@ pub enum Congestion {
     Cubic,
     /// None: for fixed windows.
     None,
+}
+
+/// Where the UDP port of a server is that gave us a leg.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LegHost {
+    /// On the host that the link leads to.
+    Linked,
+    /// On this one.
+    At(String),
+    /// Nobody knows; the link leads there.
+    Unknown,
 }
 
 /// Over which ways files may come and go.
@@ -284,7 +293,7 @@ pub enum FilesEvent {
         /// Bytes of the largest datagram that we take.
         max_datagram: usize,
     },
-    /// Datagrams of a leg that are to go over the link to this server.
+    /// Datagrams of a leg at this server that are to go over the link.
     RelayOut {
         /// Which server.
         server: Name,

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::content::Content;
 use super::downloads::Downloads;
@@ -21,7 +22,7 @@ use super::reflexive::FRESH;
 use super::shares::SharedFolder;
 use super::uploads::UploadLetter;
 use super::wire::Seen;
-use crate::client::effects::{FilesCommand, FilesEvent, OfferReady, OfferRefusal, Reach, ShareCommand};
+use crate::client::effects::{FilesCommand, FilesEvent, LegHost, OfferReady, OfferRefusal, Reach, ShareCommand};
 use crate::limits::{CANDIDATES_MAX, RELAY_BATCHES};
 use crate::net::mapping::{Mapped, Mapper};
 use crate::net::udp::{BoundPort, canonical, is_candidate};
@@ -300,12 +301,21 @@ impl Engine {
         });
     }
 
-    /// Finds the server that gave us a leg; without a host it is the one that we are linked with.
-    pub(super) fn relay(&self, host: Option<String>, port: u16, ticket: Ticket) {
-        let (Some(host), results) = (host.or_else(|| self.server.clone()), self.results.clone()) else { return };
+    /// Finds the server that gave us a leg. Where it is not found there is the link.
+    pub(super) fn relay(&self, host: LegHost, port: u16, ticket: Ticket) {
+        let host = match host {
+            LegHost::Linked => self.server.clone(),
+            LegHost::At(host) => Some(host),
+            LegHost::Unknown => None,
+        };
+        let results = self.results.clone();
         tokio::spawn(async move {
-            let found = tokio::net::lookup_host((host, port)).await;
-            let addrs = found.map(|addrs| addrs.map(canonical).take(RELAY_ADDRESSES).collect()).unwrap_or_default();
+            let mut addrs = Vec::new();
+            if let Some(host) = host
+                && let Ok(Ok(found)) = timeout(LOOK_UP, tokio::net::lookup_host((host, port))).await
+            {
+                addrs.extend(found.map(canonical).take(RELAY_ADDRESSES));
+            }
             let _ = results.send(Internal::Relay(Ticket { addrs, ..ticket }));
         });
     }
@@ -354,6 +364,8 @@ const LOOK_AT_MOST: Duration = Duration::from_millis(300);
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Addresses of one server that are tried.
 const RELAY_ADDRESSES: usize = 4;
+/// A name that is not found by then is not waited for: there is the link.
+const LOOK_UP: Duration = Duration::from_secs(2);
 /// Beyond this many events waiting, progress is not added.
 const OUTBOX_WITH_PROGRESS: usize = 64;
 /// How often the engine looks around when nothing happens.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::limits::{RELAY_BIND_AGAIN, RELAY_BIND_EVERY, RELAY_BINDS_IN_VAIN};
 use crate::wire::id::TransferId;
-use crate::wire::leg::{self, BIND_LEN, LegDatagram, LegId, LegKey, RELAYED_HEAD, relayed_head};
+use crate::wire::leg::{self, BIND_LEN, LegDatagram, LegId, LegKey, LinkData, RELAYED_HEAD, relayed_head};
 use crate::wire::name::Name;
 
 /// What a server gave us for one session.
@@ -17,8 +17,6 @@ pub(super) struct Ticket {
     pub(super) addrs: Vec<SocketAddr>,
     pub(super) leg: LegId,
     pub(super) key: LegKey,
-    /// Whether it may go over the link.
-    pub(super) linked: bool,
 }
 
 /// What keeps a leg bound.
@@ -31,7 +29,7 @@ pub(super) enum Due {
 }
 
 /// Where what is for a leg really goes.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Way {
     /// To a server, with this before it.
     Udp(SocketAddr, [u8; RELAYED_HEAD]),
@@ -54,6 +52,8 @@ struct Leg {
     next: Duration,
     // UDP does not get through.
     over_link: bool,
+    // The link does: something has come over it.
+    by_link: bool,
 }
 
 impl Legs {
@@ -64,8 +64,8 @@ impl Legs {
         let before = self.0.iter().position(|leg| leg.ticket.transfer == ticket.transfer);
         let before = before.map(|at| self.0.swap_remove(at)).filter(|leg| leg.ticket.server == ticket.server);
         // What did not get through a moment ago does not now.
-        let over_link = ticket.linked && before.is_some_and(|leg| leg.over_link);
-        self.0.push(Leg { ticket, at: 0, counter: 0, unanswered: 0, next: now, over_link });
+        let over_link = before.is_some_and(|leg| leg.over_link);
+        self.0.push(Leg { ticket, at: 0, counter: 0, unanswered: 0, next: now, over_link, by_link: false });
         alias
     }
 
@@ -76,10 +76,14 @@ impl Legs {
 
     /// What is due now.
     pub(super) fn poll(&mut self, now: Duration) -> Option<Due> {
-        let leg = self.0.iter_mut().find(|leg| leg.next <= now && leg.has_way())?;
-        let in_vain = leg.ticket.addrs.is_empty() || leg.unanswered >= RELAY_BINDS_IN_VAIN;
-        if leg.over_link || in_vain && leg.ticket.linked {
-            (leg.over_link, leg.next) = (true, now + RELAY_BIND_EVERY);
+        let leg = self.0.iter_mut().find(|leg| leg.next <= now)?;
+        let was_over_link = leg.over_link;
+        leg.over_link |= leg.ticket.addrs.is_empty() || leg.unanswered >= RELAY_BINDS_IN_VAIN;
+        // As long as nothing comes over the link either, UDP is tried in between.
+        let certain = leg.by_link || leg.ticket.addrs.is_empty();
+        if leg.over_link && (certain || !was_over_link || leg.unanswered % 2 == 0) {
+            leg.unanswered = leg.unanswered.saturating_add(u32::from(!certain));
+            leg.next = now + if certain { RELAY_BIND_EVERY } else { RELAY_BIND_AGAIN };
             return Some(Due::Link(leg.ticket.server.clone(), leg.ticket.leg));
         }
         if leg.unanswered >= TRIES || leg.counter == u64::from(leg.unanswered) {
@@ -94,7 +98,7 @@ impl Legs {
 
     /// When [`Self::poll`] has something.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.0.iter().filter(|leg| leg.has_way()).map(|leg| leg.next).min()
+        self.0.iter().map(|leg| leg.next).min()
     }
 
     /// Where what is for this address really goes; `None` where the leg is gone.
@@ -106,9 +110,11 @@ impl Legs {
         })
     }
 
-    /// The address by which channels know a leg of ours that is at the link.
-    pub(super) fn at_link(&self, leg: LegId) -> Option<SocketAddr> {
-        let leg = self.0.iter().find(|known| known.over_link && known.ticket.leg == leg)?;
+    /// The address by which channels know the leg of ours that something came for over the link.
+    pub(super) fn at_link(&mut self, data: &LinkData) -> Option<SocketAddr> {
+        let ours = |leg: &&mut Leg| leg.ticket.leg == *data.leg && data.server.as_ref() == Some(&leg.ticket.server);
+        let leg = self.0.iter_mut().filter(|leg| leg.over_link).find(ours)?;
+        leg.by_link = true;
         Some(alias(leg.ticket.transfer))
     }
 
@@ -126,8 +132,11 @@ impl Legs {
             }
             LegDatagram::Bound(id, counter) => {
                 let leg = self.0.iter_mut().find(|leg| leg.ticket.leg == id && leg.counter == counter)?;
-                if leg.server() == Some(from) && leg::is_genuine(datagram, &leg.ticket.key) {
-                    (leg.unanswered, leg.next) = (0, now + RELAY_BIND_EVERY);
+                let stays = leg.over_link && leg.by_link;
+                if leg.server() == Some(from) && leg::is_genuine(datagram, &leg.ticket.key) && !stays {
+                    // What is on its way over the link still takes the leg back there: it is bound again soon.
+                    let again = if leg.over_link { RELAY_BIND_AGAIN } else { RELAY_BIND_EVERY };
+                    (leg.unanswered, leg.over_link, leg.next) = (0, false, now + again);
                 }
                 None
             }
@@ -137,10 +146,6 @@ impl Legs {
 }
 
 impl Leg {
-    fn has_way(&self) -> bool {
-        self.ticket.linked || !self.ticket.addrs.is_empty()
-    }
-
     fn server(&self) -> Option<SocketAddr> {
         self.ticket.addrs.get(self.at).copied()
     }
@@ -175,7 +180,16 @@ mod tests {
 
     fn ticket(addrs: Vec<SocketAddr>) -> Ticket {
         let key = LegKey::new([5; 32]);
-        Ticket { transfer: Id([1; 16]), server: Name::parse("s1").unwrap(), addrs, leg: [7; 8], key, linked: false }
+        Ticket { transfer: Id([1; 16]), server: Name::parse("s1").unwrap(), addrs, leg: [7; 8], key }
+    }
+
+    fn server_name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    /// What came over the link.
+    fn came(server: &str) -> LinkData {
+        LinkData { server: Some(server_name(server)), ..LinkData::new([7; 8], std::iter::empty()) }
     }
 
     /// The bind that is due.
@@ -194,15 +208,37 @@ mod tests {
     }
 
     #[test]
-    fn where_udp_does_not_get_through_the_leg_goes_over_the_link_if_that_leads_there() {
-        for linked in [false, true] {
+    fn where_udp_does_not_get_through_the_leg_goes_over_the_link_and_stays_there_if_anything_comes() {
+        for heard in [false, true] {
             let mut legs = Legs::default();
-            let alias = legs.add(NOW, Ticket { linked, ..ticket(vec![addr(1)]) });
-            let due: Vec<_> = (0..8).map(|n| legs.poll(NOW + RELAY_BIND_AGAIN * n)).collect();
-            let binds = due.iter().flatten().filter(|due| matches!(due, Due::Bind(..))).count();
-            let over = legs.way(alias) == Some(Way::Link(Name::parse("s1").unwrap(), [7; 8]));
-            assert_eq!((over, binds == 8, legs.at_link([7; 8])), (linked, !linked, linked.then_some(alias)));
+            let alias = legs.add(NOW, ticket(vec![addr(1)]));
+            let silent = (0..RELAY_BINDS_IN_VAIN).map(|n| bind(&mut legs, NOW + RELAY_BIND_AGAIN * n)).count();
+            assert_eq!(legs.at_link(&came("s1")), None, "not over the link yet");
+            let mut now = NOW + RELAY_BIND_AGAIN * u32::try_from(silent).unwrap();
+            let link = Way::Link(server_name("s1"), [7; 8]);
+            assert!(matches!(legs.poll(now), Some(Due::Link(server, _)) if server.as_str() == "s1"));
+            assert_eq!(legs.way(alias), Some(link.clone()));
+            assert_eq!(legs.at_link(&came("s2")), None, "another server has no word in it");
+            if heard {
+                assert_eq!(legs.at_link(&came("s1")), Some(alias));
+            }
+            now += RELAY_BIND_AGAIN;
+            let tried = legs.poll(now);
+            assert_eq!(matches!(tried, Some(Due::Bind(..))), !heard, "{tried:?}");
+            let newest = if heard { 6 } else { 7 };
+            legs.open(now, addr(1), &mut leg::bound([7; 8], newest, &LegKey::new([5; 32])).to_vec());
+            let way = if heard { link } else { Way::Udp(addr(1), relayed_head([7; 8])) };
+            assert_eq!(legs.way(alias), Some(way));
         }
+    }
+
+    #[test]
+    fn without_any_address_of_the_server_there_is_the_link_at_once() {
+        let mut legs = Legs::default();
+        let alias = legs.add(NOW, ticket(Vec::new()));
+        assert!(matches!(legs.poll(NOW), Some(Due::Link(..))));
+        assert!(legs.poll(NOW).is_none() && legs.at_link(&came("s1")) == Some(alias));
+        assert_eq!(legs.deadline(), Some(NOW + RELAY_BIND_EVERY));
     }
 
     #[test]
@@ -240,14 +276,16 @@ mod tests {
     #[test]
     fn a_leg_in_the_place_of_one_that_died_is_the_same_way_and_goes_over_the_link_where_that_did() {
         let mut legs = Legs::default();
-        let alias = legs.add(NOW, Ticket { linked: true, ..ticket(vec![addr(1)]) });
+        let alias = legs.add(NOW, ticket(vec![addr(1)]));
         (0..8).for_each(|n| drop(legs.poll(NOW + RELAY_BIND_AGAIN * n)));
-        assert_eq!(legs.at_link([7; 8]), Some(alias));
-        let again = Ticket { linked: true, leg: [8; 8], ..ticket(vec![addr(1)]) };
+        assert_eq!(legs.at_link(&came("s1")), Some(alias));
+        let again = Ticket { leg: [8; 8], ..ticket(vec![addr(1)]) };
         assert_eq!(legs.add(NOW, again), alias);
-        assert_eq!((legs.at_link([7; 8]), legs.at_link([8; 8])), (None, Some(alias)));
-        assert_eq!(legs.poll(NOW), Some(Due::Link(Name::parse("s1").unwrap(), [8; 8])));
-        assert_eq!(legs.way(alias), Some(Way::Link(Name::parse("s1").unwrap(), [8; 8])));
+        let new = LinkData { leg: [8; 8].into(), ..came("s1") };
+        assert_eq!(legs.at_link(&came("s1")), None, "the leg that died");
+        assert_eq!(legs.poll(NOW), Some(Due::Link(server_name("s1"), [8; 8])));
+        assert_eq!(legs.way(alias), Some(Way::Link(server_name("s1"), [8; 8])));
+        assert_eq!(legs.at_link(&new), Some(alias));
     }
 
     #[test]

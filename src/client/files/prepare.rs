@@ -96,8 +96,8 @@ impl Engine {
                 self.down.address.send(FetchLetter::Drop(transfer, reason));
             }
             FilesCommand::Cancel { transfer, reason, keep } => self.cancel(transfer, reason, keep),
-            FilesCommand::Relay { transfer, server, host, port, leg, key, linked } => {
-                self.relay(host, port, Ticket { transfer, server, addrs: Vec::new(), leg, key, linked });
+            FilesCommand::Relay { transfer, server, host, port, leg, key } => {
+                self.relay(host, port, Ticket { transfer, server, addrs: Vec::new(), leg, key });
             }
             FilesCommand::RelayIn(data) => self.came_over_link(data),
             FilesCommand::Share(command) => self.share(command),

@@ -96,7 +96,7 @@ impl Lane for Uploads {
                 }
             }
             UploadLetter::Relayed(relayed) => {
-                let Some(from) = wire.at_link(*relayed.0.leg) else { return ControlFlow::Continue(()) };
+                let Some(from) = wire.at_link(&relayed.0) else { return ControlFlow::Continue(()) };
                 for datagram in relayed.0.datagrams() {
                     let mut bytes = datagram.to_vec();
                     if let Some(id) = connection_id(&bytes) {

@@ -20,7 +20,7 @@ use crate::limits::RELAY_BATCHES;
 use crate::net::received::Received;
 use crate::net::udp::{BoundPort, Sent};
 use crate::wire::id::TransferId;
-use crate::wire::leg::{BOUND, LegId, LinkData, RELAYED, RELAYED_HEAD};
+use crate::wire::leg::{BOUND, LinkData, RELAYED, RELAYED_HEAD};
 use crate::wire::name::Name;
 use crate::wire::packet::FIRST_BYTE;
 
@@ -99,9 +99,9 @@ impl Wire {
         self.legs.add(now, ticket)
     }
 
-    /// The address by which channels know a leg of ours that is at the link.
-    pub(super) fn at_link(&self, leg: LegId) -> Option<SocketAddr> {
-        self.legs.at_link(leg)
+    /// The address by which channels know the leg of ours that something came for over the link.
+    pub(super) fn at_link(&mut self, data: &LinkData) -> Option<SocketAddr> {
+        self.legs.at_link(data)
     }
 
     /// Forgets the legs of sessions that are over.

@@ -179,12 +179,12 @@ fn proven_key(state: &CommonState) -> Result<PublicKey, HandshakeError> {
 }
 
 fn proof(key: PublicKey, hello: MeshHello) -> Result<PeerProof, HandshakeError> {
-    let MeshHello { version, name, vouch, instance } = hello;
+    let MeshHello { version, name, vouch, instance, parcels } = hello;
     if version != MESH_VERSION {
         let why = format!("it speaks version {version} of the mesh protocol, and we version {MESH_VERSION}");
         return Err(HandshakeError::WeRefuse(why, MeshRefusal::Version));
     }
-    Ok(PeerProof { key, name, vouch, instance })
+    Ok(PeerProof { key, name, vouch, instance, parcels: parcels == Some(true) })
 }
 
 async fn say<S: AsyncWrite + Unpin>(stream: &mut S, kind: Kind, frame: &[u8]) -> Result<(), HandshakeError> {

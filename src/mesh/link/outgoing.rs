@@ -1,7 +1,7 @@
-//! What waits to be sent on a link: answers to pings first, then control, then bulk; each bounded in bytes.
+//! What waits to be sent on a link: answers to pings first, then control, then bulk, then parcels; each bounded in bytes.
 
 use super::framing::{self, HEAD, Kind};
-use crate::limits::{MESH_BULK_BYTES, MESH_CONTROL_BYTES, MESH_WRITE_BYTES};
+use crate::limits::{MESH_BULK_BYTES, MESH_CONTROL_BYTES, MESH_PARCEL_BYTES, MESH_WRITE_BYTES};
 use crate::mesh::Class;
 use crate::wire::mesh_hello::MeshRefusal;
 use std::collections::VecDeque;
@@ -30,8 +30,12 @@ pub(in crate::mesh) struct Counts {
     pub control_bytes: usize,
     /// That wait, bytes.
     pub bulk_bytes: usize,
+    /// That wait, bytes.
+    pub parcel_bytes: usize,
     /// Bulk that found no room.
     pub dropped_frames: u64,
+    /// Parcels that found none.
+    pub dropped_parcels: u64,
     /// Of the node.
     pub sent_frames: u64,
     /// In all, before TLS.
@@ -50,6 +54,7 @@ struct Queue {
     pulses: VecDeque<(Kind, [u8; 8])>,
     control: VecDeque<Arc<[u8]>>,
     bulk: VecDeque<Arc<[u8]>>,
+    parcels: VecDeque<Arc<[u8]>>,
     counts: Counts,
     cut: Option<Cut>,
     /// [`Outgoing::push`] has said that bulk is nearly full.
@@ -145,6 +150,11 @@ impl Queue {
                 counts.bulk_bytes += bytes;
                 self.bulk.push_back(frame);
             }
+            Class::Parcel if counts.parcel_bytes + bytes > MESH_PARCEL_BYTES => counts.dropped_parcels += 1,
+            Class::Parcel => {
+                counts.parcel_bytes += bytes;
+                self.parcels.push_back(frame);
+            }
         }
     }
 
@@ -158,6 +168,9 @@ impl Queue {
                 frame
             } else if let Some(frame) = self.bulk.pop_front() {
                 self.counts.bulk_bytes -= frame.len() + HEAD;
+                frame
+            } else if let Some(frame) = self.parcels.pop_front() {
+                self.counts.parcel_bytes -= frame.len() + HEAD;
                 frame
             } else {
                 break;
@@ -197,6 +210,37 @@ mod tests {
         }
         assert_eq!(order, [9, 2, 1, 3]);
         assert_eq!((out.counts().control_bytes, out.counts().bulk_bytes, out.counts().sent_frames), (0, 0, 3));
+    }
+
+    #[tokio::test]
+    async fn a_full_relay_puts_one_batch_before_a_line_of_the_chat_and_no_more() {
+        let out = Outgoing::new();
+        for _ in 0..1000 {
+            out.push(&mut vec![(Class::Parcel, frame(7, 60_000))]);
+            assert!(out.counts().parcel_bytes <= MESH_PARCEL_BYTES);
+        }
+        let counts = out.counts();
+        assert_eq!((counts.dropped_parcels, counts.dropped_frames), (992, 0));
+        let mut batch = Vec::new();
+        out.fill(&mut batch).await;
+        assert!(batch.len() < 2 * MESH_WRITE_BYTES, "what is on its way already");
+        out.push(&mut vec![
+            (Class::Parcel, frame(7, 100)),
+            (Class::Bulk, frame(1, 100)),
+            (Class::Control, frame(2, 100)),
+        ]);
+        batch.clear();
+        out.fill(&mut batch).await;
+        let (mut order, mut rest) = (Vec::new(), batch.as_slice());
+        while let Some((_, frame, after)) = framing::next(rest).unwrap() {
+            order.push(frame[0]);
+            rest = after;
+        }
+        assert_eq!(order[..3], [2, 1, 7]);
+        while out.counts().parcel_bytes > 0 {
+            batch.clear();
+            out.fill(&mut batch).await;
+        }
     }
 
     #[tokio::test]

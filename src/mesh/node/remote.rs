@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::UNREACHABLE_AFTER;
 use super::super::delivery::Streams;
 use super::super::event::{DownReason, NodeInfo, Output};
+use super::super::parcel::Seen;
 use super::super::topology::{Event, Rerouted};
 use super::{Node, NodeId};
 
@@ -12,6 +13,7 @@ use super::{Node, NodeId};
 #[derive(Debug)]
 pub(super) struct Remote {
     pub(super) streams: Streams,
+    pub(super) parcels: Came,
     /// Told as [`Output::Up`], and not as down since.
     pub(super) up: bool,
     dirty: bool,
@@ -23,10 +25,28 @@ pub(super) struct Remote {
     round_trip: Duration,
 }
 
+/// The parcels of one process that have come.
+#[derive(Debug, Default)]
+pub(super) struct Came {
+    instance: u64,
+    seen: Seen,
+}
+
+impl Came {
+    /// Takes each number of a process once.
+    pub(super) fn take(&mut self, instance: u64, number: u64) -> bool {
+        if self.instance != instance {
+            *self = Self { instance, seen: Seen::default() };
+        }
+        self.seen.take(number)
+    }
+}
+
 impl Remote {
     fn new() -> Self {
         let (hops, round_trip, lost_at) = (0, Duration::ZERO, Some(Duration::ZERO));
-        Self { streams: Streams::new(), up: false, dirty: false, lost_at, told_lost: false, hops, round_trip }
+        let parcels = Came::default();
+        Self { streams: Streams::new(), parcels, up: false, dirty: false, lost_at, told_lost: false, hops, round_trip }
     }
 
     /// Has something to send, perhaps.

@@ -7,6 +7,7 @@ use super::STOP_DEADLINE;
 use super::changes::{Changes, What};
 use super::handle::{Ask, EventSender, MeshEvent, Sending};
 use super::mishaps::{Mishap, Mishaps};
+use super::parcels::{Parcel, Parcels};
 use super::report::{LinkReport, MeshReport, NodeReport};
 use super::words::{describe, refusal_of};
 use crate::limits::{MESH_FULL_BYTES, MESH_LOG_PAUSE};
@@ -54,6 +55,7 @@ pub(super) struct Ears {
     pub frames: mpsc::Receiver<FromLink>,
     pub meetings: mpsc::Receiver<Meeting>,
     pub sends: mpsc::UnboundedReceiver<Sending>,
+    pub parcels: Parcels,
     pub asks: mpsc::Receiver<Ask>,
 }
 
@@ -61,6 +63,7 @@ pub(super) struct Ears {
 #[derive(Debug)]
 pub(super) struct Mouths {
     pub events: EventSender,
+    pub parcels: mpsc::Sender<Parcel>,
     pub nodes: watch::Sender<Arc<[NodeInfo]>>,
     pub linked: watch::Sender<BTreeSet<NodeId>>,
     pub mishaps: Arc<Mishaps>,
@@ -143,6 +146,11 @@ impl Driver {
                         let Ok(sending) = ears.sends.try_recv() else { break };
                         self.send(&sending);
                     }
+                }
+                // One at a time: what people say never waits behind many.
+                Some(parcel) = ears.parcels.recv() => {
+                    let now = self.now();
+                    self.node.send_parcel(now, parcel.peer, &parcel.body);
                 }
                 Some(ask) = ears.asks.recv() => match ask {
                     // Whoever asked may be gone.
@@ -240,7 +248,7 @@ impl Driver {
 
     /// `Ok` with the link that it would replace.
     fn consider(&self, candidate: &Candidate) -> Result<Option<LinkId>, Refusal> {
-        let PeerProof { key, name, vouch, instance } = &candidate.peer;
+        let PeerProof { key, name, vouch, instance, .. } = &candidate.peer;
         let peer = NodeId::of(key);
         if peer == self.own {
             return Err((Refused::Ourselves.to_string(), MeshRefusal::Itself));
@@ -344,6 +352,10 @@ impl Driver {
                     }
                 }
                 Output::Delivered { from, head, body } => self.events.push(MeshEvent::Delivered { from, head, body }),
+                Output::Parcel { from, body } => {
+                    // What the server does not take at once is lost.
+                    let _ = self.mouths.parcels.try_send(Parcel { peer: from, body });
+                }
                 Output::Up(info) => self.changed(MeshEvent::Up(info)),
                 Output::Changed(info) => self.changed(MeshEvent::Changed(info)),
                 Output::Down(id, why) => self.changed(MeshEvent::Down(id, why)),
@@ -456,6 +468,7 @@ impl Driver {
                 control_bytes: counts.control_bytes,
                 bulk_bytes: counts.bulk_bytes,
                 dropped: counts.dropped_frames,
+                parcels_dropped: counts.dropped_parcels,
                 sent_frames: counts.sent_frames,
                 sent_bytes: counts.sent_bytes,
                 received_bytes: link.received.load(Ordering::Relaxed),

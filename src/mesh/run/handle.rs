@@ -1,5 +1,6 @@
 //! How the server uses the mesh: what it sends, what it hears, what it asks.
 
+use super::parcels::{self, Parcel, Parcels};
 use super::report::MeshReport;
 use crate::limits::{MESH_EVENT_BYTES, MESH_SEND_BYTES};
 use crate::mesh::{DownReason, NodeId, NodeInfo};
@@ -49,6 +50,7 @@ impl MeshEvent {
 pub struct MeshHandle {
     own: NodeId,
     sends: mpsc::UnboundedSender<Sending>,
+    parcels: mpsc::Sender<Parcel>,
     /// One permit for each [`UNIT`] of what waits.
     room: Arc<Semaphore>,
     asks: mpsc::Sender<Ask>,
@@ -59,11 +61,12 @@ impl MeshHandle {
     pub(super) fn new(
         own: NodeId,
         nodes: watch::Receiver<Arc<[NodeInfo]>>,
-    ) -> (Self, mpsc::UnboundedReceiver<Sending>, mpsc::Receiver<Ask>) {
+    ) -> (Self, mpsc::UnboundedReceiver<Sending>, Parcels, mpsc::Receiver<Ask>) {
         let (sends, sending) = mpsc::unbounded_channel();
+        let (parcels, parcelled) = parcels::waiting();
         let (asks, asking) = mpsc::channel(ASKS);
         let room = Arc::new(Semaphore::new(MESH_SEND_BYTES / UNIT));
-        (Self { own, sends, room, asks, nodes }, sending, asking)
+        (Self { own, sends, parcels, room, asks, nodes }, sending, parcelled, asking)
     }
 
     /// Our own server's id.
@@ -80,6 +83,12 @@ impl MeshHandle {
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         let room = self.room.clone().acquire_many_owned(units).await.map_err(|_| MeshGone)?;
         self.sends.send(Sending { targets, body, _room: room }).map_err(|_| MeshGone)
+    }
+
+    /// Sends bytes to another server once, at most [`crate::limits::MESH_PARCEL_MAX`] of them, behind all else; what finds no room here or on
+    /// the way is lost. `false` if it found none here.
+    pub fn parcel(&self, parcel: Parcel) -> bool {
+        self.parcels.try_send(parcel).is_ok()
     }
 
     /// The other servers that are up, as the mesh knows them now.
@@ -118,7 +127,7 @@ pub(super) enum Ask {
 
 /// Where the server hears of the mesh.
 #[derive(Debug)]
-pub struct MeshEvents(Arc<Inbox>);
+pub struct MeshEvents(Arc<Inbox>, Option<Parcels>);
 
 /// The driver's end of the same queue.
 #[derive(Debug)]
@@ -140,12 +149,17 @@ struct Queue {
     closed: bool,
 }
 
-pub(super) fn events() -> (EventSender, MeshEvents) {
+pub(super) fn events(parcels: Parcels) -> (EventSender, MeshEvents) {
     let inbox = Arc::<Inbox>::default();
-    (EventSender(inbox.clone()), MeshEvents(inbox))
+    (EventSender(inbox.clone()), MeshEvents(inbox, Some(parcels)))
 }
 
 impl MeshEvents {
+    /// Where parcels come; once. Until it is asked for some of them wait, and the others are lost.
+    pub const fn parcels(&mut self) -> Option<Parcels> {
+        self.1.take()
+    }
+
     /// The next event; `None` when the mesh has stopped. Cancel safe.
     pub async fn next(&mut self) -> Option<MeshEvent> {
         loop {

@@ -5,10 +5,12 @@ mod driver;
 mod handle;
 mod meet;
 mod mishaps;
+mod parcels;
 mod report;
 mod words;
 
 pub use handle::{MeshEvent, MeshEvents, MeshGone, MeshHandle};
+pub use parcels::{Parcel, Parcels};
 pub use report::{LinkReport, MeshReport, NodeReport};
 
 use crate::limits::{MESH_PIECES_WAITING, MESH_QUEUE_BYTES};
@@ -114,17 +116,29 @@ impl Mesh {
     pub fn start(self) -> Result<(MeshHandle, MeshEvents, Running), MeshStartError> {
         let MeshConfig { identity, name, vouch, trust, links, endpoints, .. } = self.config;
         let (server, client) = tls::mesh_configs(&identity)?;
-        let hello =
-            MeshHello { version: MESH_VERSION, name: name.clone(), vouch: vouch.clone(), instance: self.instance };
+        let hello = MeshHello {
+            version: MESH_VERSION,
+            name: name.clone(),
+            vouch: vouch.clone(),
+            instance: self.instance,
+            parcels: Some(true),
+        };
         let own = NodeId::of(&identity.public());
         let (frames_in, frames) = mpsc::channel(MESH_PIECES_WAITING);
         let (meetings_in, meetings) = mpsc::channel(MEETINGS);
         let (nodes_in, nodes) = watch::channel(Arc::default());
         let (linked_in, linked) = watch::channel(BTreeSet::new());
-        let (events_in, events) = handle::events();
-        let (handle, sends, asks) = MeshHandle::new(own, nodes);
+        let (parcels_in, parcels) = parcels::waiting();
+        let (events_in, events) = handle::events(parcels);
+        let (handle, sends, parcels, asks) = MeshHandle::new(own, nodes);
         let mishaps = Arc::new(Mishaps::default());
-        let mouths = Mouths { events: events_in, nodes: nodes_in, linked: linked_in, mishaps: mishaps.clone() };
+        let mouths = Mouths {
+            events: events_in,
+            parcels: parcels_in,
+            nodes: nodes_in,
+            linked: linked_in,
+            mishaps: mishaps.clone(),
+        };
         let instance = self.instance;
         let config = NodeConfig { identity, name, vouch, trust, endpoints, instance, queue_bytes: MESH_QUEUE_BYTES };
         let shared =
@@ -140,7 +154,7 @@ impl Mesh {
         let driver = Driver::new(config, self.seed, mouths);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            driver.run(Ears { frames, meetings, sends, asks }).await;
+            driver.run(Ears { frames, meetings, sends, parcels, asks }).await;
             // Nobody is left to ask whether a link may be.
             doors.shutdown().await;
         });

@@ -56,6 +56,8 @@ pub struct LinkReport {
     pub bulk_bytes: usize,
     /// Frames for which there was no room.
     pub dropped: u64,
+    /// Parcels for which there was none.
+    pub parcels_dropped: u64,
     /// Frames sent.
     pub sent_frames: u64,
     /// Bytes sent, before TLS.

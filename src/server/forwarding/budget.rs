@@ -22,6 +22,13 @@ impl Budget {
         Self { rate, level: burst, filled: now, daily, day: now, used: 0 }
     }
 
+    /// Other limits, with what was used of the day.
+    pub(super) fn set(&mut self, rate: u64, daily: u64, now: Duration) {
+        self.has(now);
+        (self.rate, self.daily) = (rate, daily);
+        self.level = self.level.min(i128::from(rate) / BURST_PARTS);
+    }
+
     /// Whether something may leave now.
     pub(super) fn has(&mut self, now: Duration) -> bool {
         if now >= self.day + RELAY_DAY {

@@ -134,6 +134,13 @@ impl Forwarding {
         }
     }
 
+    /// From now on so much is relayed. What was used of the day counts, and legs stay: with nothing allowed they carry nothing.
+    pub fn set_limits(&mut self, now: Duration, limits: RelayLimits) {
+        self.limits = limits;
+        self.all.set(limits.rate, limits.bytes, now);
+        self.users.values_mut().for_each(|user| user.budget.set(limits.user_rate, limits.user_bytes, now));
+    }
+
     /// Makes a leg for one side of a transfer; `id` and `key` are random. Registering the same tokens again replaces it.
     pub fn register(
         &mut self,
@@ -142,7 +149,7 @@ impl Forwarding {
         (own, peer): ([u8; 32], [u8; 32]),
         (id, key): (LegId, LegKey),
     ) -> Result<(), NoLeg> {
-        if self.limits.user_rate == 0 || self.limits.rate == 0 {
+        if self.is_off() {
             return Err(NoLeg::Off);
         }
         let partner = self.tokens.get(&peer).copied().filter(|id| self.legs.get(id).is_some_and(|leg| leg.peer == own));
@@ -161,8 +168,7 @@ impl Forwarding {
         if strangers || self.legs.len() >= RELAY_LEGS || has >= RELAY_LEGS_PER_USER || self.legs.contains_key(&id) {
             return Err(NoLeg::TooMany);
         }
-        let budget = || Budget::new(self.limits.user_rate, self.limits.user_bytes, now);
-        self.users.entry(user).or_insert_with(|| User { legs: 0, budget: budget() }).legs += 1;
+        self.user(now, user).legs += 1;
         self.counts.tickets += 1;
         if let Some(other) = partner.and_then(|id| self.legs.get_mut(&id)) {
             // One that is registered again finds its other side paired already.
@@ -220,22 +226,50 @@ impl Forwarding {
         leg.heard = now;
         let (user, partner) = (leg.user, leg.partner?);
         let to = self.legs.get(&partner)?.place?;
-        let len = len as u64;
-        let allowed = self.users.get_mut(&user).is_some_and(|user| user.budget.has(now)) && self.all.has(now);
-        if !allowed {
-            self.counts.limited += len;
+        if !self.charge(now, user, len as u64) {
             return None;
         }
-        self.all.take(len);
-        if let Some(user) = self.users.get_mut(&user) {
-            user.budget.take(len);
-        }
-        self.counts.bytes += len;
         if let Some(leg) = self.legs.get_mut(&id).filter(|leg| !leg.carried) {
             leg.carried = true;
             self.counts.carried[usize::from(matches!(place, Place::Link(_)))] += 1;
         }
         Some((to, partner))
+    }
+
+    /// `len` bytes of datagrams pass between a client of ours and its leg at another server. Gives whether they may.
+    pub fn transit(&mut self, now: Duration, user: PublicKey, len: usize) -> bool {
+        if self.is_off() || self.users.len() >= RELAY_USERS && !self.users.contains_key(&user) {
+            self.counts.limited += len as u64;
+            return false;
+        }
+        self.user(now, user);
+        self.charge(now, user, len as u64)
+    }
+
+    /// Something came that has no leg or is not its user's.
+    pub const fn refuse(&mut self) {
+        self.counts.refused += 1;
+    }
+
+    fn charge(&mut self, now: Duration, user: PublicKey, len: u64) -> bool {
+        let Some(user) = self.users.get_mut(&user) else { return false };
+        if !user.budget.has(now) || !self.all.has(now) {
+            self.counts.limited += len;
+            return false;
+        }
+        user.budget.take(len);
+        self.all.take(len);
+        self.counts.bytes += len;
+        true
+    }
+
+    fn user(&mut self, now: Duration, user: PublicKey) -> &mut User {
+        let RelayLimits { user_rate, user_bytes, .. } = self.limits;
+        self.users.entry(user).or_insert_with(|| User { legs: 0, budget: Budget::new(user_rate, user_bytes, now) })
+    }
+
+    const fn is_off(&self) -> bool {
+        self.limits.user_rate == 0 || self.limits.rate == 0
     }
 
     /// Ends what is idle or unpaired. To be called every second or so.

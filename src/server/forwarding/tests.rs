@@ -182,3 +182,47 @@ fn a_server_that_relays_nothing_says_so() {
     let mut relay = Forwarding::new(RelayLimits { user_rate: 0, ..RelayLimits::default() }, NOW);
     assert_eq!(relay.register(NOW, user(1), TOKENS, (A, key(1))), Err(NoLeg::Off));
 }
+
+#[test]
+fn other_limits_hold_at_once_and_what_was_used_of_the_day_counts() {
+    let limits = RelayLimits { user_rate: 1000, rate: 1 << 20, user_bytes: 1000, bytes: 1 << 40 };
+    let mut relay = paired(limits);
+    let mut now = NOW;
+    let sent = |relay: &mut Forwarding, now: &mut Duration, seconds: u64| {
+        let steps = (0..seconds * 100).filter(|_| {
+            *now += Duration::from_millis(10);
+            relay.forward(*now, A, 10, place(1)).is_some()
+        });
+        steps.count() * 10
+    };
+    assert_eq!(sent(&mut relay, &mut now, 3), 1000, "the day's worth");
+    relay.set_limits(now, RelayLimits { user_bytes: 1500, ..limits });
+    assert_eq!(sent(&mut relay, &mut now, 3), 500, "more of a day, less what was used");
+    relay.set_limits(now, RelayLimits { user_rate: 100, user_bytes: 1 << 40, ..limits });
+    let slow = sent(&mut relay, &mut now, 10);
+    assert!((900..=1200).contains(&slow), "{slow}");
+    relay.set_limits(now, RelayLimits { user_rate: 0, ..limits });
+    assert_eq!(sent(&mut relay, &mut now, 3), 0);
+    assert_eq!(relay.register(now, user(3), ([8; 32], [9; 32]), ([3; 8], key(3))), Err(NoLeg::Off));
+    relay.set_limits(now, RelayLimits { user_bytes: 1 << 40, ..limits });
+    assert!(sent(&mut relay, &mut now, 1) > 0, "the legs are there still");
+}
+
+#[test]
+fn nobody_has_more_passed_through_a_server_than_over_it() {
+    let limits = RelayLimits { user_rate: 1000, rate: 1500, user_bytes: 3000, bytes: 1 << 40 };
+    let mut relay = Forwarding::new(limits, NOW);
+    let mut passed = |who: u8, second: u64| {
+        let at = |n: u64| NOW + Duration::from_secs(second) + Duration::from_millis(n);
+        (0..1000).filter(|n| relay.transit(at(*n), user(who), 10)).count() * 10
+    };
+    let first = passed(1, 0);
+    assert!((900..=1200).contains(&first), "{first}");
+    let rest: usize = (1..10).map(|second| passed(1, second)).sum();
+    assert_eq!(first + rest, 3000);
+    assert!(passed(2, 10) > 0, "each has an allowance");
+    let counts = relay.counts();
+    assert!(counts.bytes > 3000 && counts.limited > 0);
+    let mut off = Forwarding::new(RelayLimits { rate: 0, ..limits }, NOW);
+    assert!(!off.transit(NOW, user(1), 1), "a server that relays nothing lets nothing pass either");
+}

@@ -5,7 +5,7 @@ use crate::crypto::identity::PublicKey;
 use crate::limits::{AWAY_SERVERS, FRAME_MAX, FRAME_MAX_BEFORE_LOGIN};
 use crate::mesh::{DownReason, NodeId};
 use crate::server::attempts::{Allowance, Taken};
-use crate::server::io::SessionId;
+use crate::server::io::{SessionId, Way};
 use crate::wire::frame::{Away, ToClient, ToServer};
 use crate::wire::name::Name;
 use crate::wire::relay::Head;
@@ -73,6 +73,7 @@ impl Relay {
     pub(in crate::server) fn left(&mut self, session: SessionId) {
         for (node, client) in self.access.sessions.remove(&session).into_iter().flatten() {
             self.access.clients.remove(&client);
+            self.way(Way::NotOut { client });
             self.send_one(node, &Head::Gone { client }, Arc::from([]));
         }
     }
@@ -109,6 +110,7 @@ impl Relay {
         let client = self.access.last;
         servers.insert(node, client);
         self.access.clients.insert(client, (session, node));
+        self.way(Way::Out { session, server: server.clone(), node, client });
         let source = veiled(&self.config.secret, node, ip).into();
         self.send_one(node, &Head::Open { client, source }, frame);
     }
@@ -151,6 +153,7 @@ impl Relay {
         };
         for client in self.access.at(node) {
             if let Some(session) = self.access.close(client) {
+                self.way(Way::NotOut { client });
                 self.away(session, name.clone(), why);
             }
         }
@@ -166,6 +169,7 @@ impl Relay {
 
     fn end(&mut self, node: NodeId, client: u64, why: Away) {
         let name = self.nodes.get(&node).map(|node| node.name.clone());
+        self.way(Way::NotOut { client });
         if let (Some(session), Some(name)) = (self.access.close(client), name) {
             self.away(session, name, why);
         }

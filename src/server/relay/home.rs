@@ -7,7 +7,7 @@ use crate::crypto::identity::PublicKey;
 use crate::limits::{FRAME_MAX, FRAME_MAX_BEFORE_LOGIN};
 use crate::mesh::NodeId;
 use crate::server::attempts::Attempts;
-use crate::server::io::{Input, SessionId};
+use crate::server::io::{Input, SessionId, Way};
 use crate::server::pace::Pace;
 use crate::wire::cert::CertError;
 use crate::wire::frame::{Code, Login, Refusal, Request, ToClient, ToServer};
@@ -119,9 +119,9 @@ impl Home {
     }
 
     /// Forgets all sessions through a server; they are to be ended.
-    pub(super) fn all_of(&mut self, node: NodeId) -> Vec<SessionId> {
-        let sessions: Vec<SessionId> = self.by_client.remove(&node).into_iter().flatten().map(|(_, s)| s).collect();
-        for session in &sessions {
+    pub(super) fn all_of(&mut self, node: NodeId) -> Vec<(u64, SessionId)> {
+        let sessions: Vec<(u64, SessionId)> = self.by_client.remove(&node).into_iter().flatten().collect();
+        for (_, session) in &sessions {
             self.guests.remove(session);
         }
         self.joined.to.remove(&node);
@@ -163,6 +163,7 @@ impl Relay {
     pub(in crate::server) fn closed(&mut self, session: SessionId) {
         self.flush();
         if let Some(Guest { node, client, .. }) = self.home.remove(session) {
+            self.way(Way::NotIn { node, client });
             self.send_one(node, &Head::Closed { client }, Arc::from([]));
         }
     }
@@ -179,6 +180,7 @@ impl Relay {
         };
         let session = self.home.insert(Guest { node, client, key: pass.client() });
         let addr = stand_in(node, &source);
+        self.way(Way::In { node, client, session, key: pass.client() });
         self.tell_core(Input::Connected { session, key: pass.client(), addr, via: Some(name) });
         self.tell_core(Input::Frame(session, ToServer::Login(login)));
     }
@@ -236,6 +238,7 @@ impl Relay {
         match self.home.find(from, client) {
             Some(session) => {
                 self.home.remove(session);
+                self.way(Way::NotIn { node: from, client });
                 self.tell_core(Input::Disconnected(session));
             }
             None => self.counts.ignored += 1,

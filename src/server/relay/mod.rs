@@ -8,7 +8,7 @@ mod listing;
 mod reads;
 mod sight;
 
-use super::io::{Input, SessionId};
+use super::io::{Input, SessionId, Way};
 use crate::crypto::identity::{Identity, PublicKey};
 use crate::mesh::run::MeshEvent;
 use crate::mesh::{DownReason, NodeId, NodeInfo};
@@ -67,6 +67,8 @@ pub(super) enum Act {
     Client(SessionId, Arc<[u8]>),
     /// What another server says to one of our clients, with its number there.
     From { session: SessionId, client: u64, frame: Arc<[u8]> },
+    /// For what passes beside the core.
+    Way(Way),
     /// Something for the core.
     Core(Box<Input>),
 }
@@ -166,7 +168,8 @@ impl Relay {
         self.reads.forget(node);
         self.sight.forget(&node);
         self.node_down(node, &info.name, why);
-        for session in self.home.all_of(node) {
+        for (client, session) in self.home.all_of(node) {
+            self.way(Way::NotIn { node, client });
             self.tell_core(Input::Disconnected(session));
         }
         self.listing.gone(self.now);
@@ -195,6 +198,10 @@ impl Relay {
 
     fn tell_core(&mut self, input: Input) {
         self.acts.push_back(Act::Core(Box::new(input)));
+    }
+
+    fn way(&mut self, way: Way) {
+        self.acts.push_back(Act::Way(way));
     }
 
     /// One message to one server.

@@ -79,7 +79,7 @@ fn key_packages_run_low_and_then_the_last_resort_serves() {
     let mut world = World::new();
     let (alice, bob) = (world.client(1, "alice"), world.client(2, "bob"));
     publish(&mut world, &bob);
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for n in 0..12 {
         let Reply::KeyPackage(package) = take(&mut world, &alice, "bob") else { panic!() };
         assert_eq!(seen.insert(package.to_vec()), n < 10);

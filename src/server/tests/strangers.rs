@@ -301,7 +301,7 @@ fn a_server_that_makes_networks_up_has_not_the_allowance_of_that_many() {
         mesh.delivered(0, 1, &Head::Open { client: n.into(), source: source.into() }, &frame);
         made += 1;
     }
-    let ips: std::collections::BTreeSet<_> = mesh.servers[0].core.core.sessions.values().map(|s| s.addr.ip()).collect();
+    let ips: BTreeSet<_> = mesh.servers[0].core.core.sessions.values().map(|s| s.addr.ip()).collect();
     assert_eq!((made, mesh.servers[0].core.counts().guests), (2000, 2000));
     assert!(ips.len() <= 256, "{}", ips.len());
 }

@@ -32,6 +32,9 @@ pub(super) struct World<E = Core> {
     /// Random bytes that were drawn; not very random ones.
     pub(super) draws: u8,
     pub(super) legs: Forwarding,
+    /// Ways of relayed datagrams that are open: in by server and number, out by number.
+    pub(super) ways_in: BTreeSet<(NodeId, u64)>,
+    pub(super) ways_out: BTreeSet<u64>,
 }
 
 impl World {
@@ -71,6 +74,8 @@ impl<E: Engine> World<E> {
             slower: 0,
             draws: 0,
             legs: Forwarding::new(RelayLimits::default(), Duration::ZERO),
+            ways_in: BTreeSet::new(),
+            ways_out: BTreeSet::new(),
         }
     }
 
@@ -89,6 +94,9 @@ impl<E: Engine> World<E> {
             while let Some(output) = self.core.poll_output() {
                 self.perform(output);
             }
+            // Each session at another server, or of one, has a way as long as it lasts, and none is left behind.
+            let Gauges { guests, away, .. } = self.core.gauges();
+            assert_eq!((self.ways_in.len() as u64, self.ways_out.len() as u64), (guests, away));
             let Some(answer) = (!self.hold_hashes).then(|| self.hashes.pop_front()).flatten() else { return };
             let wall = self.wall();
             self.core.handle(self.now, wall, answer);
@@ -138,6 +146,10 @@ impl<E: Engine> World<E> {
                 self.core.handle(self.now, wall, Input::Drawn { ticket, token });
             }
             Output::Pace { slower } => self.slower = slower,
+            Output::Way(Way::In { node, client, .. }) => assert!(self.ways_in.insert((node, client))),
+            Output::Way(Way::NotIn { node, client }) => assert!(self.ways_in.remove(&(node, client))),
+            Output::Way(Way::Out { client, .. }) => assert!(self.ways_out.insert(client)),
+            Output::Way(Way::NotOut { client }) => assert!(self.ways_out.remove(&client)),
             Output::Relay { .. } | Output::Gossip { .. } => {}
             Output::Mesh { targets, body } => self.mesh.push_back((targets, body)),
             Output::Log(event) => self.log.push(event),

@@ -18,10 +18,14 @@ pub fn frames() -> Named {
     let data = find(|frame| matches!(frame, Frame::Data(_)));
     let mut nobody = data.clone();
     nobody[42] = 0;
+    let parcel = find(|frame| matches!(frame, Frame::Parcel(_)));
+    let cut = parcel[..80].to_vec();
     vec![
         ("ok-records", find(|frame| matches!(frame, Frame::Records(_)))),
         ("ok-digest", write_digest([(NodeId([7; 32]), 9)].into_iter())),
         ("ok-data", data),
+        ("ok-parcel", parcel),
+        ("bad-parcel-cut", cut),
         ("bad-nobody", nobody),
         ("bad-kind", vec![9; 40]),
     ]
@@ -46,7 +50,7 @@ pub fn hellos() -> Named {
     let (authority, server) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]));
     let name = Name::parse("s1").unwrap();
     let vouch = Some(ServerCert::issue(&authority, name.clone(), server.public(), 7));
-    let hello = MeshHello { version: 1, name, vouch, instance: 9 };
+    let hello = MeshHello { version: 1, name, vouch, instance: 9, parcels: None };
     vec![
         ("ok-hello", hello.to_bytes()),
         ("ok-no-vouch", MeshHello { vouch: None, ..hello }.to_bytes()),
