@@ -217,7 +217,11 @@ impl Finding {
             seen_as: answer.seen.map(|(seen, _)| seen.to_string()),
             ms: answer.seen.map(|(_, after)| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
         });
-        let Meaning { direct_with, advice, .. } = meaning(self.kind);
+        let mut told = meaning(self.kind);
+        if matches!(self.mapping, Some(Ok(_))) {
+            (told.direct_with, told.advice) = (BY_MAPPING, NOTHING);
+        }
+        let Meaning { direct_with, advice, .. } = told;
         let (family, kind, port) = (self.family, self.kind.word(), self.port);
         let port_mapping = self.mapping.as_ref().map(|asked| MappingTold {
             offered: asked.is_ok(),
@@ -249,7 +253,7 @@ impl Finding {
                     out,
                     "  The router opens ports by {protocol}: for a file one of yours is reached at {external}."
                 )?;
-                writeln!(out, "  Files go directly: with everybody, as long as that is so.\n  Nothing is to be done.")?;
+                writeln!(out, "  Files go directly: {BY_MAPPING}.\n  {NOTHING}")?;
             }
             other => {
                 writeln!(out, "  Files go directly: {direct_with}.\n  {advice}")?;
@@ -258,12 +262,12 @@ impl Finding {
                 }
             }
         }
+        if self.relays.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "  Where no direct way works, files go over your server, if its operator allows it:")?;
         for (server, over) in &self.relays {
-            writeln!(
-                out,
-                "  Files that find no direct way go over {server}, if its operator allows it: {}.",
-                over.meaning()
-            )?;
+            writeln!(out, "    {server}: {}", over.meaning())?;
         }
         Ok(())
     }
@@ -287,7 +291,7 @@ fn meaning(kind: Kind) -> Meaning {
         Kind::Open => Meaning {
             what: "no router changes your address",
             direct_with: "with everybody, unless a firewall before you drops what comes",
-            advice: "Nothing is to be done.",
+            advice: NOTHING,
         },
         Kind::SamePort => Meaning {
             what: "a router gives you one port for all whom you speak to (a cone, as most routers at home)",
@@ -337,6 +341,8 @@ fn stun_server(text: &str) -> Result<Endpoint, String> {
     Endpoint::parse_with(text.trim(), STUN_PORT).map_err(|error| error.to_string())
 }
 
+const BY_MAPPING: &str = "with everybody, as long as the router opens ports";
+const NOTHING: &str = "Nothing is to be done.";
 /// RFC 8489 §18.6.
 const STUN_PORT: u16 = 3478;
 /// Addresses that are asked of one name.

@@ -352,3 +352,22 @@ fn of_what_has_changed_nobody_is_promised_that_it_goes_on() {
     assert!(hint(LostReason::Cancelled).contains("goes on from there"));
     assert!(hint(LostReason::Changed).contains("from its beginning"));
 }
+
+#[test]
+fn by_which_way_a_file_goes_is_told_and_counted_and_a_ping_says_it_again() {
+    let (mut world, _) = asking(1);
+    let (session, ways) = (with(&world, "bob")[0], |world: &World| world.clients[0].last().cloned());
+    let started = world.clients[0].pick(|e| match e {
+        Event::TransferStarted(t) => Some((t.route.clone().unwrap(), t.way.clone().unwrap())),
+        _ => None,
+    });
+    assert_eq!(started, [("192.0.2.9:9".to_owned(), "direct".to_owned())]);
+    // It has to be given up, and goes over a server.
+    world.news(0, FilesEvent::Rerouted { transfer: session, route: "relayed by s1".into() });
+    world.say(0, "@bob ping");
+    let Some(Event::Pong { files_way, files_route, .. }) = ways(&world) else { panic!("{:?}", ways(&world)) };
+    assert_eq!((files_way.as_deref(), files_route.as_deref()), (Some("relayed"), Some("relayed by s1")));
+    world.say(0, "@me stats");
+    let Some(Event::Stats { ways, in_vain }) = ways(&world) else { panic!("{:?}", ways(&world)) };
+    assert_eq!((ways.len(), ways[0].way.as_str(), ways[0].sessions, in_vain), (1, "direct", 1, 0));
+}

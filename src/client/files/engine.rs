@@ -172,7 +172,7 @@ impl Engine {
 
     fn on_internal(&mut self, result: Internal) {
         match result {
-            Internal::Event(FilesEvent::Progress { .. } | FilesEvent::Hashing { .. })
+            Internal::Event(FilesEvent::Progress { .. } | FilesEvent::Hashing { .. } | FilesEvent::Rerouted { .. })
                 if self.outbox.len() >= OUTBOX_WITH_PROGRESS => {}
             Internal::Event(event) => {
                 self.use_ports();
