@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::legs::is_alias;
 use crate::channel::{Arq, Config, CongestionKind, Failure, MAX_WINDOW};
 use crate::client::effects::{ChannelStart, Congestion, Reach};
 use crate::wire::datagram::CloseCode;
@@ -21,8 +22,6 @@ pub(super) struct Terms {
 /// A server over which a session may run.
 #[derive(Debug)]
 pub(super) struct Relay {
-    /// The address that stands for it.
-    pub(super) alias: SocketAddr,
     pub(super) server: Name,
     /// What came last came by the link to it.
     pub(super) linked: bool,
@@ -30,7 +29,8 @@ pub(super) struct Relay {
 
 /// How the user is told of the way that a file takes.
 pub(super) fn route(addr: SocketAddr, relay: Option<&Relay>) -> String {
-    match relay.filter(|relay| relay.alias == addr) {
+    // Whichever leg it is of those that were given one after the other: its address means nothing to people.
+    match relay.filter(|_| is_alias(addr)) {
         Some(Relay { server, linked: true, .. }) => format!("relayed by {server} over TLS"),
         Some(Relay { server, .. }) => format!("relayed by {server}"),
         None => addr.to_string(),

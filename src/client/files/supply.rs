@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::legs::is_alias;
 use super::session::{Relay, Terms, config_of, route};
 use super::tunnel::{News, Tunnel};
 use super::wire::Incoming;
@@ -80,7 +81,7 @@ impl Supply {
 
     /// The peer may be reached over a server too.
     pub(super) fn add_relay(&mut self, now: Duration, addr: SocketAddr, server: Name) {
-        self.relay = Some(Relay { alias: addr, server, linked: false });
+        self.relay = Some(Relay { server, linked: false });
         self.tunnel.add_path(now, addr);
     }
 
@@ -116,7 +117,7 @@ impl Supply {
 
     pub(super) fn on_datagram(&mut self, now: Duration, datagram: Incoming<'_>, writer: &Writer) {
         let Incoming { id, from, bytes, ce, linked } = datagram;
-        if let Some(relay) = self.relay.as_mut().filter(|relay| relay.alias == from) {
+        if let Some(relay) = self.relay.as_mut().filter(|_| is_alias(from)) {
             relay.linked = linked;
         }
         let taking = (!self.over).then_some(writer);

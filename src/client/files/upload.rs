@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::content::{Body, Content};
+use super::legs::is_alias;
 use super::meter::Meter;
 use super::reading::{OpenItems, UploadSource};
 use super::session::{Relay, Terms, config_of, reason_of_close, reason_of_failure, route};
@@ -81,7 +82,7 @@ impl Upload {
 
     /// The peer may be reached over a server too.
     pub(super) fn add_relay(&mut self, now: Duration, addr: SocketAddr, server: Name) {
-        self.relay = Some(Relay { alias: addr, server, linked: false });
+        self.relay = Some(Relay { server, linked: false });
         self.tunnel.add_path(now, addr);
     }
 
@@ -113,7 +114,7 @@ impl Upload {
 
     pub(super) fn on_datagram(&mut self, now: Duration, datagram: Incoming<'_>) {
         let Incoming { id, from, bytes, ce, linked } = datagram;
-        if let Some(relay) = self.relay.as_mut().filter(|relay| relay.alias == from) {
+        if let Some(relay) = self.relay.as_mut().filter(|_| is_alias(from)) {
             relay.linked = linked;
         }
         let mut asks = Asks { answers: &mut self.answers, violation: &mut self.violation };
