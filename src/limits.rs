@@ -326,8 +326,9 @@ pub const RELAY_RATE: u64 = 1 << 30;
 pub const RELAY_USER_BYTES: u64 = 1 << 40;
 /// ... of all users together.
 pub const RELAY_BYTES: u64 = 16 << 40;
-/// A direct path that has not answered so long after the channel began is not waited for: a relay is asked for.
-pub const RELAY_AFTER: Duration = Duration::from_secs(3);
+/// A direct path that has not answered so long after the channel began is not waited for: a relay is asked for. A leg takes some round
+/// trips, so that the file goes over it when 3 s have passed.
+pub const RELAY_AFTER: Duration = Duration::from_millis(2_500);
 /// A leg is kept for so long after a direct path has taken over, and then let go.
 pub const RELAY_SPARED: Duration = Duration::from_secs(30);
 /// A server is not asked for another leg of a session that has fallen silent before so long has passed: the one that it gave may yet work.

@@ -69,15 +69,23 @@ impl FrameSender {
     /// whether it was taken.
     pub fn send_behind(&self, frame: Arc<[u8]>, most: usize) -> bool {
         let mut queue = self.0.lock();
-        let bytes = queue.bytes + frame.len() + PREFIX;
-        if queue.state != State::Open || bytes > most.min(self.0.max) {
+        if !self.fits_behind(&queue, frame.len(), most) {
             return false;
         }
-        queue.bytes = bytes;
+        queue.bytes += frame.len() + PREFIX;
         queue.behind.push_back(frame);
         drop(queue);
         self.0.wake.notify_one();
         true
+    }
+
+    /// Whether [`Self::send_behind`] would take a frame of `len` bytes just now.
+    pub fn has_room_behind(&self, len: usize, most: usize) -> bool {
+        self.fits_behind(&self.0.lock(), len, most)
+    }
+
+    fn fits_behind(&self, queue: &Queue, len: usize, most: usize) -> bool {
+        queue.state == State::Open && queue.bytes + len + PREFIX <= most.min(self.0.max)
     }
 
     /// No frame follows; what waits is still sent, then the stream is shut down.

@@ -17,6 +17,7 @@ use crate::wire::name::Name;
 use crate::wire::relay::Passing;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// Who has a session where. As many as the core has sessions.
 #[derive(Default)]
@@ -137,10 +138,14 @@ impl Legs {
             return self.with(|forwarding, _| forwarding.refuse());
         };
         let cost = data.cost() + PARCEL_COST;
-        if sender.waiting() < RELAY_LINK_BYTES && self.with(|forwarding, now| forwarding.transit(now, user, cost)) {
-            let data = LinkData { server: Some(server), ..data };
+        let data = LinkData { server: Some(server), ..data };
+        let frame: Arc<[u8]> = ToClient::Push(Push::RelayData(data)).to_bytes().into();
+        // What a busy link does not take is not charged.
+        if sender.has_room_behind(frame.len(), RELAY_LINK_BYTES)
+            && self.with(|forwarding, now| forwarding.transit(now, user, cost))
+        {
             // A client that is gone is told of as such by its connection.
-            sender.send_behind(ToClient::Push(Push::RelayData(data)).to_bytes().into(), RELAY_LINK_BYTES);
+            sender.send_behind(frame, RELAY_LINK_BYTES);
         }
     }
 }
@@ -247,7 +252,8 @@ mod tests {
         assert_eq!(answer(1, 8), (0, true, true));
         assert_eq!(answer(2, 8), unheard, "another server in that one's name");
         assert_eq!(answer(1, 9), unheard);
-        while sender.waiting() < RELAY_LINK_BYTES {
+        let each = sender.waiting();
+        while sender.waiting() + each <= RELAY_LINK_BYTES {
             assert_eq!(answer(1, 8), (0, true, true));
         }
         assert_eq!(answer(1, 8), (0, false, false), "a busy link gets no more of it");

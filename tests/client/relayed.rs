@@ -28,9 +28,9 @@ fn legs(world: &World) -> (usize, usize) {
 }
 
 #[test]
-fn both_sides_ask_their_server_after_three_seconds_without_a_path_and_are_joined_there() {
+fn both_sides_ask_their_server_when_no_path_has_answered_and_are_joined_there() {
     let mut world = fetch(Reach::Any, Reach::Any);
-    world.pass(Duration::from_millis(2_900));
+    world.pass(Duration::from_millis(2_400));
     assert_eq!(legs(&world), (0, 0));
     world.pass(Duration::from_millis(200));
     assert_eq!(legs(&world), (1, 1));

@@ -31,7 +31,13 @@ def finish(a, b, path, patience):
     if digest(done['path']) != digest(path):
         raise Trouble(f'other bytes than those shared: {done}')
     _, theirs = a.event(['transfer_done', 'transfer_failed'], ours, within=10)
-    return ended, kind_of(done.get('route') or '', theirs.get('route') or ''), done
+    return ended, kind_of(*(done.get('route') or '' for done in (done, theirs)), *told(a, name), *told(b, name)), done
+
+
+def told(process, name):
+    """The routes that it told of a file so far."""
+    started = [line for line in process.said if '"transfer_started"' in line and name in line]
+    return [json.loads(line).get('route') or '' for line in started[-1:]]
 
 
 def tries(args, holder, asker):
@@ -50,6 +56,8 @@ def tries(args, holder, asker):
                     seconds, route, _ = fetch(a, b, alice, path, args.patience)
                 finally:
                     a.end(), b.end()
+                if blocked and route != TLS:
+                    failures.append(f'{route}? {a.said[-3:]} {b.said[-3:]}')
                 times.append(seconds)
                 routes[route] = routes.get(route, 0) + 1
             except Trouble as error:

@@ -88,7 +88,7 @@ fn fetch(holder: &mut Process, asker: &mut Process, content: &[u8]) -> (String, 
     assert!(std::fs::read(field(&done, "path")).unwrap() == content);
     holder.wait_event("transfer_done", WAIT, |_| true).unwrap();
     let relayed = |event: &Value| field(event, "route").starts_with("relayed");
-    assert_eq!(relayed(&theirs), relayed(&ours));
+    assert_eq!(relayed(&theirs), relayed(&ours), "{theirs} {ours}");
     (field(&ours, "route").to_owned(), done.get("rate").and_then(Value::as_u64).unwrap_or_default())
 }
 

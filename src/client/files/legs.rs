@@ -58,13 +58,13 @@ struct Leg {
 
 impl Legs {
     /// From now on binds a leg, in the place of one that the session may have. Gives the address by which channels know whichever leg the
-    /// session has: to them it is the same way.
-    pub(super) fn add(&mut self, now: Duration, ticket: Ticket) -> SocketAddr {
+    /// session has: to them it is the same way. `in_vain`: UDP seems to get through to no server, so the link is tried first.
+    pub(super) fn add(&mut self, now: Duration, ticket: Ticket, in_vain: bool) -> SocketAddr {
         let alias = alias(ticket.transfer);
         let before = self.0.iter().position(|leg| leg.ticket.transfer == ticket.transfer);
         let before = before.map(|at| self.0.swap_remove(at)).filter(|leg| leg.ticket.server == ticket.server);
         // What did not get through a moment ago does not now.
-        let over_link = before.is_some_and(|leg| leg.over_link);
+        let over_link = in_vain || before.is_some_and(|leg| leg.over_link);
         self.0.push(Leg { ticket, at: 0, counter: 0, unanswered: 0, next: now, over_link, by_link: false });
         alias
     }
@@ -211,7 +211,7 @@ mod tests {
     fn where_udp_does_not_get_through_the_leg_goes_over_the_link_and_stays_there_if_anything_comes() {
         for heard in [false, true] {
             let mut legs = Legs::default();
-            let alias = legs.add(NOW, ticket(vec![addr(1)]));
+            let alias = legs.add(NOW, ticket(vec![addr(1)]), false);
             let silent = (0..RELAY_BINDS_IN_VAIN).map(|n| bind(&mut legs, NOW + RELAY_BIND_AGAIN * n)).count();
             assert_eq!(legs.at_link(&came("s1")), None, "not over the link yet");
             let mut now = NOW + RELAY_BIND_AGAIN * u32::try_from(silent).unwrap();
@@ -235,16 +235,27 @@ mod tests {
     #[test]
     fn without_any_address_of_the_server_there_is_the_link_at_once() {
         let mut legs = Legs::default();
-        let alias = legs.add(NOW, ticket(Vec::new()));
+        let alias = legs.add(NOW, ticket(Vec::new()), false);
         assert!(matches!(legs.poll(NOW), Some(Due::Link(..))));
         assert!(legs.poll(NOW).is_none() && legs.at_link(&came("s1")) == Some(alias));
         assert_eq!(legs.deadline(), Some(NOW + RELAY_BIND_EVERY));
     }
 
     #[test]
+    fn where_no_server_hears_our_udp_the_link_is_tried_first_and_udp_in_between() {
+        let mut legs = Legs::default();
+        let alias = legs.add(NOW, ticket(vec![addr(1)]), true);
+        assert_eq!(legs.poll(NOW), Some(Due::Link(server_name("s1"), [7; 8])));
+        bind(&mut legs, NOW + RELAY_BIND_AGAIN);
+        assert_eq!(legs.way(alias), Some(Way::Link(server_name("s1"), [7; 8])));
+        legs.open(NOW, addr(1), &mut leg::bound([7; 8], 1, &LegKey::new([5; 32])).to_vec());
+        assert_eq!(server(&legs, alias), addr(1), "it does after all");
+    }
+
+    #[test]
     fn a_leg_is_bound_until_it_is_answered_and_then_kept() {
         let mut legs = Legs::default();
-        let alias = legs.add(NOW, ticket(vec![addr(1)]));
+        let alias = legs.add(NOW, ticket(vec![addr(1)]), false);
         assert!(is_alias(alias) && !is_alias(addr(1)));
         let (to, bound) = bind(&mut legs, NOW);
         assert_eq!((to, LegDatagram::decode(&bound)), (addr(1), Some(LegDatagram::Bind([7; 8], 1))));
@@ -264,7 +275,7 @@ mod tests {
     #[test]
     fn another_address_of_the_server_is_tried_where_the_first_is_silent() {
         let mut legs = Legs::default();
-        let alias = legs.add(NOW, ticket(vec![addr(1), addr(2)]));
+        let alias = legs.add(NOW, ticket(vec![addr(1), addr(2)]), false);
         let tried: Vec<_> = (0..4).map(|n| bind(&mut legs, NOW + RELAY_BIND_AGAIN * n).0).collect();
         assert_eq!(tried, [addr(1), addr(2), addr(1), addr(2)]);
         let now = NOW + RELAY_BIND_AGAIN * 3;
@@ -276,11 +287,11 @@ mod tests {
     #[test]
     fn a_leg_in_the_place_of_one_that_died_is_the_same_way_and_goes_over_the_link_where_that_did() {
         let mut legs = Legs::default();
-        let alias = legs.add(NOW, ticket(vec![addr(1)]));
+        let alias = legs.add(NOW, ticket(vec![addr(1)]), false);
         (0..8).for_each(|n| drop(legs.poll(NOW + RELAY_BIND_AGAIN * n)));
         assert_eq!(legs.at_link(&came("s1")), Some(alias));
         let again = Ticket { leg: [8; 8], ..ticket(vec![addr(1)]) };
-        assert_eq!(legs.add(NOW, again), alias);
+        assert_eq!(legs.add(NOW, again, false), alias);
         let new = LinkData { leg: [8; 8].into(), ..came("s1") };
         assert_eq!(legs.at_link(&came("s1")), None, "the leg that died");
         assert_eq!(legs.poll(NOW), Some(Due::Link(server_name("s1"), [8; 8])));
@@ -291,7 +302,7 @@ mod tests {
     #[test]
     fn only_the_server_speaks_for_the_peer() {
         let mut legs = Legs::default();
-        let alias = legs.add(NOW, ticket(vec![addr(1)]));
+        let alias = legs.add(NOW, ticket(vec![addr(1)]), false);
         let mut said = [&relayed_head([7; 8])[..], b"sealed"].concat();
         assert_eq!(legs.open(NOW, addr(2), &mut said), None);
         assert_eq!(

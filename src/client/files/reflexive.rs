@@ -90,6 +90,11 @@ impl Reflexive {
         answer.is_some()
     }
 
+    /// Whether servers were asked, and none has answered several times: there is no way for UDP to any, as it seems.
+    pub(super) fn is_in_vain(&self) -> bool {
+        !self.servers.is_empty() && self.servers.iter().all(|server| server.asked >= TRIES)
+    }
+
     /// How we look from outside, as far as is known.
     pub(super) fn candidates(&self, loopback: bool) -> impl Iterator<Item = SocketAddr> {
         self.servers.iter().filter_map(|server| server.seen).filter(move |addr| is_candidate(*addr, loopback))
@@ -145,6 +150,7 @@ mod tests {
         reflexive.set_servers(NOW, vec![server]);
         let (_, question) = reflexive.poll(NOW).unwrap();
         reflexive.on_datagram(NOW, server, &stun::answer(&question, outside).unwrap());
+        assert!(!reflexive.is_in_vain());
         let mut now = NOW;
         let mut asked = 0;
         while now < NOW + REFRESH * 4 {

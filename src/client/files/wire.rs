@@ -96,7 +96,7 @@ impl Wire {
 
     /// From now on a session may be reached over a server too, at the address that this gives.
     pub(super) fn add_leg(&mut self, now: Duration, ticket: Ticket) -> SocketAddr {
-        self.legs.add(now, ticket)
+        self.legs.add(now, ticket, self.reflexive.is_in_vain())
     }
 
     /// The address by which channels know the leg of ours that something came for over the link.
