@@ -21,11 +21,11 @@ fn address(invite: &str) -> &str {
     invite.trim_start_matches("secchat://").split('/').next().unwrap()
 }
 
-/// Begins to fetch, and waits for the middle.
-fn half(asker: &mut Process) {
+/// Begins to fetch over a relay, by UDP or not, and waits for the middle.
+fn half(asker: &mut Process, udp: bool) {
     asker.say(&format!("@alice getfile {NAME}")).unwrap();
     let started = asker.wait_event("transfer_started", WAIT, |_| true).unwrap();
-    assert_eq!(field(&started, "route"), "relayed by s1");
+    assert_eq!(field(&started, "route"), if udp { "relayed by s1" } else { "relayed by s1 over TLS" });
     let bytes = |event: &Value| event.get("bytes").and_then(Value::as_u64).unwrap_or_default();
     asker.wait_event("transfer_progress", WAIT, |event| bytes(event) > LEN as u64 / 4).unwrap();
 }
@@ -44,7 +44,7 @@ fn restarted(more: &[&str]) {
     let mut stage = Stage::new(more);
     let only = ["--relay-only", "--up", RATE];
     let (_alice, mut bob) = stage.two(&content, &only, &only);
-    half(&mut bob);
+    half(&mut bob, more.is_empty());
     stage.server.process.kill();
     let at = address(&stage.server.invite).to_owned();
     stage.server = Server::start(&binary(), stage.dir.path(), "s1", &at, more).unwrap();
@@ -113,7 +113,7 @@ fn cut(asker: bool, holder: bool) {
         cables.iter().map(|cable| stage.server.invite.replace(real, &cable.addr.to_string())).collect();
     let only = ["--relay-only", "--up", RATE];
     let (_alice, mut bob) = stage.two_at([&invites[0], &invites[1]], &content, &only, &only);
-    half(&mut bob);
+    half(&mut bob, false);
     let cut: Vec<&Cable> = cables.iter().zip([holder, asker]).filter(|(_, cut)| *cut).map(|(cable, _)| cable).collect();
     cut.iter().for_each(|cable| cable.cut());
     if asker {
@@ -151,7 +151,7 @@ fn a_server_that_is_away_for_long_ends_the_session_but_not_the_file() {
     let mut stage = Stage::new(&[]);
     let only = ["--relay-only", "--up", RATE];
     let (_alice, mut bob) = stage.two(&content, &only, &only);
-    half(&mut bob);
+    half(&mut bob, true);
     stage.server.process.kill();
     bob.wait_event("source_lost", WAIT, |_| true).unwrap();
     let at = address(&stage.server.invite).to_owned();

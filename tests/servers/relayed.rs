@@ -95,7 +95,7 @@ fn guests_of_two_servers_fetch_over_the_server_of_one_by_udp() {
 fn where_udp_gets_through_nowhere_the_file_comes_over_the_mesh() {
     let stage = Stage::chain(3, 32 << 20, NO_UDP);
     let (mut alice, mut bob) = stage.clients(1, 3);
-    assert_eq!(stage.fetch(&mut alice, &mut bob), "relayed by s1");
+    assert_eq!(stage.fetch(&mut alice, &mut bob), "relayed by s1 over TLS");
     // The middle one passed on what it cannot read, as it does with all else; the others' clients are charged for it.
     [1, 3].into_iter().for_each(|server| stage.has_relayed(server));
     bob.say("still here");
@@ -112,7 +112,7 @@ fn and_between_two_guests_of_a_third_server() {
     assert_eq!(alice.exit(), Some(0));
     let (mut alice, mut bob) = stage.clients(1, 3);
     assert!(alice.told(&["connected"], &["server", "name"]).contains(&"connected s1 alice@s2".into()));
-    assert_eq!(stage.fetch(&mut alice, &mut bob), "relayed by s2");
+    assert_eq!(stage.fetch(&mut alice, &mut bob), "relayed by s2 over TLS");
 }
 
 #[test]
