@@ -5,7 +5,7 @@ use super::effects::{FilesCommand, LegHost, Reach};
 use super::event::Event;
 use super::requests::Purpose;
 use crate::limits::{RELAY_AFTER, RELAY_ANEW};
-use crate::wire::frame::{Reply, Request};
+use crate::wire::frame::{Code, Reply, Request};
 use crate::wire::id::{RoomId, TransferId};
 use crate::wire::leg::{LegKey, RelayTokens};
 use crate::wire::name::Name;
@@ -116,6 +116,10 @@ impl Core {
         };
         let ticket = match reply {
             Reply::RelayTicket(ticket) => ticket,
+            Reply::Refused(refusal) if relay.given && refusal.code == Code::TooMany => {
+                relay.stage = Stage::Wanted(now + RELAY_ANEW);
+                return;
+            }
             Reply::Refused(refusal) => {
                 self.transfers.relays.remove(&transfer);
                 let text = format!("{server} does not pass this file on: {}", refusal.message);
