@@ -152,6 +152,7 @@ impl Core {
         core.timers.set(now + HOUSEKEEPING, Timer::Housekeeping);
         core.tighten();
         core.banned_members(BTreeSet::new());
+        core.bar_relays();
         for id in core.rooms.ids() {
             core.arm(id);
         }
