@@ -49,6 +49,9 @@ pub(super) struct Download {
     pub peer: Option<FullName>,
     pub holders: Vec<Holder>,
     pub search: Option<SearchId>,
+    /// When others are looked for although somebody delivers, and how often they were.
+    look_at: Duration,
+    looks: u32,
     /// Whether to stand in line for a slot.
     pub wait: bool,
     pub starving: Option<Starving>,
@@ -116,6 +119,7 @@ impl Download {
         let (room, serves, offer, offered, root, total, route, way, mode, peer) = Default::default();
         let (through, amount) = Default::default();
         let (search, starving, hurry_at, last, holders) = Default::default();
+        let (look_at, looks) = Default::default();
         let (bytes, rate, fixed, told, busy, left_out) = Default::default();
         Self {
             ticket,
@@ -140,6 +144,8 @@ impl Download {
             peer,
             holders,
             search,
+            look_at,
+            looks,
             wait,
             starving,
             hurry_at,
@@ -280,7 +286,12 @@ impl Download {
     }
 
     /// Whether holders are to be searched again now; the next time is later.
-    pub fn searches_again(&mut self, now: Duration) -> bool {
+    pub fn searches_again(&mut self, now: Duration, most: usize) -> bool {
+        if self.has_room_for_more(most) && now >= self.look_at {
+            self.looks = self.looks.saturating_add(1);
+            self.look_at = self.next_look(now);
+            return true;
+        }
         let Some(starving) = self.starving.as_mut().filter(|starving| now >= starving.search_at) else { return false };
         if self.search.is_some() {
             return false;
@@ -290,9 +301,20 @@ impl Download {
         true
     }
 
+    /// Somebody delivers, nobody is looked for, and others who have it would make it faster.
+    fn has_room_for_more(&self, most: usize) -> bool {
+        let idle = self.room.is_some() && self.search.is_none() && self.starving.is_none();
+        idle && self.told && (1..self.places(most)).contains(&self.under_way())
+    }
+
+    fn next_look(&self, now: Duration) -> Duration {
+        now + LOOK_AGAIN * 2_u32.saturating_pow(self.looks.min(4))
+    }
+
     /// No more answers come to the search for holders.
-    pub fn search_ended(&mut self, problem: Option<Problem>) {
+    pub fn search_ended(&mut self, now: Duration, problem: Option<Problem>) {
         self.search = None;
+        self.look_at = self.next_look(now);
         if problem.is_some() {
             self.last = problem;
         }
@@ -352,7 +374,8 @@ impl Download {
             [(self.under_way() == 0).then_some(starving.since + GIVE_UP), search]
         });
         let hurry = self.hurry_at.filter(|at| self.under_way() > 0 && self.next_holder(*at, most).is_some());
-        again.chain(starving.flatten()).chain(hurry).min()
+        let look = self.has_room_for_more(most).then_some(self.look_at);
+        again.chain(starving.flatten()).chain(hurry).chain(look).min()
     }
 
     /// As rules see it.
@@ -431,5 +454,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// How long after the last source holders are searched again; later ones are twice as far apart, up to sixteen times.
 const SEARCH_AGAIN: Duration = Duration::from_secs(5);
+/// How long after a search others are looked for while it comes; later ones are twice as far apart, up to sixteen times.
+const LOOK_AGAIN: Duration = Duration::from_secs(20);
 /// How long nobody may deliver.
 const GIVE_UP: Duration = Duration::from_secs(600);

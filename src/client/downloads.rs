@@ -178,7 +178,7 @@ impl Core {
                 self.fail_download(&id, problem);
                 continue;
             }
-            if download.searches_again(now) {
+            if download.searches_again(now, most) {
                 self.search_anew(&id);
             }
             if self.transfers.downloads.get(&id).is_some_and(|download| download.has_next(now, most)) {

@@ -222,8 +222,9 @@ impl Core {
 
     /// No more answers come for a download.
     fn search_ended(&mut self, id: &TransferId, problem: Option<Problem>) {
+        let now = self.now;
         if let Some(download) = self.transfers.downloads.get_mut(id) {
-            download.search_ended(problem);
+            download.search_ended(now, problem);
             self.advance(id);
         }
     }

@@ -67,6 +67,19 @@ fn all_who_have_the_same_content_deliver_at_once_up_to_eight() {
 }
 
 #[test]
+fn who_gets_the_file_while_it_comes_delivers_too() {
+    let mut world = World::den(&["alice", "bob", "carol"]);
+    world.clients[1].files.insert("big.iso".into(), big());
+    world.clients[0].stall = true;
+    world.say(0, "@any getfile big.iso");
+    world.pass(Duration::from_secs(10));
+    assert_eq!((with(&world, "bob").len(), with(&world, "carol").len()), (1, 0));
+    world.clients[2].files.insert("big.iso".into(), big());
+    world.pass(Duration::from_secs(30));
+    assert_eq!((with(&world, "bob").len(), with(&world, "carol").len()), (1, 1));
+}
+
+#[test]
 fn where_all_are_busy_one_stands_in_every_line() {
     let names = ["alice", "bob", "carol", "dave", "eve"];
     let mut world = World::den(&names);
