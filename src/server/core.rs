@@ -152,7 +152,6 @@ impl Core {
         core.timers.set(now + HOUSEKEEPING, Timer::Housekeeping);
         core.tighten();
         core.banned_members(BTreeSet::new());
-        core.bar_relays();
         for id in core.rooms.ids() {
             core.arm(id);
         }

@@ -1,6 +1,6 @@
 //! What happens to the core, and what it wants done.
 
-use super::forwarding::{Barred, NoLeg};
+use super::forwarding::NoLeg;
 use crate::crypto::identity::PublicKey;
 use crate::mesh::NodeInfo;
 use crate::mesh::run::MeshEvent;
@@ -332,8 +332,6 @@ pub enum Output {
         /// This side's token and the other's.
         tokens: ([u8; 32], [u8; 32]),
     },
-    /// For these nothing is relayed from now on, and what is stops; replaces what was said before.
-    Barred(Barred),
     /// A client's way through the mesh has begun or ended; for what does not pass through the core.
     Way(Way),
     /// From now on posts are taken at a so-manieth of the normal pace.

@@ -4,7 +4,7 @@
 //! is dropped, as on any busy line.
 
 use super::SessionId;
-use super::forwarding::{Barred, Forwarding, ForwardingCounts, NoLeg, Place, RelayLimits};
+use super::forwarding::{Forwarding, ForwardingCounts, NoLeg, Place, RelayLimits};
 use super::metrics::Metrics;
 use super::ways::Ways;
 use crate::crypto::identity::PublicKey;
@@ -77,11 +77,6 @@ impl Legs {
     /// From now on so much is relayed; what was today counts.
     pub(super) fn set_limits(&self, limits: RelayLimits) {
         self.with(|forwarding, now| forwarding.set_limits(now, limits));
-    }
-
-    /// For these nothing is relayed from now on.
-    pub(super) fn bar(&self, barred: Barred) {
-        self.with(|forwarding, _| forwarding.bar(barred));
     }
 
     /// The number of the port that clients are told, 0 for none.

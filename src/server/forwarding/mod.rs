@@ -13,7 +13,7 @@ use crate::limits::{
 };
 use crate::wire::leg::{self, BIND_LEN, LegId, LegKey};
 use budget::Budget;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -72,21 +72,6 @@ pub struct ForwardingCounts {
     pub stun: u64,
 }
 
-/// For whom rules on sharing leave nothing to relay.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Barred {
-    /// For nobody.
-    pub all: bool,
-    /// Not for these.
-    pub users: BTreeSet<PublicKey>,
-}
-
-impl Barred {
-    fn has(&self, user: &PublicKey) -> bool {
-        self.all || self.users.contains(user)
-    }
-}
-
 /// Why no leg was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoLeg {
@@ -112,7 +97,6 @@ pub struct Forwarding {
     tokens: HashMap<[u8; 32], LegId>,
     users: HashMap<PublicKey, User>,
     all: Budget,
-    barred: Barred,
     counts: ForwardingCounts,
 }
 
@@ -146,7 +130,6 @@ impl Forwarding {
             tokens: HashMap::new(),
             users: HashMap::new(),
             all: Budget::new(limits.rate, limits.bytes, now),
-            barred: Barred::default(),
             counts: ForwardingCounts::default(),
         }
     }
@@ -156,11 +139,6 @@ impl Forwarding {
         self.limits = limits;
         self.all.set(limits.rate, limits.bytes, now);
         self.users.values_mut().for_each(|user| user.budget.set(limits.user_rate, limits.user_bytes, now));
-    }
-
-    /// From now on nothing goes on that one of these sends; their legs carry nothing.
-    pub fn bar(&mut self, barred: Barred) {
-        self.barred = barred;
     }
 
     /// Makes a leg for one side of a transfer; `id` and `key` are random. Registering the same tokens again replaces it.
@@ -274,10 +252,6 @@ impl Forwarding {
     }
 
     fn charge(&mut self, now: Duration, user: PublicKey, len: u64) -> bool {
-        if self.barred.has(&user) {
-            self.counts.refused += 1;
-            return false;
-        }
         let Some(user) = self.users.get_mut(&user) else { return false };
         if !user.budget.has(now) || !self.all.has(now) {
             self.counts.limited += len;

@@ -178,20 +178,6 @@ fn rates_and_days_are_charged_to_who_sends() {
 }
 
 #[test]
-fn for_whom_sharing_is_switched_off_nothing_goes_on_and_for_others_all_does() {
-    let mut relay = paired(RelayLimits::default());
-    relay.bar(Barred { all: false, users: [user(1)].into() });
-    assert_eq!(relay.forward(NOW, A, 100, place(1)), None);
-    assert!(!relay.transit(NOW, user(1), 100) && relay.transit(NOW, user(2), 100));
-    assert_eq!(relay.forward(NOW, B, 100, place(2)), Some((place(1), A)));
-    assert_eq!((relay.counts().bytes, relay.counts().refused), (200, 2));
-    relay.bar(Barred { all: true, users: BTreeSet::new() });
-    assert_eq!((relay.forward(NOW, B, 100, place(2)), relay.transit(NOW, user(3), 1)), (None, false));
-    relay.bar(Barred::default());
-    assert_eq!(relay.forward(NOW, A, 100, place(1)), Some((place(2), B)));
-}
-
-#[test]
 fn a_server_that_relays_nothing_says_so() {
     let mut relay = Forwarding::new(RelayLimits { user_rate: 0, ..RelayLimits::default() }, NOW);
     assert_eq!(relay.register(NOW, user(1), TOKENS, (A, key(1))), Err(NoLeg::Off));

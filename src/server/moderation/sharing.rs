@@ -1,8 +1,7 @@
 //! Rules on what may be shared: kept, signed, and told to everybody who is here. The server itself sees no file.
 
 use super::super::core::{Core, LoadError};
-use super::super::forwarding::Barred;
-use super::super::io::{Output, SessionId};
+use super::super::io::SessionId;
 use super::{Officer, Told, entries};
 use crate::crypto::identity::PublicKey;
 use crate::limits::{REASON_MAX, REGISTER_MAX, RULE_MAX, SHARING_MAX};
@@ -209,20 +208,6 @@ impl Core {
         }
     }
 
-    /// Tells the relay, through which files of our clients may go to legs at other servers too.
-    pub(in crate::server) fn bar_relays(&mut self) {
-        let rules = self.moderation.sharing.rules.values().map(|kept| &kept.rule).filter(|rule| rule.limits.off);
-        let mut barred = Barred::default();
-        for rule in rules {
-            match &rule.scope {
-                Scope::All => barred.all = true,
-                Scope::User(key) => _ = barred.users.insert(PublicKey::from_bytes(**key)),
-                Scope::Room(_) => {}
-            }
-        }
-        self.out.output(Output::Barred(barred));
-    }
-
     /// Rules for rooms that are gone.
     pub(super) fn prune_rules(&mut self) {
         let gone = |kept: &Kept| matches!(kept.rule.scope, Scope::Room(id) if self.rooms.get(&id).is_none());
@@ -245,7 +230,6 @@ impl Core {
         sharing.signed = None;
         let value = encode(&sharing.head);
         self.out.write(Write::Keep(Entry { list: List::Rule, key: HEAD.to_vec(), value }));
-        self.bar_relays();
         if let Some(document) = self.sharing_document() {
             self.out.fan_out(self.online.values().copied(), Push::Sharing(document));
         }

@@ -1,5 +1,4 @@
 use super::*;
-use crate::server::forwarding::Barred;
 use crate::wire::leg::LegKey;
 use crate::wire::token::Token;
 
@@ -34,7 +33,6 @@ pub(super) struct World<E = Core> {
     pub(super) draws: u8,
     pub(super) legs: Forwarding,
     /// Ways of relayed datagrams that are open: in by server and number, out by number.
-    pub(super) barred: Barred,
     pub(super) ways_in: BTreeSet<(NodeId, u64)>,
     pub(super) ways_out: BTreeSet<u64>,
 }
@@ -76,7 +74,6 @@ impl<E: Engine> World<E> {
             slower: 0,
             draws: 0,
             legs: Forwarding::new(RelayLimits::default(), Duration::ZERO),
-            barred: Barred::default(),
             ways_in: BTreeSet::new(),
             ways_out: BTreeSet::new(),
         }
@@ -153,7 +150,6 @@ impl<E: Engine> World<E> {
             Output::Way(Way::NotIn { node, client }) => assert!(self.ways_in.remove(&(node, client))),
             Output::Way(Way::Out { client, .. }) => assert!(self.ways_out.insert(client)),
             Output::Way(Way::NotOut { client }) => assert!(self.ways_out.remove(&client)),
-            Output::Barred(barred) => self.barred = barred,
             Output::Relay { .. } | Output::Gossip { .. } => {}
             Output::Mesh { targets, body } => self.mesh.push_back((targets, body)),
             Output::Log(event) => self.log.push(event),
