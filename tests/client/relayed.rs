@@ -38,8 +38,10 @@ fn both_sides_ask_their_server_when_no_path_has_answered_and_are_joined_there() 
     let place = |port| Place::Udp { socket: 0, addr: ([192, 0, 2, 1], port).into() };
     for client in 0..2_u16 {
         let (id, key) = world.clients[usize::from(client)].legs[0].clone();
-        let bound = world.servers[server].legs.bind(now, id, 1, &leg::bind(id, 1, &key), place(client));
-        assert!(bound.is_some());
+        for counter in [1, 2] {
+            let bind = leg::bind(id, counter, &key);
+            assert!(world.servers[server].legs.bind(now, id, counter, &bind, place(client), 0).is_some());
+        }
     }
     let [alice, bob] = [0, 1].map(|client| world.clients[client].legs[0].0);
     assert_eq!(world.servers[server].legs.forward(now, alice, 1, place(0)), Some((place(1), bob)));

@@ -1,7 +1,8 @@
 //! Rules on what may be shared: kept, signed, and told to everybody who is here. The server itself sees no file.
 
 use super::super::core::{Core, LoadError};
-use super::super::io::SessionId;
+use super::super::forwarding::Stay;
+use super::super::io::{Output, SessionId};
 use super::{Officer, Told, entries};
 use crate::crypto::identity::PublicKey;
 use crate::limits::{REASON_MAX, REGISTER_MAX, RULE_MAX, SHARING_MAX};
@@ -232,6 +233,10 @@ impl Core {
         self.out.write(Write::Keep(Entry { list: List::Rule, key: HEAD.to_vec(), value }));
         if let Some(document) = self.sharing_document() {
             self.out.fan_out(self.online.values().copied(), Push::Sharing(document));
+        }
+        let off: Vec<PublicKey> = self.online.keys().filter(|key| self.may_relay(key).is_err()).copied().collect();
+        for user in off {
+            self.out.output(Output::Legs { user, stay: Stay::Out });
         }
     }
 

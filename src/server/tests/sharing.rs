@@ -167,4 +167,7 @@ fn for_whom_sharing_is_off_the_server_relays_no_file() {
     assert!(refusal.code == Code::NotAllowed && refusal.message.contains(&format!("rule {id}")), "{refusal:?}");
     let reply = world.request(carol.session, ask());
     assert!(!matches!(&reply, Reply::Refused(refusal) if refusal.message.contains("rule")), "{reply:?}");
+    assert_eq!(world.legs.counts().legs, 1);
+    world.owner_asks(restrict(Limits { off: true, ..Limits::default() }, None, Some("carol")));
+    assert_eq!(world.legs.counts().legs, 0, "nor does it go on");
 }
