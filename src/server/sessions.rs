@@ -126,8 +126,7 @@ impl Core {
         let mesh = self.mesh_word();
         self.out.send(id, &ToClient::Welcome(Welcome { cert: cert.into(), seen_as, stun_port, now_ms, mesh }));
         self.out.output(Output::Admitted { session: id });
-        let stay = if self.may_relay(&key).is_ok() { Stay::Here } else { Stay::Out };
-        self.out.output(Output::Legs { user: key, stay });
+        self.out.output(Output::Legs { user: key, stay: self.stay(&key) });
         if warned {
             self.warn(id, Doing::LogIn);
         }

@@ -13,7 +13,7 @@ use crate::limits::{
 };
 use crate::wire::leg::{self, BIND_LEN, LegId, LegKey};
 use budget::Budget;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -54,11 +54,13 @@ pub enum Place {
 /// Whether a user's legs stay: they are no more than what a session of theirs asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stay {
-    /// There is a session again.
+    /// There is a session.
     Here,
-    /// The last one has ended: they stay for [`RELAY_AWAY`].
+    /// There is one, and nothing is relayed for it: they end, and nothing passes through us to legs elsewhere.
+    Barred,
+    /// The last session has ended: they stay for [`RELAY_AWAY`].
     Away,
-    /// The user is not to have any more: they end.
+    /// It was ended for good: so are they.
     Out,
 }
 
@@ -107,6 +109,8 @@ pub struct Forwarding {
     // By the token that a side registered as its own.
     tokens: HashMap<[u8; 32], LegId>,
     users: HashMap<PublicKey, User>,
+    // Of those who are here.
+    barred: HashSet<PublicKey>,
     all: Budget,
     counts: ForwardingCounts,
 }
@@ -145,6 +149,7 @@ impl Forwarding {
             legs: HashMap::new(),
             tokens: HashMap::new(),
             users: HashMap::new(),
+            barred: HashSet::new(),
             all: Budget::new(limits.rate, limits.bytes, now),
             counts: ForwardingCounts::default(),
         }
@@ -244,11 +249,15 @@ impl Forwarding {
 
     /// What becomes of the legs of a user.
     pub fn stay(&mut self, now: Duration, user: PublicKey, stay: Stay) {
+        match stay {
+            Stay::Barred => _ = self.barred.insert(user),
+            Stay::Here | Stay::Away | Stay::Out => _ = self.barred.remove(&user),
+        }
         let Some(known) = self.users.get_mut(&user) else { return };
         match stay {
             Stay::Here => known.away = None,
             Stay::Away => known.away = Some(now),
-            Stay::Out => self.end_where(|leg, _| leg.user == user),
+            Stay::Barred | Stay::Out => self.end_where(|leg, _| leg.user == user),
         }
     }
 
@@ -283,7 +292,8 @@ impl Forwarding {
 
     /// `len` bytes of datagrams pass between a client of ours and its leg at another server. Gives whether they may.
     pub fn transit(&mut self, now: Duration, user: PublicKey, len: usize) -> bool {
-        if self.is_off() || self.users.len() >= RELAY_USERS && !self.users.contains_key(&user) {
+        let stranger = self.users.len() >= RELAY_USERS && !self.users.contains_key(&user);
+        if self.is_off() || stranger || self.barred.contains(&user) {
             self.counts.limited += len as u64;
             return false;
         }

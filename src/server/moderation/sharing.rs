@@ -209,6 +209,11 @@ impl Core {
         }
     }
 
+    /// What that means for the legs of somebody who is here.
+    pub(in crate::server) fn stay(&self, key: &PublicKey) -> Stay {
+        if self.may_relay(key).is_ok() { Stay::Here } else { Stay::Barred }
+    }
+
     /// Rules for rooms that are gone.
     pub(super) fn prune_rules(&mut self) {
         let gone = |kept: &Kept| matches!(kept.rule.scope, Scope::Room(id) if self.rooms.get(&id).is_none());
@@ -234,9 +239,9 @@ impl Core {
         if let Some(document) = self.sharing_document() {
             self.out.fan_out(self.online.values().copied(), Push::Sharing(document));
         }
-        let off: Vec<PublicKey> = self.online.keys().filter(|key| self.may_relay(key).is_err()).copied().collect();
-        for user in off {
-            self.out.output(Output::Legs { user, stay: Stay::Out });
+        let stays: Vec<_> = self.online.keys().map(|key| (*key, self.stay(key))).collect();
+        for (user, stay) in stays {
+            self.out.output(Output::Legs { user, stay });
         }
     }
 
