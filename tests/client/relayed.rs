@@ -95,6 +95,18 @@ fn for_a_direct_path_that_falls_silent_the_server_is_asked_and_not_at_every_word
 }
 
 #[test]
+fn a_peer_that_falls_silent_all_the_time_keeps_nobody_asking_for_legs() {
+    let mut world = fetch(Reach::Any, Reach::Any);
+    let transfer = session(&world);
+    world.pass(Duration::from_secs(4));
+    for _ in 0..300 {
+        world.news(1, FilesEvent::Silent { transfer });
+        world.pass(Duration::from_secs(1));
+    }
+    assert!((8..=14).contains(&legs(&world).1), "{:?}", legs(&world));
+}
+
+#[test]
 fn a_leg_is_made_anew_when_the_link_comes_back_and_for_no_session_that_needs_none() {
     let mut world = fetch(Reach::Any, Reach::Any);
     let transfer = session(&world);
