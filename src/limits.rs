@@ -314,6 +314,8 @@ pub const RELAY_LEGS_PER_USER: usize = 64;
 pub const RELAY_IDLE: Duration = Duration::from_secs(30);
 /// A leg whose other side has not registered by then ends.
 pub const RELAY_UNPAIRED: Duration = Duration::from_secs(120);
+/// The legs of who has had no session at the server for so long end: longer than it takes to find back to one.
+pub const RELAY_AWAY: Duration = Duration::from_secs(300);
 /// Bytes are counted against the daily limits in windows of this length.
 pub const RELAY_DAY: Duration = Duration::from_secs(24 * 3600);
 /// Legs that one key may register in [`DOOR_WINDOW`].

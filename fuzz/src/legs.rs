@@ -1,7 +1,7 @@
 //! What comes for a relay: a datagram at its port, and a parcel of another server.
 
 use secchat::limits::{MESH_PARCEL_MAX, RELAY_LINK_DATAGRAMS};
-use secchat::wire::leg::{LegDatagram, LegKey, LinkData, RELAYED_HEAD, bind, bound, is_genuine, relayed_head};
+use secchat::wire::leg::{LegDatagram, LegKey, LinkData, RELAYED_HEAD, bind, bound, is_genuine, prove, relayed_head};
 use secchat::wire::relay::Passing;
 
 /// The key of the leg in the corpus.
@@ -22,6 +22,10 @@ pub fn leg(data: &[u8]) -> bool {
         }
         Some(LegDatagram::Bound(leg, counter)) => {
             assert_eq!(is_genuine(data, &key), data == bound(leg, counter, &key));
+            is_genuine(data, &key)
+        }
+        Some(LegDatagram::Prove(leg, counter)) => {
+            assert_eq!(is_genuine(data, &key), data == prove(leg, counter, &key));
             is_genuine(data, &key)
         }
     }

@@ -18,8 +18,10 @@ pub(super) struct Relaying {
     server: Name,
     tokens: RelayTokens,
     stage: Stage,
-    /// It has given one.
-    given: bool,
+    /// How many it has given.
+    given: u32,
+    /// It was too busy, and the user knows.
+    told: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,12 +55,12 @@ impl Core {
         };
         let Some(server) = self.conversations.get(group).map(|c| c.server.clone()) else { return };
         let stage = Stage::Wanted(self.now + wait);
-        self.transfers.relays.insert(id, Relaying { server, tokens, stage, given: false });
+        self.transfers.relays.insert(id, Relaying { server, tokens, stage, given: 0, told: false });
     }
 
     /// The session has a path. What the server was not asked for yet, or has not given, is not needed now.
     pub(super) fn path_found(&mut self, transfer: &TransferId) {
-        if let Some(relay) = self.transfers.relays.get_mut(transfer).filter(|relay| !relay.given) {
+        if let Some(relay) = self.transfers.relays.get_mut(transfer).filter(|relay| relay.given == 0) {
             relay.stage = Stage::Spared;
         }
     }
@@ -69,7 +71,8 @@ impl Core {
         let Some(relay) = self.transfers.relays.get_mut(transfer) else { return };
         let due = match relay.stage {
             Stage::Spared => true,
-            Stage::Given(at) => now >= at + RELAY_ANEW,
+            // A peer may say again and again that it does not hear us: for that no server is asked without end.
+            Stage::Given(at) => now >= at + RELAY_ANEW * (1 << relay.given.saturating_sub(1).min(MOST_DOUBLED)),
             Stage::Wanted(_) | Stage::Asked => false,
         };
         if due {
@@ -116,8 +119,12 @@ impl Core {
         };
         let ticket = match reply {
             Reply::RelayTicket(ticket) => ticket,
-            Reply::Refused(refusal) if relay.given && refusal.code == Code::TooMany => {
+            Reply::Refused(refusal) if refusal.code == Code::TooMany => {
                 relay.stage = Stage::Wanted(now + RELAY_ANEW);
+                if relay.given == 0 && !std::mem::replace(&mut relay.told, true) {
+                    let text = format!("{server} does not pass this file on yet: {}", refusal.message);
+                    self.tell(None, Event::Notice { from: "relay".into(), text });
+                }
                 return;
             }
             Reply::Refused(refusal) => {
@@ -127,7 +134,7 @@ impl Core {
             }
             _ => return,
         };
-        (relay.stage, relay.given) = (Stage::Given(now), true);
+        (relay.stage, relay.given) = (Stage::Given(now), relay.given.saturating_add(1));
         let host = match self.servers.endpoint(server) {
             _ if self.is_access(server) => LegHost::Linked,
             Some(endpoint) => LegHost::At(endpoint.host_text()),
@@ -154,3 +161,5 @@ impl Core {
 }
 
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How often the pause between two legs of one session is doubled.
+const MOST_DOUBLED: u32 = 3;

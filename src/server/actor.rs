@@ -337,6 +337,7 @@ impl<E: Engine> Actor<E> {
                     let made = self.beside.legs.register(user, tokens);
                     self.feed(Input::LegMade { session, request, made });
                 }
+                Output::Legs { user, stay } => self.beside.legs.stay(user, stay),
                 Output::Way(way) => self.beside.legs.way(way),
                 Output::Pace { slower } => self.slower.store(slower, Ordering::Relaxed),
                 // The engine of a server in a mesh takes these itself.

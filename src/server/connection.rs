@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use tokio::io::ReadHalf;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -289,6 +290,8 @@ impl Session {
             if let ToServer::RelayData(data) = frame {
                 // Not the core's business: no line of the chat waits behind a file.
                 self.shared.legs.came_by_link(self.key, self.id, sender, data);
+                // A thousand tiny datagrams are a millisecond's work, and many frames of them may have been read at once.
+                yield_now().await;
                 continue;
             }
             let hold = match self.shared.hold(self.key, &frame, bytes.len()) {

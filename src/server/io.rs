@@ -1,6 +1,6 @@
 //! What happens to the core, and what it wants done.
 
-use super::forwarding::NoLeg;
+use super::forwarding::{NoLeg, Stay};
 use crate::crypto::identity::PublicKey;
 use crate::mesh::NodeInfo;
 use crate::mesh::run::MeshEvent;
@@ -331,6 +331,13 @@ pub enum Output {
         user: PublicKey,
         /// This side's token and the other's.
         tokens: ([u8; 32], [u8; 32]),
+    },
+    /// What becomes of somebody's legs, with [`super::forwarding::Forwarding::stay`].
+    Legs {
+        /// Whose.
+        user: PublicKey,
+        /// What.
+        stay: Stay,
     },
     /// A client's way through the mesh has begun or ended; for what does not pass through the core.
     Way(Way),

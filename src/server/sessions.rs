@@ -1,6 +1,7 @@
 //! Connections: login, keep-alive, replacement, the end.
 
 use super::core::{Answer, Core};
+use super::forwarding::Stay;
 use super::io::{LogEvent, Output, SessionId};
 use super::rates::Doing;
 use super::timers::Timer;
@@ -125,6 +126,7 @@ impl Core {
         let mesh = self.mesh_word();
         self.out.send(id, &ToClient::Welcome(Welcome { cert: cert.into(), seen_as, stun_port, now_ms, mesh }));
         self.out.output(Output::Admitted { session: id });
+        self.out.output(Output::Legs { user: key, stay: self.stay(&key) });
         if warned {
             self.warn(id, Doing::LogIn);
         }
@@ -197,6 +199,8 @@ impl Core {
         let Some(session) = self.sessions.remove(&id) else { return };
         if self.online.get(&session.key) == Some(&id) {
             self.online.remove(&session.key);
+            let stay = if reason == BANNED { Stay::Out } else { Stay::Away };
+            self.out.output(Output::Legs { user: session.key, stay });
         }
         for room in session.rooms.iter().chain(&session.waits).copied().collect::<BTreeSet<_>>() {
             if let Some(room) = self.rooms.get_mut(&room) {
@@ -218,3 +222,5 @@ impl Core {
 
 /// Keep-alives without an answer after which a client is lost.
 const MISSES: u32 = 3;
+/// Why the sessions of those end who are banned.
+pub(super) const BANNED: &str = "banned";

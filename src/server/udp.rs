@@ -4,7 +4,7 @@
 //! is dropped, as on any busy line.
 
 use super::SessionId;
-use super::forwarding::{Forwarding, ForwardingCounts, NoLeg, Place, RelayLimits};
+use super::forwarding::{Forwarding, ForwardingCounts, NoLeg, Place, RelayLimits, Stay};
 use super::metrics::Metrics;
 use super::ways::Ways;
 use crate::crypto::identity::PublicKey;
@@ -164,6 +164,11 @@ impl Legs {
         Ok((id, key))
     }
 
+    /// What becomes of the legs of a user.
+    pub(super) fn stay(&self, user: PublicKey, stay: Stay) {
+        self.with(|forwarding, now| forwarding.stay(now, user, stay));
+    }
+
     /// What was done.
     pub fn counts(&self) -> ForwardingCounts {
         self.with(|forwarding, _| forwarding.counts())
@@ -281,8 +286,14 @@ fn pass(socket: usize, batch: Batch<'_>, legs: &Legs) {
 fn answer((socket, addr): (usize, SocketAddr), datagram: &[u8], legs: &Legs) {
     if let Some(LegDatagram::Bind(leg, counter)) = LegDatagram::decode(datagram) {
         let place = Place::Udp { socket, addr };
-        let bound = legs.with(|forwarding, now| forwarding.bind(now, leg, counter, datagram, place));
-        bound.into_iter().for_each(|bound| legs.send(socket, &bound, bound.len(), addr));
+        let mut random = [0; 8];
+        // Without randomness no leg is bound.
+        if getrandom::fill(&mut random).is_err() {
+            return;
+        }
+        let random = u64::from_ne_bytes(random);
+        let answer = legs.with(|forwarding, now| forwarding.bind(now, leg, counter, datagram, place, random));
+        answer.into_iter().for_each(|answer| legs.send(socket, &answer, answer.len(), addr));
     } else if datagram.len() <= stun::REQUEST_MAX
         && let Some(answer) = stun::answer(datagram, addr)
     {

@@ -4,6 +4,7 @@
 //! 0x09 relayed  leg 8 | a whole datagram for the peer, or from it
 //! 0x0a bind     leg 8 | counter u64 | tag 16: from here on this leg is where this came from
 //! 0x0b bound    leg 8 | counter u64 | tag 16: the answer, no longer than the question
+//! 0x0c prove    leg 8 | counter u64 | tag 16: the answer to a bind from a new address: bind under this higher counter from there
 //! ```
 //!
 //! A tag is the first 16 bytes of BLAKE3 keyed with the leg's key, over all that stands before it. What is relayed bears none:
@@ -20,6 +21,8 @@ use zeroize::Zeroizing;
 pub const RELAYED: u8 = 0x09;
 /// First byte of the answer to a bind.
 pub const BOUND: u8 = 0x0b;
+/// First byte of what a bind from an address is answered that is not proven yet.
+pub const PROVE: u8 = 0x0c;
 /// Bytes before what is relayed.
 pub const RELAYED_HEAD: usize = 9;
 /// Bytes of a bind, and of its answer.
@@ -145,6 +148,8 @@ pub enum LegDatagram {
     Bind(LegId, u64),
     /// To be checked with [`is_genuine`].
     Bound(LegId, u64),
+    /// To be checked with [`is_genuine`].
+    Prove(LegId, u64),
 }
 
 impl LegDatagram {
@@ -154,10 +159,14 @@ impl LegDatagram {
         let (leg, rest) = rest.split_first_chunk::<8>()?;
         match *first {
             RELAYED => (!rest.is_empty()).then_some(Self::Relayed(*leg)),
-            BIND | BOUND if datagram.len() == BIND_LEN => {
+            kind @ (BIND | BOUND | PROVE) if datagram.len() == BIND_LEN => {
                 let (counter, _) = rest.split_first_chunk::<8>()?;
                 let counter = u64::from_be_bytes(*counter);
-                Some(if *first == BIND { Self::Bind(*leg, counter) } else { Self::Bound(*leg, counter) })
+                Some(match kind {
+                    BIND => Self::Bind(*leg, counter),
+                    BOUND => Self::Bound(*leg, counter),
+                    _ => Self::Prove(*leg, counter),
+                })
             }
             _ => None,
         }
@@ -179,6 +188,11 @@ pub fn bind(leg: LegId, counter: u64, key: &LegKey) -> [u8; BIND_LEN] {
 /// The server's answer.
 pub fn bound(leg: LegId, counter: u64, key: &LegKey) -> [u8; BIND_LEN] {
     sealed(BOUND, leg, counter, key)
+}
+
+/// The server's answer where the bind came from an address at which nobody has proved to be: only who reads it there knows `counter`.
+pub fn prove(leg: LegId, counter: u64, key: &LegKey) -> [u8; BIND_LEN] {
+    sealed(PROVE, leg, counter, key)
 }
 
 /// Whether the tag of a bind, or of its answer, was made with this key.
@@ -235,6 +249,9 @@ mod tests {
         assert_eq!(LegDatagram::decode(&answered), Some(LegDatagram::Bound([7; 8], 9)));
         assert_ne!(asked[17..], answered[17..], "one cannot be made of the other");
         assert!(answered.len() <= asked.len());
+        let other = prove([7; 8], 9, &key(1));
+        assert_eq!(LegDatagram::decode(&other), Some(LegDatagram::Prove([7; 8], 9)));
+        assert!(other.len() <= asked.len() && other[17..] != answered[17..] && other[17..] != asked[17..]);
     }
 
     #[test]

@@ -38,8 +38,10 @@ fn both_sides_ask_their_server_when_no_path_has_answered_and_are_joined_there() 
     let place = |port| Place::Udp { socket: 0, addr: ([192, 0, 2, 1], port).into() };
     for client in 0..2_u16 {
         let (id, key) = world.clients[usize::from(client)].legs[0].clone();
-        let bound = world.servers[server].legs.bind(now, id, 1, &leg::bind(id, 1, &key), place(client));
-        assert!(bound.is_some());
+        for counter in [1, 2] {
+            let bind = leg::bind(id, counter, &key);
+            assert!(world.servers[server].legs.bind(now, id, counter, &bind, place(client), 0).is_some());
+        }
     }
     let [alice, bob] = [0, 1].map(|client| world.clients[client].legs[0].0);
     assert_eq!(world.servers[server].legs.forward(now, alice, 1, place(0)), Some((place(1), bob)));
@@ -90,6 +92,18 @@ fn for_a_direct_path_that_falls_silent_the_server_is_asked_and_not_at_every_word
         world.news(1, FilesEvent::Silent { transfer: unknown });
         assert_eq!(legs(&world), (asked, 2 * asked));
     }
+}
+
+#[test]
+fn a_peer_that_falls_silent_all_the_time_keeps_nobody_asking_for_legs() {
+    let mut world = fetch(Reach::Any, Reach::Any);
+    let transfer = session(&world);
+    world.pass(Duration::from_secs(4));
+    for _ in 0..300 {
+        world.news(1, FilesEvent::Silent { transfer });
+        world.pass(Duration::from_secs(1));
+    }
+    assert!((8..=14).contains(&legs(&world).1), "{:?}", legs(&world));
 }
 
 #[test]

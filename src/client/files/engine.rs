@@ -314,7 +314,8 @@ impl Engine {
             if let Some(host) = host
                 && let Ok(Ok(found)) = timeout(LOOK_UP, tokio::net::lookup_host((host, port))).await
             {
-                addrs.extend(found.map(canonical).take(RELAY_ADDRESSES));
+                let hosts = found.map(canonical).filter(|addr| is_candidate(*addr, true));
+                addrs.extend(hosts.take(RELAY_ADDRESSES));
             }
             let _ = results.send(Internal::Relay(Ticket { addrs, ..ticket }));
         });

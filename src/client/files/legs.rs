@@ -46,9 +46,15 @@ struct Leg {
     ticket: Ticket,
     // Which of its addresses is used.
     at: usize,
-    // Binds so far, and those since the last answer.
+    // Of the newest bind, of the newest that was answered, and what the server wants the next one to be.
     counter: u64,
+    answered: u64,
+    wanted: Option<u64>,
+    // Binds since the last answer.
     unanswered: u32,
+    // The address in use has answered; bytes that went to some that had not.
+    proven: bool,
+    spent: usize,
     next: Duration,
     // UDP does not get through.
     over_link: bool,
@@ -65,7 +71,19 @@ impl Legs {
         let before = before.map(|at| self.0.swap_remove(at)).filter(|leg| leg.ticket.server == ticket.server);
         // What did not get through a moment ago does not now.
         let over_link = in_vain || before.is_some_and(|leg| leg.over_link);
-        self.0.push(Leg { ticket, at: 0, counter: 0, unanswered: 0, next: now, over_link, by_link: false });
+        self.0.push(Leg {
+            ticket,
+            at: 0,
+            counter: 0,
+            answered: 0,
+            wanted: None,
+            unanswered: 0,
+            proven: false,
+            spent: 0,
+            next: now,
+            over_link,
+            by_link: false,
+        });
         alias
     }
 
@@ -77,6 +95,9 @@ impl Legs {
     /// What is due now.
     pub(super) fn poll(&mut self, now: Duration) -> Option<Due> {
         let leg = self.0.iter_mut().find(|leg| leg.next <= now)?;
+        if let Some(wanted) = leg.wanted.take() {
+            return leg.bind(now, wanted);
+        }
         let was_over_link = leg.over_link;
         leg.over_link |= leg.ticket.addrs.is_empty() || leg.unanswered >= RELAY_BINDS_IN_VAIN;
         // As long as nothing comes over the link either, UDP is tried in between.
@@ -88,12 +109,12 @@ impl Legs {
         }
         if leg.unanswered >= TRIES || leg.counter == u64::from(leg.unanswered) {
             // Not one that has ever answered, or it has fallen silent: the next address.
-            leg.at = usize::try_from(leg.counter).unwrap_or(0) % leg.ticket.addrs.len();
+            let next = usize::try_from(leg.counter).unwrap_or(0) % leg.ticket.addrs.len();
+            leg.proven &= next == leg.at;
+            leg.at = next;
         }
-        leg.counter += 1;
-        leg.unanswered = leg.unanswered.saturating_add(1);
-        leg.next = now + RELAY_BIND_AGAIN * if leg.unanswered > TRIES * 4 { 8 } else { 1 };
-        Some(Due::Bind(leg.server()?, leg::bind(leg.ticket.leg, leg.counter, &leg.ticket.key)))
+        let counter = leg.counter.saturating_add(1);
+        leg.bind(now, counter)
     }
 
     /// When [`Self::poll`] has something.
@@ -101,13 +122,17 @@ impl Legs {
         self.0.iter().map(|leg| leg.next).min()
     }
 
-    /// Where what is for this address really goes; `None` where the leg is gone.
-    pub(super) fn way(&self, alias: SocketAddr) -> Option<Way> {
-        let leg = self.0.iter().find(|leg| self::alias(leg.ticket.transfer) == alias)?;
-        Some(match leg.over_link {
-            true => Way::Link(leg.ticket.server.clone(), leg.ticket.leg),
-            false => Way::Udp(leg.server()?, relayed_head(leg.ticket.leg)),
-        })
+    /// Where `len` bytes for this address really go; `None` where the leg is gone, and where these are too many for an address of the
+    /// server that has not answered: whoever has that would be flooded.
+    pub(super) fn way(&mut self, alias: SocketAddr, len: usize) -> Option<Way> {
+        let leg = self.0.iter_mut().find(|leg| self::alias(leg.ticket.transfer) == alias)?;
+        if leg.over_link {
+            return Some(Way::Link(leg.ticket.server.clone(), leg.ticket.leg));
+        }
+        if !leg.proven {
+            leg.spent = leg.spent.checked_add(len).filter(|spent| *spent <= UNPROVEN)?;
+        }
+        Some(Way::Udp(leg.server()?, relayed_head(leg.ticket.leg)))
     }
 
     /// The address by which channels know the leg of ours that something came for over the link.
@@ -131,12 +156,23 @@ impl Legs {
                 Some((alias(leg.ticket.transfer), datagram.get_mut(RELAYED_HEAD..)?))
             }
             LegDatagram::Bound(id, counter) => {
-                let leg = self.0.iter_mut().find(|leg| leg.ticket.leg == id && leg.counter == counter)?;
+                // One answer counts once, or who repeats it could keep us from ever asking again.
+                let fresh = |leg: &Leg| leg.answered < counter && counter <= leg.counter;
+                let leg = self.0.iter_mut().find(|leg| leg.ticket.leg == id && fresh(leg))?;
                 let stays = leg.over_link && leg.by_link;
                 if leg.server() == Some(from) && leg::is_genuine(datagram, &leg.ticket.key) && !stays {
                     // What is on its way over the link still takes the leg back there: it is bound again soon.
                     let again = if leg.over_link { RELAY_BIND_AGAIN } else { RELAY_BIND_EVERY };
                     (leg.unanswered, leg.over_link, leg.next) = (0, false, now + again);
+                    (leg.answered, leg.proven, leg.spent) = (counter, true, 0);
+                }
+                None
+            }
+            LegDatagram::Prove(id, counter) => {
+                let leg = self.0.iter_mut().find(|leg| leg.ticket.leg == id && leg.counter < counter)?;
+                let stays = leg.over_link && leg.by_link;
+                if leg.server() == Some(from) && leg::is_genuine(datagram, &leg.ticket.key) && !stays {
+                    (leg.wanted, leg.next) = (Some(counter), now);
                 }
                 None
             }
@@ -146,6 +182,13 @@ impl Legs {
 }
 
 impl Leg {
+    fn bind(&mut self, now: Duration, counter: u64) -> Option<Due> {
+        self.counter = counter;
+        self.unanswered = self.unanswered.saturating_add(1);
+        self.next = now + RELAY_BIND_AGAIN * if self.unanswered > TRIES * 4 { 8 } else { 1 };
+        Some(Due::Bind(self.server()?, leg::bind(self.ticket.leg, self.counter, &self.ticket.key)))
+    }
+
     fn server(&self) -> Option<SocketAddr> {
         self.ticket.addrs.get(self.at).copied()
     }
@@ -166,6 +209,8 @@ fn alias(transfer: TransferId) -> SocketAddr {
 const PREFIX: [u8; 8] = [1, 0, 0, 0, 0, 0, 0, 0];
 /// Binds without an answer before another of the server's addresses is tried.
 const TRIES: u32 = 4;
+/// Bytes that addresses get which do not answer: the first challenges of a channel, which need not wait for the answer then.
+const UNPROVEN: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -200,8 +245,8 @@ mod tests {
         }
     }
 
-    fn server(legs: &Legs, alias: SocketAddr) -> SocketAddr {
-        match legs.way(alias) {
+    fn server(legs: &mut Legs, alias: SocketAddr) -> SocketAddr {
+        match legs.way(alias, 1) {
             Some(Way::Udp(server, _)) => server,
             other => panic!("{other:?}"),
         }
@@ -217,7 +262,7 @@ mod tests {
             let mut now = NOW + RELAY_BIND_AGAIN * u32::try_from(silent).unwrap();
             let link = Way::Link(server_name("s1"), [7; 8]);
             assert!(matches!(legs.poll(now), Some(Due::Link(server, _)) if server.as_str() == "s1"));
-            assert_eq!(legs.way(alias), Some(link.clone()));
+            assert_eq!(legs.way(alias, 1), Some(link.clone()));
             assert_eq!(legs.at_link(&came("s2")), None, "another server has no word in it");
             if heard {
                 assert_eq!(legs.at_link(&came("s1")), Some(alias));
@@ -228,7 +273,7 @@ mod tests {
             let newest = if heard { 6 } else { 7 };
             legs.open(now, addr(1), &mut leg::bound([7; 8], newest, &LegKey::new([5; 32])).to_vec());
             let way = if heard { link } else { Way::Udp(addr(1), relayed_head([7; 8])) };
-            assert_eq!(legs.way(alias), Some(way));
+            assert_eq!(legs.way(alias, 1), Some(way));
         }
     }
 
@@ -247,9 +292,9 @@ mod tests {
         let alias = legs.add(NOW, ticket(vec![addr(1)]), true);
         assert_eq!(legs.poll(NOW), Some(Due::Link(server_name("s1"), [7; 8])));
         bind(&mut legs, NOW + RELAY_BIND_AGAIN);
-        assert_eq!(legs.way(alias), Some(Way::Link(server_name("s1"), [7; 8])));
+        assert_eq!(legs.way(alias, 1), Some(Way::Link(server_name("s1"), [7; 8])));
         legs.open(NOW, addr(1), &mut leg::bound([7; 8], 1, &LegKey::new([5; 32])).to_vec());
-        assert_eq!(server(&legs, alias), addr(1), "it does after all");
+        assert_eq!(server(&mut legs, alias), addr(1), "it does after all");
     }
 
     #[test]
@@ -269,7 +314,7 @@ mod tests {
         legs.open(NOW, addr(1), &mut leg::bound([7; 8], 1, &LegKey::new([5; 32])).to_vec());
         assert_eq!(legs.deadline(), Some(NOW + RELAY_BIND_EVERY));
         legs.keep(|_| false);
-        assert_eq!((legs.deadline(), legs.way(alias)), (None, None));
+        assert_eq!((legs.deadline(), legs.way(alias, 1)), (None, None));
     }
 
     #[test]
@@ -281,7 +326,7 @@ mod tests {
         let now = NOW + RELAY_BIND_AGAIN * 3;
         legs.open(now, addr(2), &mut leg::bound([7; 8], 4, &LegKey::new([5; 32])).to_vec());
         assert_eq!(bind(&mut legs, now + RELAY_BIND_EVERY).0, addr(2), "the one that answered");
-        assert_eq!(server(&legs, alias), addr(2));
+        assert_eq!(server(&mut legs, alias), addr(2));
     }
 
     #[test]
@@ -295,8 +340,68 @@ mod tests {
         let new = LinkData { leg: [8; 8].into(), ..came("s1") };
         assert_eq!(legs.at_link(&came("s1")), None, "the leg that died");
         assert_eq!(legs.poll(NOW), Some(Due::Link(server_name("s1"), [8; 8])));
-        assert_eq!(legs.way(alias), Some(Way::Link(server_name("s1"), [8; 8])));
+        assert_eq!(legs.way(alias, 1), Some(Way::Link(server_name("s1"), [8; 8])));
         assert_eq!(legs.at_link(&new), Some(alias));
+    }
+
+    #[test]
+    fn an_address_is_proved_as_the_server_asks_for_it() {
+        let mut legs = Legs::default();
+        let alias = legs.add(NOW, ticket(vec![addr(1), addr(2)]), false);
+        assert_eq!(bind(&mut legs, NOW).0, addr(1));
+        let key = LegKey::new([5; 32]);
+        for (from, other) in [
+            (addr(1), leg::prove([7; 8], 900, &LegKey::new([6; 32]))),
+            (addr(2), leg::prove([7; 8], 900, &key)),
+            (addr(1), leg::prove([7; 8], 1, &key)),
+        ] {
+            legs.open(NOW, from, &mut other.to_vec());
+            assert_eq!(legs.poll(NOW), None);
+        }
+        legs.open(NOW, addr(1), &mut leg::prove([7; 8], 900, &key).to_vec());
+        let (to, bound) = bind(&mut legs, NOW);
+        assert_eq!((to, LegDatagram::decode(&bound)), (addr(1), Some(LegDatagram::Bind([7; 8], 900))));
+        legs.open(NOW, addr(1), &mut leg::prove([7; 8], 900, &key).to_vec());
+        assert_eq!(legs.poll(NOW), None, "once");
+        legs.open(NOW, addr(1), &mut leg::bound([7; 8], 900, &key).to_vec());
+        let (to, bound) = bind(&mut legs, NOW + RELAY_BIND_EVERY);
+        assert_eq!((to, LegDatagram::decode(&bound)), (addr(1), Some(LegDatagram::Bind([7; 8], 901))));
+        assert_eq!(server(&mut legs, alias), addr(1));
+    }
+
+    #[test]
+    fn an_answer_counts_once_and_one_from_far_away_too() {
+        let mut legs = Legs::default();
+        legs.add(NOW, ticket(vec![addr(1)]), false);
+        let binds: Vec<_> = (0..3).map(|n| bind(&mut legs, NOW + RELAY_BIND_AGAIN * n)).collect();
+        assert_eq!(binds.len(), 3);
+        let now = NOW + RELAY_BIND_AGAIN * 3;
+        let mut first = leg::bound([7; 8], 1, &LegKey::new([5; 32]));
+        legs.open(now, addr(1), &mut first.clone());
+        assert_eq!(legs.deadline(), Some(now + RELAY_BIND_EVERY), "others are under way by then");
+        legs.open(now + RELAY_BIND_EVERY / 2, addr(1), &mut first);
+        assert_eq!(legs.deadline(), Some(now + RELAY_BIND_EVERY), "a repeated answer keeps nobody from asking");
+    }
+
+    #[test]
+    fn an_address_of_the_server_that_has_not_answered_gets_little() {
+        let mut legs = Legs::default();
+        let alias = legs.add(NOW, ticket(vec![addr(1), addr(2)]), false);
+        let sent = |legs: &mut Legs| (0..1000).filter(|_| legs.way(alias, 1200).is_some()).count() * 1200;
+        bind(&mut legs, NOW);
+        let unproven = sent(&mut legs);
+        assert!((1200..=UNPROVEN).contains(&unproven), "{unproven}");
+        legs.open(NOW, addr(1), &mut leg::bound([7; 8], 1, &LegKey::new([5; 32])).to_vec());
+        assert_eq!(sent(&mut legs), 1_200_000);
+        while server(&mut legs, alias) == addr(1) {
+            let now = legs.deadline().unwrap();
+            legs.poll(now);
+        }
+        let unproven = sent(&mut legs);
+        assert!(
+            unproven <= UNPROVEN,
+            "the server has fallen silent, and its other address may be anybody's: {unproven}"
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::limits::RELAY_BATCHES;
 use crate::net::received::Received;
 use crate::net::udp::{BoundPort, Sent};
 use crate::wire::id::TransferId;
-use crate::wire::leg::{BOUND, LinkData, RELAYED, RELAYED_HEAD};
+use crate::wire::leg::{BOUND, LinkData, PROVE, RELAYED, RELAYED_HEAD};
 use crate::wire::name::Name;
 use crate::wire::packet::FIRST_BYTE;
 
@@ -125,7 +125,7 @@ impl Wire {
             for bytes in batch.datagrams() {
                 let (from, bytes) = match bytes.first() {
                     Some(&FIRST_BYTE) if is_alias(sender) => continue,
-                    Some(&(RELAYED | BOUND)) => match self.legs.open(now, sender, bytes) {
+                    Some(&(RELAYED | BOUND | PROVE)) => match self.legs.open(now, sender, bytes) {
                         Some(opened) => opened,
                         None => continue,
                     },
@@ -155,7 +155,8 @@ impl Wire {
             Some(harm) => self.batch.datagrams().for_each(|datagram| harm.leaves(now, to, datagram)),
             None => {
                 self.wrapped.clear();
-                match self.legs.way(to).filter(|_| is_alias(to)) {
+                let len = self.batch.bytes().len();
+                match is_alias(to).then(|| self.legs.way(to, len)).flatten() {
                     Some(Way::Udp(server, head)) => {
                         for datagram in self.batch.datagrams() {
                             self.wrapped.extend_from_slice(&head);
@@ -184,7 +185,7 @@ impl Wire {
         }
         while let Some((to, datagram)) = self.harm.as_mut().and_then(|harm| harm.left(now)) {
             // What the system has no room for is lost on the bad path.
-            let (to, datagram) = match self.legs.way(to) {
+            let (to, datagram) = match self.legs.way(to, datagram.len()) {
                 Some(Way::Udp(server, head)) => (server, [&head[..], &datagram].concat()),
                 Some(Way::Link(server, leg)) => {
                     self.over_link(server, LinkData::new(leg, std::iter::once(&*datagram)));

@@ -8,12 +8,12 @@ mod budget;
 use super::io::SessionId;
 use crate::crypto::identity::PublicKey;
 use crate::limits::{
-    RELAY_BYTES, RELAY_IDLE, RELAY_LEGS, RELAY_LEGS_PER_USER, RELAY_RATE, RELAY_UNPAIRED, RELAY_USER_BYTES,
+    RELAY_AWAY, RELAY_BYTES, RELAY_IDLE, RELAY_LEGS, RELAY_LEGS_PER_USER, RELAY_RATE, RELAY_UNPAIRED, RELAY_USER_BYTES,
     RELAY_USER_RATE, RELAY_USERS,
 };
 use crate::wire::leg::{self, BIND_LEN, LegId, LegKey};
 use budget::Budget;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -49,6 +49,19 @@ pub enum Place {
     },
     /// At its link.
     Link(SessionId),
+}
+
+/// Whether a user's legs stay: they are no more than what a session of theirs asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stay {
+    /// There is a session.
+    Here,
+    /// There is one, and nothing is relayed for it: they end, and nothing passes through us to legs elsewhere.
+    Barred,
+    /// The last session has ended: they stay for [`RELAY_AWAY`].
+    Away,
+    /// It was ended for good: so are they.
+    Out,
 }
 
 /// What was done since the start.
@@ -96,6 +109,8 @@ pub struct Forwarding {
     // By the token that a side registered as its own.
     tokens: HashMap<[u8; 32], LegId>,
     users: HashMap<PublicKey, User>,
+    // Of those who are here.
+    barred: HashSet<PublicKey>,
     all: Budget,
     counts: ForwardingCounts,
 }
@@ -108,6 +123,9 @@ struct Leg {
     // The other side's, which has this one too.
     partner: Option<LegId>,
     place: Option<Place>,
+    // Where somebody was who knew the key and read our answer; and where we ask for that, under which counter.
+    proven: Option<Place>,
+    asked: Option<(Place, u64)>,
     // Of the newest bind.
     counter: Option<u64>,
     registered: Duration,
@@ -118,6 +136,8 @@ struct Leg {
 
 struct User {
     legs: usize,
+    // Since when without a session.
+    away: Option<Duration>,
     budget: Budget,
 }
 
@@ -129,6 +149,7 @@ impl Forwarding {
             legs: HashMap::new(),
             tokens: HashMap::new(),
             users: HashMap::new(),
+            barred: HashSet::new(),
             all: Budget::new(limits.rate, limits.bytes, now),
             counts: ForwardingCounts::default(),
         }
@@ -168,7 +189,8 @@ impl Forwarding {
         if strangers || self.legs.len() >= RELAY_LEGS || has >= RELAY_LEGS_PER_USER || self.legs.contains_key(&id) {
             return Err(NoLeg::TooMany);
         }
-        self.user(now, user).legs += 1;
+        let entry = self.user(now, user);
+        (entry.legs, entry.away) = (entry.legs + 1, None);
         self.counts.tickets += 1;
         if let Some(other) = partner.and_then(|id| self.legs.get_mut(&id)) {
             // One that is registered again finds its other side paired already.
@@ -177,12 +199,16 @@ impl Forwarding {
         }
         self.tokens.insert(own, id);
         let (registered, heard) = (now, now);
-        let leg = Leg { user, key, own, peer, partner, place: None, counter: None, registered, heard, carried: false };
+        let (place, proven, asked, counter) = (None, None, None, None);
+        let leg =
+            Leg { user, key, own, peer, partner, place, proven, asked, counter, registered, heard, carried: false };
         self.legs.insert(id, leg);
         Ok(())
     }
 
-    /// A bind of `id` came: where it came from is the leg's address from now on. Gives the answer, which goes back there.
+    /// A bind of `id` came: where it came from is the leg's address from now on, if it is proven that who binds is there. Gives the
+    /// answer, which goes back there; that to a bind from elsewhere asks for another bind, under a counter that `random` makes. Otherwise
+    /// one datagram with a false source would have a third party flooded.
     pub fn bind(
         &mut self,
         now: Duration,
@@ -190,6 +216,7 @@ impl Forwarding {
         counter: u64,
         datagram: &[u8],
         place: Place,
+        random: u64,
     ) -> Option<[u8; BIND_LEN]> {
         let leg = self.legs.get_mut(&id);
         let fits =
@@ -198,8 +225,16 @@ impl Forwarding {
             self.counts.refused += 1;
             return None;
         };
-        (leg.counter, leg.place, leg.heard) = (Some(counter), Some(place), now);
-        Some(leg::bound(id, counter, &leg.key))
+        leg.counter = Some(counter);
+        if leg.proven == Some(place) || leg.asked == Some((place, counter)) {
+            (leg.place, leg.proven, leg.asked, leg.heard) = (Some(place), Some(place), None, now);
+            return Some(leg::bound(id, counter, &leg.key));
+        }
+        // Binds that left before our answer came get the same one.
+        let same = leg.asked.filter(|(at, wanted)| *at == place && *wanted > counter).map(|(_, wanted)| wanted);
+        let wanted = same.or_else(|| counter.checked_add(1 + (random >> UNGUESSED)))?;
+        leg.asked = Some((place, wanted));
+        Some(leg::prove(id, wanted, &leg.key))
     }
 
     /// Who has logged in with the key of the leg wants it at its link. Returns whether it is there now.
@@ -210,6 +245,25 @@ impl Forwarding {
         };
         (leg.place, leg.heard) = (Some(Place::Link(session)), now);
         true
+    }
+
+    /// What becomes of the legs of a user.
+    pub fn stay(&mut self, now: Duration, user: PublicKey, stay: Stay) {
+        match stay {
+            Stay::Barred => _ = self.barred.insert(user),
+            Stay::Here | Stay::Away | Stay::Out => _ = self.barred.remove(&user),
+        }
+        let Some(known) = self.users.get_mut(&user) else { return };
+        match stay {
+            Stay::Here => known.away = None,
+            Stay::Away => known.away = Some(now),
+            Stay::Barred | Stay::Out => self.end_where(|leg, _| leg.user == user),
+        }
+    }
+
+    fn end_where(&mut self, over: impl Fn(&Leg, &HashMap<PublicKey, User>) -> bool) {
+        let over: Vec<LegId> = self.legs.iter().filter(|(_, leg)| over(leg, &self.users)).map(|(id, _)| *id).collect();
+        over.iter().for_each(|id| self.end(id));
     }
 
     /// Whether there is such a leg.
@@ -238,7 +292,8 @@ impl Forwarding {
 
     /// `len` bytes of datagrams pass between a client of ours and its leg at another server. Gives whether they may.
     pub fn transit(&mut self, now: Duration, user: PublicKey, len: usize) -> bool {
-        if self.is_off() || self.users.len() >= RELAY_USERS && !self.users.contains_key(&user) {
+        let stranger = self.users.len() >= RELAY_USERS && !self.users.contains_key(&user);
+        if self.is_off() || stranger || self.barred.contains(&user) {
             self.counts.limited += len as u64;
             return false;
         }
@@ -265,21 +320,24 @@ impl Forwarding {
 
     fn user(&mut self, now: Duration, user: PublicKey) -> &mut User {
         let RelayLimits { user_rate, user_bytes, .. } = self.limits;
-        self.users.entry(user).or_insert_with(|| User { legs: 0, budget: Budget::new(user_rate, user_bytes, now) })
+        self.users.entry(user).or_insert_with(|| User {
+            legs: 0,
+            away: None,
+            budget: Budget::new(user_rate, user_bytes, now),
+        })
     }
 
     const fn is_off(&self) -> bool {
         self.limits.user_rate == 0 || self.limits.rate == 0
     }
 
-    /// Ends what is idle or unpaired. To be called every second or so.
+    /// Ends what is idle, unpaired, or left behind. To be called every second or so.
     pub fn tidy(&mut self, now: Duration) {
-        let over = |leg: &Leg| {
+        self.end_where(|leg, users| {
             now >= leg.heard + RELAY_IDLE && (leg.place.is_some() || now >= leg.registered + RELAY_UNPAIRED)
                 || leg.partner.is_none() && now >= leg.registered + RELAY_UNPAIRED
-        };
-        let over: Vec<LegId> = self.legs.iter().filter(|(_, leg)| over(leg)).map(|(id, _)| *id).collect();
-        over.iter().for_each(|id| self.end(id));
+                || users.get(&leg.user).and_then(|user| user.away).is_some_and(|away| now >= away + RELAY_AWAY)
+        });
         // What somebody used today counts although nothing runs.
         self.users.retain(|_, user| user.legs > 0 || !user.budget.is_fresh(now));
     }
@@ -311,6 +369,10 @@ impl fmt::Debug for Forwarding {
         f.debug_struct("Forwarding").field("counts", &self.counts()).finish_non_exhaustive()
     }
 }
+
+/// Bits of a random number that are left out of what a counter is raised by: a leg that moves tens of thousands of times still finds
+/// higher ones, and nobody guesses the others.
+const UNGUESSED: u32 = 16;
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::crypto::identity::Identity;
+use crate::wire::leg::LegDatagram;
 
 const NOW: Duration = Duration::from_secs(1000);
 const A: LegId = [0xa; 8];
@@ -21,10 +22,23 @@ fn place(port: u16) -> Place {
     Place::Udp { socket: 0, addr: ([192, 0, 2, 1], port).into() }
 }
 
-fn bind(relay: &mut Forwarding, id: LegId, counter: u64, with: &LegKey, from: Place) -> bool {
+/// What a bind is answered.
+fn ask(relay: &mut Forwarding, id: LegId, counter: u64, with: &LegKey, from: Place) -> Option<LegDatagram> {
     let question = leg::bind(id, counter, with);
-    let answer = relay.bind(NOW, id, counter, &question, from);
-    answer.inspect(|answer| assert!(leg::is_genuine(answer, with) && answer.len() <= question.len())).is_some()
+    let answer = relay.bind(NOW, id, counter, &question, from, 0)?;
+    assert!(leg::is_genuine(&answer, with) && answer.len() <= question.len());
+    LegDatagram::decode(&answer)
+}
+
+/// Binds, and once more under the next counter where that is to prove the address.
+fn bind(relay: &mut Forwarding, id: LegId, counter: u64, with: &LegKey, from: Place) -> bool {
+    match ask(relay, id, counter, with, from) {
+        Some(LegDatagram::Prove(leg, wanted)) => {
+            assert_eq!((leg, wanted), (id, counter + 1));
+            ask(relay, id, wanted, with, from) == Some(LegDatagram::Bound(id, wanted))
+        }
+        answer => answer == Some(LegDatagram::Bound(id, counter)),
+    }
 }
 
 /// Two sides, registered and bound: A at port 1, B at port 2.
@@ -69,11 +83,33 @@ fn an_address_changes_only_by_a_genuine_newer_bind() {
     assert!(!bind(&mut relay, A, 1, &key(1), place(9)), "a replayed bind");
     assert!(!bind(&mut relay, [9; 8], 2, &key(1), place(9)), "no leg");
     let stolen = leg::bind(A, 2, &key(1));
-    assert_eq!(relay.bind(NOW, B, 2, &stolen, place(9)), None, "for another leg");
+    assert_eq!(relay.bind(NOW, B, 2, &stolen, place(9), 0), None, "for another leg");
     assert_eq!(relay.forward(NOW, A, 1, place(1)), Some((place(2), B)));
     assert!(bind(&mut relay, A, 7, &key(1), place(9)));
     assert_eq!(relay.forward(NOW, A, 1, place(1)), None);
     assert_eq!(relay.forward(NOW, B, 1, place(2)), Some((place(9), A)));
+}
+
+#[test]
+fn nothing_goes_to_an_address_before_somebody_there_has_read_our_answer() {
+    let mut relay = paired(RelayLimits::default());
+    let mut told = |counter, from, random| {
+        let question = leg::bind(A, counter, &key(1));
+        let answer = relay.bind(NOW, A, counter, &question, from, random);
+        (answer.and_then(|answer| LegDatagram::decode(&answer)), relay.forward(NOW, B, 1, place(2)).unwrap().0)
+    };
+    // A false source, which is told what to say and does not hear it.
+    let (answer, leads) = told(10, place(9), u64::MAX);
+    let Some(LegDatagram::Prove(A, wanted)) = answer else { panic!("{answer:?}") };
+    assert!(leads == place(1) && wanted > 10 + (1 << 47));
+    for guess in 11..1000 {
+        assert_eq!(told(guess, place(9), 0), (Some(LegDatagram::Prove(A, wanted)), place(1)));
+    }
+    let (other, leads) = told(wanted, place(8), 5 << 16);
+    assert_eq!((other, leads), (Some(LegDatagram::Prove(A, wanted + 6)), place(1)), "it was said to another address");
+    assert_eq!(told(wanted + 6, place(8), 0), (Some(LegDatagram::Bound(A, wanted + 6)), place(8)));
+    assert_eq!(told(wanted + 7, place(8), 0), (Some(LegDatagram::Bound(A, wanted + 7)), place(8)), "that is known");
+    assert_eq!(told(u64::MAX, place(9), 0), (None, place(8)), "no counter is above it");
 }
 
 #[test]
@@ -100,7 +136,7 @@ fn a_leg_is_at_a_link_only_where_its_own_user_is_logged_in() {
     assert_eq!(relay.forward(NOW, A, 1, Place::Link(7)), Some((place(2), B)));
     assert_eq!(relay.forward(NOW, A, 1, Place::Link(8)), None, "another link");
     assert_eq!(relay.forward(NOW, A, 1, place(1)), None, "where it was before");
-    assert!(bind(&mut relay, A, 2, &key(1), place(1)), "and back");
+    assert!(bind(&mut relay, A, 3, &key(1), place(1)), "and back");
     assert_eq!(relay.forward(NOW, B, 1, place(2)), Some((place(1), A)));
 }
 
@@ -128,6 +164,38 @@ fn idle_and_unpaired_legs_end() {
     relay.tidy(NOW + RELAY_UNPAIRED);
     assert_eq!(relay.counts().legs, 0);
     assert!(relay.tokens.is_empty());
+}
+
+#[test]
+fn legs_of_who_has_left_go_on_for_a_while_only() {
+    let mut relay = paired(RelayLimits::default());
+    let legs_at = |relay: &mut Forwarding, now: Duration| {
+        relay.forward(now, A, 1, place(1));
+        relay.forward(now, B, 1, place(2));
+        relay.tidy(now);
+        relay.counts().legs
+    };
+    relay.stay(NOW, user(1), Stay::Away);
+    relay.stay(NOW, user(3), Stay::Away);
+    let (step, mut now) = (RELAY_IDLE / 2, NOW);
+    let mut pass = |relay: &mut Forwarding, time: Duration| {
+        (0..time.as_secs() / step.as_secs())
+            .map(|_| {
+                legs_at(relay, {
+                    now += step;
+                    now
+                })
+            })
+            .last()
+    };
+    assert_eq!(pass(&mut relay, RELAY_AWAY / 2), Some(2));
+    relay.stay(NOW, user(1), Stay::Here);
+    assert_eq!(pass(&mut relay, RELAY_AWAY * 2), Some(2), "back in time");
+    relay.stay(NOW + RELAY_AWAY, user(1), Stay::Away);
+    assert_ne!(pass(&mut relay, RELAY_AWAY * 2), Some(2));
+    let mut relay = paired(RelayLimits::default());
+    relay.stay(NOW, user(2), Stay::Out);
+    assert_eq!((relay.counts().legs, relay.forward(NOW, A, 1, place(1))), (1, None));
 }
 
 #[test]

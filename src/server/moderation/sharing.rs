@@ -1,7 +1,8 @@
 //! Rules on what may be shared: kept, signed, and told to everybody who is here. The server itself sees no file.
 
 use super::super::core::{Core, LoadError};
-use super::super::io::SessionId;
+use super::super::forwarding::Stay;
+use super::super::io::{Output, SessionId};
 use super::{Officer, Told, entries};
 use crate::crypto::identity::PublicKey;
 use crate::limits::{REASON_MAX, REGISTER_MAX, RULE_MAX, SHARING_MAX};
@@ -208,6 +209,11 @@ impl Core {
         }
     }
 
+    /// What that means for the legs of somebody who is here.
+    pub(in crate::server) fn stay(&self, key: &PublicKey) -> Stay {
+        if self.may_relay(key).is_ok() { Stay::Here } else { Stay::Barred }
+    }
+
     /// Rules for rooms that are gone.
     pub(super) fn prune_rules(&mut self) {
         let gone = |kept: &Kept| matches!(kept.rule.scope, Scope::Room(id) if self.rooms.get(&id).is_none());
@@ -232,6 +238,10 @@ impl Core {
         self.out.write(Write::Keep(Entry { list: List::Rule, key: HEAD.to_vec(), value }));
         if let Some(document) = self.sharing_document() {
             self.out.fan_out(self.online.values().copied(), Push::Sharing(document));
+        }
+        let stays: Vec<_> = self.online.keys().map(|key| (*key, self.stay(key))).collect();
+        for (user, stay) in stays {
+            self.out.output(Output::Legs { user, stay });
         }
     }
 

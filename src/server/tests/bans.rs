@@ -70,6 +70,18 @@ fn asked(world: &mut World, officer: &Client, ask: &Ask) -> Answer {
 }
 
 #[test]
+fn of_who_is_banned_nothing_more_is_relayed() {
+    let mut world = World::new();
+    let (alice, bob) = (world.client(1, "alice"), world.client(2, "bob"));
+    for (client, own, peer) in [(&alice, 1, 2), (&bob, 2, 1)] {
+        let tokens = crate::wire::leg::RelayTokens { own: [own; 32].into(), peer: [peer; 32].into() };
+        assert!(matches!(world.request(client.session, Request::RelayRegister(tokens)), Reply::RelayTicket(_)));
+    }
+    id(world.owner_asks(by_name("bob")));
+    assert_eq!(world.legs.counts().legs, 1, "though both ends would go on");
+}
+
+#[test]
 fn who_is_banned_is_out_at_once_and_not_in_again_under_any_name() {
     let (mut world, mut alice, bob) = pair();
     let id = id(world.owner_asks(by_name("bob")));

@@ -167,4 +167,13 @@ fn for_whom_sharing_is_off_the_server_relays_no_file() {
     assert!(refusal.code == Code::NotAllowed && refusal.message.contains(&format!("rule {id}")), "{refusal:?}");
     let reply = world.request(carol.session, ask());
     assert!(!matches!(&reply, Reply::Refused(refusal) if refusal.message.contains("rule")), "{reply:?}");
+    assert_eq!(world.legs.counts().legs, 1);
+    world.owner_asks(restrict(Limits { off: true, ..Limits::default() }, None, Some("carol")));
+    assert_eq!(world.legs.counts().legs, 0, "nor does it go on");
+    let passes = |world: &mut World, seed: u8| world.legs.transit(world.now, user(seed).public(), 1);
+    assert!(!passes(&mut world, 1) && !passes(&mut world, 2), "nor pass through to another server");
+    world.owner_asks(Ask::Unrestrict { id });
+    assert!(passes(&mut world, 1) && !passes(&mut world, 2));
+    world.disconnect(&carol);
+    assert!(passes(&mut world, 2), "nothing is kept of who is not here");
 }

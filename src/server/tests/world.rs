@@ -137,6 +137,7 @@ impl<E: Engine> World<E> {
                 let wall = self.wall();
                 self.core.handle(self.now, wall, Input::LegMade { session, request, made });
             }
+            Output::Legs { user, stay } => self.legs.stay(self.now, user, stay),
             Output::Answer { answer, .. } => self.answers.push(*answer),
             Output::Operate { ticket, task } => self.tasks.push((ticket, task)),
             Output::Draw { ticket } => {

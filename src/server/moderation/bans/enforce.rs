@@ -2,6 +2,7 @@
 
 use super::super::super::core::Core;
 use super::super::super::io::SessionId;
+use super::super::super::sessions::BANNED;
 use super::list::{Held, Person};
 use crate::crypto::identity::PublicKey;
 use crate::wire::ban::{Ban, Target};
@@ -56,8 +57,8 @@ impl Core {
         let sessions: Vec<_> = self.sessions.iter().filter_map(banned).collect();
         let rooms = self.banned_members(sessions.iter().map(|(_, key, _)| *key).collect());
         for (id, _, detail) in &sessions {
-            self.out.push(*id, Push::Bye { reason: "banned".into(), detail: detail.clone() });
-            self.close(*id, "banned");
+            self.out.push(*id, Push::Bye { reason: BANNED.into(), detail: detail.clone() });
+            self.close(*id, BANNED);
         }
         rooms.into_iter().for_each(|room| self.settle(room));
         sessions.len()
