@@ -35,7 +35,9 @@ enum DoctorCommand {
 Examples:
   secchat doctor network --server chat.example.org
   secchat doctor network --server a.example.org,b.example.org     two servers tell more than one
-  secchat doctor network --server chat.example.org --stun stun.example.net:3478 --json")]
+  secchat doctor network --server chat.example.org --stun stun.example.net:3478 --json
+A server that has its UDP at another port (its --udp) is asked there by --stun.
+Exit codes: 0 somebody answers over UDP, 1 nobody does, 3 no server is found.")]
 struct NetworkArgs {
     /// Servers to ask, with commas between them; the port is 7443 where none is given
     #[arg(long, value_name = "HOST[:PORT],…", env = "SECCHAT_SERVER", value_delimiter = ',', value_parser = server)]
@@ -47,7 +49,7 @@ struct NetworkArgs {
     #[arg(long, value_name = "HOST[:PORT]", value_parser = stun_server)]
     stun: Vec<Endpoint>,
     /// Do not ask the router to open a port
-    #[arg(long)]
+    #[arg(long, env = "SECCHAT_NO_PORT_MAPPING")]
     no_port_mapping: bool,
     /// One JSON object for each address family
     #[arg(long)]
@@ -68,12 +70,16 @@ pub fn run(args: DoctorArgs) -> Result<ExitCode, Report> {
         }
         endpoints.push(Endpoint { host: invite.host, port: invite.port });
     }
-    let relays = look_up(&endpoints).unwrap_or_default();
+    let (relays, _) = look_up(&endpoints);
     endpoints.extend(args.stun);
     if endpoints.is_empty() {
         return Err(Report::new(ExitCode::Usage, "there is nobody to ask").hint("name your server with --server"));
     }
-    let found = look_up(&endpoints)?;
+    let (found, missing) = look_up(&endpoints);
+    if let (true, Some(cause)) = (found.is_empty(), missing.first()) {
+        return Err(Report::new(ExitCode::Unreachable, cause));
+    }
+    missing.iter().for_each(|cause| eprintln!("note: {cause}"));
     let own: Vec<IpAddr> =
         if_addrs::get_if_addrs().unwrap_or_default().iter().map(|interface| interface.ip().to_canonical()).collect();
     let mut out = io::stdout().lock();
@@ -211,13 +217,18 @@ impl Finding {
         self.relays = relays.collect();
     }
 
+    fn meaning(&self) -> Meaning {
+        let none = self.kind == Kind::Blocked && !self.relays.is_empty();
+        if none && self.relays.iter().all(|(_, over)| *over == Leads::Nowhere) { UNREACHED } else { meaning(self.kind) }
+    }
+
     fn told(&self) -> Told<'static> {
         let asked = self.answers.iter().map(|answer| Asked {
             server: answer.server.to_string(),
             seen_as: answer.seen.map(|(seen, _)| seen.to_string()),
             ms: answer.seen.map(|(_, after)| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
         });
-        let mut told = meaning(self.kind);
+        let mut told = self.meaning();
         if matches!(self.mapping, Some(Ok(_))) {
             (told.direct_with, told.advice) = (BY_MAPPING, NOTHING);
         }
@@ -236,7 +247,7 @@ impl Finding {
 
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
         let family = if self.family == "ipv6" { "IPv6" } else { "IPv4" };
-        let Meaning { what, direct_with, advice } = meaning(self.kind);
+        let Meaning { what, direct_with, advice } = self.meaning();
         writeln!(out, "{family}: {what}")?;
         for answer in &self.answers {
             match answer.seen {
@@ -281,6 +292,13 @@ struct Meaning {
     advice: &'static str,
 }
 
+/// Where not even TCP gets through, the silence says nothing about UDP.
+const UNREACHED: Meaning = Meaning {
+    what: "no server can be reached, neither over UDP nor over TCP",
+    direct_with: "with whom is not known before one answers",
+    advice: "Look at the address, whether the server runs, and whether a firewall stands before it or you.",
+};
+
 fn meaning(kind: Kind) -> Meaning {
     match kind {
         Kind::Blocked => Meaning {
@@ -311,26 +329,22 @@ fn meaning(kind: Kind) -> Meaning {
     }
 }
 
-/// The addresses of all of them, each once.
-fn look_up(endpoints: &[Endpoint]) -> Result<Vec<SocketAddr>, Report> {
-    let mut found: Vec<SocketAddr> = Vec::new();
-    let mut failed = None;
+/// The addresses of all of them, each once, and what is to be said of those that have none.
+fn look_up(endpoints: &[Endpoint]) -> (Vec<SocketAddr>, Vec<String>) {
+    let (mut found, mut missing): (Vec<SocketAddr>, _) = (Vec::new(), Vec::new());
     for endpoint in endpoints {
         match (endpoint.host_text(), endpoint.port).to_socket_addrs() {
-            Ok(addrs) => found.extend(addrs.map(canonical).take(ADDRESSES_MAX)),
-            Err(error) => failed = Some(format!("{} is not found: {error}", shown(&endpoint.to_string()))),
+            Ok(addrs) => {
+                for addr in addrs.map(canonical).take(ADDRESSES_MAX) {
+                    if !found.contains(&addr) {
+                        found.push(addr);
+                    }
+                }
+            }
+            Err(error) => missing.push(format!("{} is not found: {error}", shown(&endpoint.to_string()))),
         }
     }
-    let mut each: Vec<SocketAddr> = Vec::new();
-    for addr in found {
-        if !each.contains(&addr) {
-            each.push(addr);
-        }
-    }
-    match failed {
-        Some(cause) if each.is_empty() => Err(Report::new(ExitCode::Unreachable, cause)),
-        _ => Ok(each),
-    }
+    (found, missing)
 }
 
 fn server(text: &str) -> Result<Endpoint, String> {

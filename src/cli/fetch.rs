@@ -137,8 +137,15 @@ impl Progress {
         {
             bar.set_style(style);
         }
-        bar.set_message(shown(&transfer.file));
         self.bar = Some(bar);
+        self.name(transfer);
+    }
+
+    /// What comes, and which way.
+    fn name(&self, transfer: &Transfer) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{}{}", shown(&transfer.file), render::by(transfer)));
+        }
     }
 
     fn ended(&mut self) {
@@ -152,11 +159,12 @@ impl Screen for Progress {
     fn show(&mut self, wall_ms: u64, _tag: Option<&str>, event: &Event) {
         match event {
             Event::Hashing(_) if !self.calm.admits(wall_ms, event) => {}
-            Event::Hashing(_)
-            | Event::Queued(_)
-            | Event::TransferPath(_)
-            | Event::TransferWaiting(_)
-            | Event::SourceLost(_) => self.say(event),
+            Event::Hashing(_) | Event::Queued(_) | Event::TransferWaiting(_) | Event::SourceLost(_) => self.say(event),
+            Event::TransferPath(transfer) => {
+                self.name(transfer);
+                self.say(event);
+            }
+            Event::Notice { from, .. } if matches!(from.as_str(), "relay" | "key_agreement") => self.say(event),
             Event::TransferStarted(transfer) => self.started(transfer),
             Event::TransferProgress(transfer) => {
                 if let Some(bar) = &self.bar {

@@ -143,7 +143,13 @@ fn udp(text: &str) -> Result<SocketAddr, String> {
 
 fn candidate(text: &str) -> Result<SocketAddr, String> {
     let wanted = || "an address outside with a port, for example 203.0.113.7:7500".to_owned();
-    text.parse().ok().filter(|addr| is_candidate(*addr, true) && addr.port() < u16::MAX).ok_or_else(wanted)
+    let addr: SocketAddr = text.parse().ok().filter(|addr| is_candidate(*addr, true)).ok_or_else(wanted)?;
+    // The next port is forwarded too.
+    if addr.port() < u16::MAX {
+        Ok(addr)
+    } else {
+        Err("no port comes after this one: 65534 is the last that fits".into())
+    }
 }
 
 fn window(text: &str) -> Result<u32, String> {

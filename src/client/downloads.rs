@@ -129,6 +129,10 @@ impl Core {
             let told = download.told(&id);
             return self.tell_of(&id, Event::TransferStarted(told));
         }
+        if download.peer.as_ref() == Some(&peer) {
+            // The one before it may have gone another way.
+            (download.route, download.way) = (Some(route.clone()), Some(way));
+        }
         let (route, way) = (Some(route), Some(way.word().to_owned()));
         let told = event::Transfer { peer: peer.to_string(), route, way, ..download.told(&id) };
         self.tell_of(&id, Event::SourceAdded(told));
@@ -234,12 +238,17 @@ fn problem_of(reason: LostReason, peer: &FullName, detail: &str) -> Problem {
             Problem::new("key_agreement", UNVERIFIED, format!("the agreement on keys with {peer} failed: {detail}"))
         }
         LostReason::Cancelled => Problem::new(code(reason), FAILED, format!("{peer} has stopped it")),
+        LostReason::NoPath => Problem::new(code(reason), FAILED, format!("{peer}: {detail}")).hint(NO_PATH),
         _ => Problem::new(code(reason), FAILED, format!("{peer}: {detail}")),
     }
 }
 
 /// From the wish to an answer, in whatever lines it stands: as long as the file side keeps our side prepared.
 const ANSWER_MAX: Duration = Duration::from_secs(1_800);
+
+/// What helps where neither a direct path nor a relay works.
+const NO_PATH: &str = "`secchat doctor network` tells what is in the way; a server that passes files on helps (not with --direct-only), or a \
+                       port forwarded at either side, named with --udp and --candidate";
 
 /// The word of `transfer_failed.reason`.
 const fn code(reason: LostReason) -> &'static str {

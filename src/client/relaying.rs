@@ -130,7 +130,11 @@ impl Core {
             Reply::Refused(refusal) => {
                 self.transfers.relays.remove(&transfer);
                 let text = format!("{server} does not pass this file on: {}", refusal.message);
-                return self.tell(None, Event::Notice { from: "relay".into(), text });
+                let notice = Event::Notice { from: "relay".into(), text };
+                return match self.transfers.sources.get(&transfer).map(|source| source.download) {
+                    Some(download) => self.tell_of(&download, notice),
+                    None => self.tell(None, notice),
+                };
             }
             _ => return,
         };

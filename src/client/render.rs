@@ -8,6 +8,8 @@ use super::event::{Event, RoomRow, ShareRow};
 use crate::wire::text::shown;
 use ways::{going, stats};
 
+pub use self::files::by;
+
 /// How lines look.
 #[derive(Debug, Clone, Default)]
 pub struct Style {

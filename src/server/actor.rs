@@ -4,6 +4,7 @@
 
 use super::disk::Disk;
 use super::engine::Engine;
+use super::forwarding::RelayLimits;
 use super::hashing::{Hashing, door_key};
 use super::metrics::Metrics;
 use super::udp::Legs;
@@ -111,6 +112,11 @@ impl CoreHandle {
     /// Things are kept for other times from now on.
     pub async fn retain(&self, retention: Retention) -> Result<(), CoreGone> {
         self.put(Report { input: Input::Retain(retention), peer: None, asker: None }, 0).await
+    }
+
+    /// So much of files is passed on from now on.
+    pub async fn relays(&self, limits: RelayLimits) -> Result<(), CoreGone> {
+        self.put(Report { input: Input::Relays(limits), peer: None, asker: None }, 0).await
     }
 
     /// Members are to be told that the server stops.

@@ -103,7 +103,8 @@ impl Chores {
             Ok(settings) => {
                 let mut notes = Vec::new();
                 if let Some(reread) = settings {
-                    if self.tools.core.retain(reread.retention).await.is_err() {
+                    let core = &self.tools.core;
+                    if core.retain(reread.retention).await.is_err() || core.relays(reread.relay).await.is_err() {
                         return Answer::failed(Failure::Failed, "the server stops");
                     }
                     self.tools.legs.set_limits(reread.relay);

@@ -2,6 +2,7 @@
 
 use super::attempts::Attempts;
 use super::doors::Doors;
+use super::forwarding::RelayLimits;
 use super::io::{Config, Input, Output, SessionId, Space};
 use super::logs::Read;
 use super::metrics::Gauges;
@@ -58,6 +59,8 @@ pub struct Core {
     pub(super) wasted_leases: Attempts<[u8; 16]>,
     pub(super) moderation: Moderation,
     pub(super) space: Space,
+    /// As operators are told.
+    pub(super) relays: RelayLimits,
     pub(super) timers: Timers,
     pub(super) rounds: u64,
     pub(super) out: Outbox,
@@ -141,6 +144,7 @@ impl Core {
             moderation: Moderation::load(&loaded.register, &trust, wall_ms)?,
             trust: Arc::new(trust),
             space: Space::default(),
+            relays: RelayLimits::default(),
             timers: Timers::default(),
             rounds: 0,
             out: Outbox::default(),
@@ -181,6 +185,7 @@ impl Core {
             Input::Drain => self.drain(),
             Input::Disk(space) => self.space = space,
             Input::Retain(retention) => self.retain(retention),
+            Input::Relays(limits) => self.relays = limits,
             Input::Asked { ticket, ask } => self.asked(Officer::owner(ticket), *ask),
             Input::Operated { ticket, answer } => self.operated(ticket, *answer),
             Input::Drawn { ticket, token } => self.drawn(ticket, token),

@@ -1,6 +1,6 @@
 //! What happens to the core, and what it wants done.
 
-use super::forwarding::{NoLeg, Stay};
+use super::forwarding::{NoLeg, RelayLimits, Stay};
 use crate::crypto::identity::PublicKey;
 use crate::mesh::NodeInfo;
 use crate::mesh::run::MeshEvent;
@@ -152,6 +152,8 @@ pub enum Input {
     Disk(Space),
     /// Things are kept for other times from now on.
     Retain(Retention),
+    /// So much of files is passed on; it is only told to operators here.
+    Relays(RelayLimits),
     /// Who runs the server asks, at its admin socket.
     Asked {
         /// Goes back with the answer.

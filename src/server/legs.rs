@@ -36,6 +36,6 @@ impl Core {
 fn refusal(why: NoLeg) -> Refusal {
     match why {
         NoLeg::TooMany => too_many("too many relayed transfers"),
-        NoLeg::Off | NoLeg::Oneself | NoLeg::Taken => Refusal::new(Code::NotAllowed, why.to_string()),
+        NoLeg::Off | NoLeg::Oneself | NoLeg::Taken | NoLeg::Spent => Refusal::new(Code::NotAllowed, why.to_string()),
     }
 }

@@ -145,6 +145,8 @@ impl Server {
         let beside = Beside { jobs, console: self.operations.heard(), legs: legs.clone() };
         let (core, deciding) = actor(engine, store, metrics.clone(), port, beside);
         let mut deciding = tokio::spawn(deciding);
+        // A core that is gone is noticed below.
+        let _ = core.relays(legs.limits()).await;
         let chores = Arc::new(Chores::new(Tools {
             name: self.name.clone(),
             data: self.operations.data.clone(),

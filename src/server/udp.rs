@@ -79,6 +79,11 @@ impl Legs {
         self.with(|forwarding, now| forwarding.set_limits(now, limits));
     }
 
+    /// How much is relayed.
+    pub(super) fn limits(&self) -> RelayLimits {
+        self.with(|forwarding, _| forwarding.limits())
+    }
+
     /// The number of the port that clients are told, 0 for none.
     pub fn port(&self) -> u16 {
         self.ports.first().map_or(0, |port| port.local_addr().port())

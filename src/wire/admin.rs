@@ -402,6 +402,19 @@ pub struct SettingsView {
     /// Whether only those on the list get in.
     pub allow_list: bool,
     pub invitations: u32,
+    /// How much of files is passed on to those who cannot be reached directly; an older server does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<RelayView>,
+}
+
+/// Bytes of files that are passed on at most: a second and a day, of each user and in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "field names are the documented JSON keys; docs/PROTOCOL.md has the table")]
+pub struct RelayView {
+    pub user_rate: u64,
+    pub rate: u64,
+    pub user_bytes: u64,
+    pub bytes: u64,
 }
 
 /// Whether all is well. Sizes are in bytes.

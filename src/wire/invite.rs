@@ -59,7 +59,7 @@ pub enum InviteError {
     #[error("the invite's host is neither a name nor an address")]
     Host,
     /// Not a number from 1 to 65535.
-    #[error("the invite's port is not a number from 1 to 65535")]
+    #[error("the port is not a number from 1 to 65535")]
     Port,
     /// A `%` without two hex digits, or bytes that are not UTF-8.
     #[error("the invite's percent-encoding is broken")]

@@ -74,6 +74,9 @@ fn where_nothing_answers_the_doctor_says_that_and_fails() {
     let (code, out, _) = run(home.path(), &["doctor", "network", "--server", &named, "--json"]);
     assert_eq!(code, ExitCode::Failed as i32);
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["kind"], "blocked");
+    let (code, out, err) = run(home.path(), &["doctor", "network", "--server", &format!("{named},nobody.invalid")]);
+    assert!(code == ExitCode::Failed as i32 && err.starts_with("note: nobody.invalid:7443 is not found"), "{err}");
+    assert!(out.starts_with("IPv4: no server can be reached") && !out.contains("nobody outside"), "{out}");
     let (code, _, err) = run(home.path(), &["doctor", "network"]);
     assert_eq!(code, ExitCode::Usage as i32);
     assert!(err.contains("--server"), "{err}");

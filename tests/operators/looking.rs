@@ -32,6 +32,7 @@ pub fn the_server(stage: &mut Stage) {
     assert_eq!((&stats["clients"], &stats["rooms"]), (&10.into(), &3.into()), "{stats}");
     let (_, settings) = stage.asks(&["settings"]);
     assert_eq!((&settings["registration"], &settings["defcon"]), (&"open".into(), &5.into()), "{settings}");
+    assert_eq!(settings["relay"]["user_rate"], 512_u64 << 20, "{settings}");
     stage.fails(&["mesh"], 1, "failed");
 }
 

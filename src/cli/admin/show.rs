@@ -6,7 +6,8 @@ use super::mesh;
 use super::table::Table;
 use crate::client::render::size;
 use crate::wire::admin::{
-    AllowView, Answer, AuditView, BanView, Health, MuteView, Registration, RoleView, RoomView, SettingsView, UserView,
+    AllowView, Answer, AuditView, BanView, Health, MuteView, Registration, RelayView, RoleView, RoomView, SettingsView,
+    UserView,
 };
 use crate::wire::sharing::{Limits, RuleView};
 use crate::wire::text::shown;
@@ -152,7 +153,17 @@ fn settings(settings: &SettingsView) -> String {
         ("level", level),
         ("allow list", list.into()),
         ("invitations", settings.invitations.to_string()),
+        ("relayed files", settings.relay.as_ref().map(relay).unwrap_or_default()),
     ])
+}
+
+fn relay(limits: &RelayView) -> String {
+    let RelayView { user_rate, rate, user_bytes, bytes } = *limits;
+    if [user_rate, rate, user_bytes, bytes].contains(&0) {
+        return "none is passed on".into();
+    }
+    let [user_rate, rate, user_bytes, bytes] = [user_rate, rate, user_bytes, bytes].map(size);
+    format!("at most {user_rate}/s and {user_bytes} a day of each user, {rate}/s and {bytes} a day in all")
 }
 
 fn users(users: &[UserView], look: &Look) -> String {

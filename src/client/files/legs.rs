@@ -60,6 +60,8 @@ struct Leg {
     over_link: bool,
     // The link does: something has come over it.
     by_link: bool,
+    // UDP got through once, to this leg or to one before it.
+    reached: bool,
 }
 
 impl Legs {
@@ -69,8 +71,9 @@ impl Legs {
         let alias = alias(ticket.transfer);
         let before = self.0.iter().position(|leg| leg.ticket.transfer == ticket.transfer);
         let before = before.map(|at| self.0.swap_remove(at)).filter(|leg| leg.ticket.server == ticket.server);
-        // What did not get through a moment ago does not now.
-        let over_link = in_vain || before.is_some_and(|leg| leg.over_link);
+        // What never got through does not now; what did may have met a leg that was over, or a server that was away.
+        let over_link = in_vain || before.as_ref().is_some_and(|leg| leg.over_link && !leg.reached);
+        let reached = before.is_some_and(|leg| leg.reached);
         self.0.push(Leg {
             ticket,
             at: 0,
@@ -83,6 +86,7 @@ impl Legs {
             next: now,
             over_link,
             by_link: false,
+            reached,
         });
         alias
     }
@@ -161,6 +165,7 @@ impl Legs {
                 let leg = self.0.iter_mut().find(|leg| leg.ticket.leg == id && fresh(leg))?;
                 let stays = leg.over_link && leg.by_link;
                 if leg.server() == Some(from) && leg::is_genuine(datagram, &leg.ticket.key) && !stays {
+                    leg.reached = true;
                     // What is on its way over the link still takes the leg back there: it is bound again soon.
                     let again = if leg.over_link { RELAY_BIND_AGAIN } else { RELAY_BIND_EVERY };
                     (leg.unanswered, leg.over_link, leg.next) = (0, false, now + again);
@@ -402,6 +407,23 @@ mod tests {
             unproven <= UNPROVEN,
             "the server has fallen silent, and its other address may be anybody's: {unproven}"
         );
+    }
+
+    #[test]
+    fn a_leg_in_the_place_of_one_whose_binds_were_answered_once_is_bound_again() {
+        let mut legs = Legs::default();
+        let alias = legs.add(NOW, ticket(vec![addr(1)]), false);
+        let _ = bind(&mut legs, NOW);
+        legs.open(NOW, addr(1), &mut leg::bound([7; 8], 1, &LegKey::new([5; 32])).to_vec());
+        // Asleep: it has ended at the server meanwhile.
+        let now = NOW + Duration::from_secs(40);
+        (0..8).for_each(|n| drop(legs.poll(now + RELAY_BIND_AGAIN * n)));
+        assert_eq!(legs.way(alias, 1), Some(Way::Link(server_name("s1"), [7; 8])));
+        for id in [8, 9] {
+            legs.add(now, Ticket { leg: [id; 8], ..ticket(vec![addr(1)]) }, false);
+            assert_eq!((bind(&mut legs, now).0, server(&mut legs, alias)), (addr(1), addr(1)));
+            (0..8).for_each(|n| drop(legs.poll(now + RELAY_BIND_AGAIN * n)));
+        }
     }
 
     #[test]

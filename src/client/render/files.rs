@@ -75,8 +75,9 @@ impl Style {
         if let Some(state) = &t.state {
             return self.row(t, state);
         }
-        let sources = t.sources.filter(|n| *n > 1).map(|n| format!(" from {n}")).unwrap_or_default();
-        format!("{}: {} at {}/s{sources}", self.transfer(t), percent(t), size(t.rate.unwrap_or(0)))
+        // Of several each may go another way.
+        let how = t.sources.filter(|n| *n > 1).map_or_else(|| by(t), |n| format!(" from {n}"));
+        format!("{}: {} at {}/s{how}", self.transfer(t), percent(t), size(t.rate.unwrap_or(0)))
     }
 
     /// A row of `@me transfers`.
@@ -84,7 +85,7 @@ impl Style {
         let place = t.place.map(|place| format!(" at place {place}")).unwrap_or_default();
         let amount = t.size.map(|_| format!(", {}", percent(t))).unwrap_or_default();
         let now = match state {
-            "running" => format!("{} at {}/s", percent(t), size(t.rate.unwrap_or(0))),
+            "running" => format!("{} at {}/s{}", percent(t), size(t.rate.unwrap_or(0)), by(t)),
             "queued" => format!("waiting in line{place}{amount}"),
             "preparing" => format!("preparing{amount}"),
             "searching" => format!("looking for somebody who has it{amount}"),
@@ -130,10 +131,24 @@ fn detail(t: &Transfer) -> String {
     t.detail.as_ref().map(|detail| format!(" ({})", squeezed(detail))).unwrap_or_default()
 }
 
-/// `direct (192.0.2.1:9)`, `relayed by s1`.
+/// As at the start, `straight to 192.0.2.1:9 through routers`; `direct (192.0.2.1:9)` where only the address is known.
 fn route(t: &Transfer) -> String {
     let route = t.route.as_deref().unwrap_or_default();
+    if let Some(way) = &t.way {
+        return going(way, route);
+    }
     if route.parse::<std::net::SocketAddr>().is_ok() { format!("direct ({route})") } else { shown(route) }
+}
+
+/// The way that it goes, in a few words, where that is known: `, straight`, `, relayed by s1`.
+pub fn by(t: &Transfer) -> String {
+    match (t.way.as_deref(), &t.route) {
+        (Some("lan"), _) => ", in your own network".into(),
+        (Some("direct"), _) => ", straight".into(),
+        (Some("punched"), _) => ", straight through routers".into(),
+        (Some(_), Some(route)) => format!(", {}", shown(route)),
+        _ => String::new(),
+    }
 }
 
 /// What a folder lacks of the one that its holder has.
@@ -200,6 +215,9 @@ mod tests {
             |route: &str| line(&Event::TransferPath(Transfer { route: Some(route.into()), ..of("a", "download") }));
         assert_eq!(now("192.0.2.1:9"), r#""a" from bob: now direct (192.0.2.1:9)"#);
         assert_eq!(now("relayed by s1"), r#""a" from bob: now relayed by s1"#);
+        let (way, route) = (Some("punched".to_owned()), Some("192.0.2.1:9".to_owned()));
+        let told = line(&Event::TransferPath(Transfer { way, route, ..of("a", "download") }));
+        assert_eq!(told, r#""a" from bob: now straight to 192.0.2.1:9 through routers"#, "in the words of the start");
     }
 
     #[test]
@@ -210,6 +228,15 @@ mod tests {
         };
         assert_eq!(row("running", None), r#"[01234567] "a" from bob: 25% of 1.5 MiB at 2.0 KiB/s"#);
         assert_eq!(row("queued", Some(2)), r#"[01234567] "a" from bob: waiting in line at place 2, 25% of 1.5 MiB"#);
+        let going = |way: &str, sources| {
+            let (state, way) = (Some("running".to_owned()).filter(|_| sources == 0), Some(way.to_owned()));
+            let (route, sources) = (Some("relayed by s1".to_owned()), Some(sources).filter(|n| *n > 0));
+            let t = Transfer { state, way, route, sources, bytes: Some(393_216), ..of("a", "download") };
+            line(&Event::TransferProgress(Transfer { rate: Some(2048), ..t }))
+        };
+        assert_eq!(going("relayed", 0), r#"[01234567] "a" from bob: 25% of 1.5 MiB at 2.0 KiB/s, relayed by s1"#);
+        assert_eq!(going("punched", 1), r#""a" from bob: 25% of 1.5 MiB at 2.0 KiB/s, straight through routers"#);
+        assert_eq!(going("lan", 3), r#""a" from bob: 25% of 1.5 MiB at 2.0 KiB/s from 3"#, "each may go another way");
         let unknown = Transfer { state: Some("preparing".into()), size: None, ..of("a", "download") };
         assert_eq!(line(&Event::TransferProgress(unknown)), r#"[01234567] "a" from bob: preparing"#);
         let waiter = line(&Event::Queued(of("a", "upload")));

@@ -43,6 +43,11 @@ impl Budget {
         self.level > 0 && self.used < self.daily
     }
 
+    /// The day's bytes have left.
+    pub(super) fn is_spent(&self, now: Duration) -> bool {
+        self.used >= self.daily && now < self.day + RELAY_DAY
+    }
+
     /// So many bytes leave.
     pub(super) fn take(&mut self, bytes: u64) {
         self.level -= i128::from(bytes);

@@ -97,6 +97,9 @@ pub enum NoLeg {
     /// Somebody else has registered this token.
     #[error("another user has registered this token")]
     Taken,
+    /// The day's bytes of one of the two, or of all, are used up.
+    #[error("as many bytes of files as may be were passed on today")]
+    Spent,
     /// Too many legs of this user, or in all.
     #[error("too many relayed transfers; try again later")]
     TooMany,
@@ -162,6 +165,11 @@ impl Forwarding {
         self.users.values_mut().for_each(|user| user.budget.set(limits.user_rate, limits.user_bytes, now));
     }
 
+    /// How much is relayed.
+    pub const fn limits(&self) -> RelayLimits {
+        self.limits
+    }
+
     /// Makes a leg for one side of a transfer; `id` and `key` are random. Registering the same tokens again replaces it.
     pub fn register(
         &mut self,
@@ -177,6 +185,11 @@ impl Forwarding {
         let same = partner.and_then(|id| self.legs.get(&id)).is_some_and(|leg| leg.user == user);
         if own == peer || same {
             return Err(NoLeg::Oneself);
+        }
+        let sides = [Some(user), partner.and_then(|id| self.legs.get(&id)).map(|leg| leg.user)];
+        let spent = |side: &PublicKey| self.users.get(side).is_some_and(|user| user.budget.is_spent(now));
+        if self.all.is_spent(now) || sides.iter().flatten().any(spent) {
+            return Err(NoLeg::Spent);
         }
         if let Some(old) = self.tokens.get(&own).copied() {
             if self.legs.get(&old).is_some_and(|leg| leg.user != user) {
@@ -328,7 +341,8 @@ impl Forwarding {
     }
 
     const fn is_off(&self) -> bool {
-        self.limits.user_rate == 0 || self.limits.rate == 0
+        let RelayLimits { user_rate, rate, user_bytes, bytes } = self.limits;
+        user_rate == 0 || rate == 0 || user_bytes == 0 || bytes == 0
     }
 
     /// Ends what is idle, unpaired, or left behind. To be called every second or so.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::crypto::identity::Identity;
+use crate::limits::RELAY_DAY;
 use crate::wire::leg::LegDatagram;
 
 const NOW: Duration = Duration::from_secs(1000);
@@ -249,6 +250,20 @@ fn rates_and_days_are_charged_to_who_sends() {
 fn a_server_that_relays_nothing_says_so() {
     let mut relay = Forwarding::new(RelayLimits { user_rate: 0, ..RelayLimits::default() }, NOW);
     assert_eq!(relay.register(NOW, user(1), TOKENS, (A, key(1))), Err(NoLeg::Off));
+    let mut relay = Forwarding::new(RelayLimits { user_bytes: 0, ..RelayLimits::default() }, NOW);
+    assert_eq!(relay.register(NOW, user(1), TOKENS, (A, key(1))), Err(NoLeg::Off));
+}
+
+#[test]
+fn who_has_used_up_the_day_is_told_and_so_is_the_other_side() {
+    let mut relay = paired(RelayLimits { user_bytes: 100, ..RelayLimits::default() });
+    assert!(relay.forward(NOW, A, 100, place(1)).is_some());
+    let anew = |relay: &mut Forwarding, now, who, tokens| relay.register(now, user(who), tokens, ([who; 8], key(7)));
+    assert_eq!(anew(&mut relay, NOW, 2, CROSSED), Err(NoLeg::Spent), "joined with who has");
+    assert_eq!(anew(&mut relay, NOW, 1, TOKENS), Err(NoLeg::Spent));
+    assert_eq!(anew(&mut relay, NOW, 1, ([8; 32], [9; 32])), Err(NoLeg::Spent));
+    assert_eq!(anew(&mut relay, NOW, 3, ([8; 32], [9; 32])), Ok(()), "others have a day of their own");
+    assert_eq!(anew(&mut relay, NOW + RELAY_DAY, 1, TOKENS), Ok(()));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Registration and level: what holds for everybody, and what the levels mean.
 
 use super::super::core::{Core, LoadError};
+use super::super::forwarding::RelayLimits;
 use super::{Told, entries};
 use crate::store::{Entry, List, Write};
-use crate::wire::admin::{Answer, Failure, Registration, SettingsView};
+use crate::wire::admin::{Answer, Failure, Registration, RelayView, SettingsView};
 use crate::wire::encode;
 
 /// What is set.
@@ -91,11 +92,13 @@ impl Core {
     pub(super) fn settings_view(&self) -> Answer {
         let Settings { registration, defcon } = self.moderation.settings;
         let invitations = u32::try_from(self.moderation.invitations.open(self.wall_ms)).unwrap_or(u32::MAX);
+        let RelayLimits { user_rate, rate, user_bytes, bytes } = self.relays;
         Answer::Settings(SettingsView {
             registration,
             defcon,
             allow_list: !self.moderation.allowed.is_empty(),
             invitations,
+            relay: Some(RelayView { user_rate, rate, user_bytes, bytes }),
         })
     }
 
