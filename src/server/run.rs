@@ -11,10 +11,10 @@ use super::metrics::Metrics;
 use super::operations::Operations;
 use super::reload::{Certificate, CertificateFiles, ReloadError};
 use super::udp::{self, Legs};
-use super::ways;
 use super::{SessionId, Task};
 use crate::crypto::identity::Identity;
 use crate::limits::ADMIN_WAITING;
+use crate::mesh::run::{Parcel, Parcels};
 use crate::net::udp::BoundPort;
 use crate::store::{ServerStore, StoreError};
 use crate::wire::admin::Answer;
@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 /// What a server is made of.
@@ -211,9 +211,18 @@ fn meet(port: Option<MeshPort>, legs: Legs, tasks: &mut JoinSet<()>) -> (Option<
     let Some(mut port) = port else { return (None, legs) };
     let legs = legs.linked(port.handle.clone());
     if let Some(parcels) = port.events.parcels() {
-        tasks.spawn(ways::carry(legs.clone(), parcels));
+        tasks.spawn(carry(legs.clone(), parcels));
     }
     (Some(port), legs)
+}
+
+/// Takes what other servers pass on, until the mesh ends.
+async fn carry(legs: Legs, mut parcels: Parcels) {
+    while let Some(Parcel { peer, body }) = parcels.recv().await {
+        legs.came_by_mesh(peer, &body);
+        // Of the chat nothing waits for more than one.
+        yield_now().await;
+    }
 }
 
 /// Members are told, sessions end, what waits is written. A core that stands still or is far behind delays none of it beyond its

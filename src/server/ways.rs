@@ -9,7 +9,7 @@ use super::udp::{Legs, Line};
 use crate::crypto::identity::PublicKey;
 use crate::limits::{RELAY_LINK_BATCH, RELAY_LINK_BYTES};
 use crate::mesh::NodeId;
-use crate::mesh::run::{Parcel, Parcels};
+use crate::mesh::run::Parcel;
 use crate::net::queue::FrameSender;
 use crate::wire::frame::{Push, ToClient};
 use crate::wire::leg::LinkData;
@@ -115,7 +115,8 @@ impl Legs {
         }
     }
 
-    fn came_by_mesh(&self, from: NodeId, body: &[u8]) {
+    /// What another server passes on.
+    pub(super) fn came_by_mesh(&self, from: NodeId, body: &[u8]) {
         let Ok(passing) = Passing::from_bytes(body) else {
             return self.with(|forwarding, _| forwarding.refuse());
         };
@@ -147,15 +148,6 @@ impl Legs {
             // A client that is gone is told of as such by its connection.
             sender.send_behind(frame, RELAY_LINK_BYTES);
         }
-    }
-}
-
-/// Takes what other servers pass on, until the mesh ends.
-pub(super) async fn carry(legs: Legs, mut parcels: Parcels) {
-    while let Some(Parcel { peer, body }) = parcels.recv().await {
-        legs.came_by_mesh(peer, &body);
-        // No line of the chat waits for more than one.
-        tokio::task::yield_now().await;
     }
 }
 
