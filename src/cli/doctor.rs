@@ -137,7 +137,9 @@ impl Leads {
     const fn meaning(self) -> &'static str {
         match self {
             Self::Udp => "over UDP",
-            Self::Tls => "over TLS only, which is slower: UDP does not get through to it",
+            Self::Tls => {
+                "over TLS only, which is slower: UDP does not get through to it, or has another port there (name that with --stun)"
+            }
             Self::Nowhere => "not at all: it cannot be reached",
         }
     }
@@ -207,7 +209,9 @@ impl Finding {
     fn try_relays(&mut self, servers: &[SocketAddr]) {
         let relays = self.answers.iter().filter(|answer| servers.contains(&answer.server)).map(|answer| {
             let tls = || TcpStream::connect_timeout(&answer.server, survey::WAIT).is_ok();
-            let over = match answer.seen {
+            // It may have its UDP at another port, where it was asked too.
+            let same = |other: &&Answer| other.seen.is_some() && other.server.ip() == answer.server.ip();
+            let over = match self.answers.iter().find(same) {
                 Some(_) => Leads::Udp,
                 None if tls() => Leads::Tls,
                 None => Leads::Nowhere,
