@@ -270,7 +270,8 @@ impl Download {
             None => self.peer.as_ref().map(ToString::to_string).unwrap_or_default(),
         };
         let reason = self.last.as_ref().map(|problem| problem.code.clone());
-        let detail = Some(format!("waiting for {whom}; what has come is kept"));
+        let kept = if self.bytes > 0 { "; what has come is kept" } else { "" };
+        let detail = Some(format!("waiting for {whom}{kept}"));
         let estimate = next.map(|at| at.saturating_sub(now).as_secs());
         event::Transfer { bytes: Some(self.bytes), reason, detail, estimate, ..self.told(id) }
     }

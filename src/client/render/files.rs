@@ -32,9 +32,12 @@ impl Style {
             }
             Event::TransferWaiting(t) => {
                 let detail = t.detail.as_deref().unwrap_or("waiting");
-                let here = size(t.bytes.unwrap_or(0));
+                let here = match t.bytes.unwrap_or(0) {
+                    0 => "has not begun".to_owned(),
+                    bytes => format!("has stopped at {}", size(bytes)),
+                };
                 let next = t.estimate.map(|seconds| format!(" (next attempt in {seconds} s)")).unwrap_or_default();
-                line(Hue::Warn, format!("{} has stopped at {here}: {}{next}", self.transfer(t), shown(detail)))
+                line(Hue::Warn, format!("{} {here}: {}{next}", self.transfer(t), shown(detail)))
             }
             Event::SourceAdded(t) => line(Hue::Dim, format!("{} comes too", self.transfer(t))),
             Event::SourceLost(t) => {

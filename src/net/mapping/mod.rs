@@ -75,6 +75,9 @@ pub enum Refusal {
     /// The router opens ports for ever only: one would stay after a crash of ours.
     #[error("the router opens ports only for ever (UPnP), which is not asked for")]
     Permanent,
+    /// The library would ask the router over a proxy that the environment names.
+    #[error("UPnP is not asked for where a proxy is set ({0}): the proxy would be asked instead of the router")]
+    Proxy(&'static str),
     /// What the router calls its own address is none that others can reach: there is another router before it.
     #[error("the router itself stands behind another one: its address is {0}")]
     NotOutside(IpAddr),

@@ -18,6 +18,9 @@ pub(super) struct Opened {
 
 /// Asks for a way to our UDP `port`.
 pub(super) fn open(gateway: &Gateway, port: u16, lasts: Duration) -> Result<Lease, Refusal> {
+    if let Some(name) = PROXIES.into_iter().find(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())) {
+        return Err(Refusal::Proxy(name));
+    }
     let router = describe(gateway, &discover(gateway)?)?;
     // Nobody can come in by a port of an address that is not outside, so none is opened.
     let ip = external(&router)?;
@@ -33,6 +36,9 @@ pub(super) fn open(gateway: &Gateway, port: u16, lasts: Duration) -> Result<Leas
     }
     Err(last)
 }
+
+/// What makes the library's HTTP go elsewhere.
+const PROXIES: [&str; 6] = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
 impl Opened {
     /// Has it for as long again.
