@@ -18,7 +18,7 @@ use super::part::Part;
 use super::rates::Bucket;
 use super::session::{Terms, patience};
 use super::supply::Supply;
-use super::wire::{Incoming, Wire, connection_id};
+use super::wire::{Incoming, Wire};
 use super::writer::{Expected, Report};
 use crate::client::effects::{ChannelStart, FilesEvent};
 use crate::transfer::tree::Root;
@@ -145,13 +145,7 @@ impl Lane for Fetches {
                 }
             }
             FetchLetter::Relayed(relayed) => {
-                let Some(from) = wire.at_link(&relayed.0) else { return ControlFlow::Continue(()) };
-                for datagram in relayed.0.datagrams() {
-                    let mut bytes = datagram.to_vec();
-                    if let Some(id) = connection_id(&bytes) {
-                        self.on_datagram(now, Incoming { id, from, bytes: &mut bytes, ce: false, linked: true });
-                    }
-                }
+                wire.came_by_link(&relayed.0, |datagram| self.on_datagram(now, datagram));
             }
             FetchLetter::Loopback => self.terms.loopback = true,
             FetchLetter::Report(download, report) => {
@@ -201,6 +195,10 @@ impl Lane for Fetches {
             wire.look_outside(now);
         }
         let fetches = &mut self.fetches;
+        while let Some((transfer, addr)) = wire.take_opened() {
+            let theirs = fetches.iter_mut().flat_map(Fetch::supplies).filter(|supply| supply.transfer() == transfer);
+            theirs.for_each(|supply| supply.relay_opened(now, addr));
+        }
         wire.keep_legs(|transfer| {
             fetches.iter_mut().flat_map(Fetch::supplies).any(|s| s.transfer() == transfer && s.keeps_leg(now))
         });

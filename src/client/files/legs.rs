@@ -55,6 +55,8 @@ struct Leg {
     // The address in use has answered; bytes that went to some that had not.
     proven: bool,
     spent: usize,
+    // It has just been.
+    opened: bool,
     next: Duration,
     // UDP does not get through.
     over_link: bool,
@@ -83,6 +85,7 @@ impl Legs {
             unanswered: 0,
             proven: false,
             spent: 0,
+            opened: false,
             next: now,
             over_link,
             by_link: false,
@@ -119,6 +122,13 @@ impl Legs {
         }
         let counter = leg.counter.saturating_add(1);
         leg.bind(now, counter)
+    }
+
+    /// A session whose leg has just been bound where it was not, and the leg's address: what was sent there before is lost.
+    pub(super) fn take_opened(&mut self) -> Option<(TransferId, SocketAddr)> {
+        let leg = self.0.iter_mut().find(|leg| leg.opened)?;
+        leg.opened = false;
+        Some((leg.ticket.transfer, alias(leg.ticket.transfer)))
     }
 
     /// When [`Self::poll`] has something.
@@ -169,6 +179,7 @@ impl Legs {
                     // What is on its way over the link still takes the leg back there: it is bound again soon.
                     let again = if leg.over_link { RELAY_BIND_AGAIN } else { RELAY_BIND_EVERY };
                     (leg.unanswered, leg.over_link, leg.next) = (0, false, now + again);
+                    leg.opened |= !leg.proven;
                     (leg.answered, leg.proven, leg.spent) = (counter, true, 0);
                 }
                 None
@@ -368,7 +379,9 @@ mod tests {
         assert_eq!((to, LegDatagram::decode(&bound)), (addr(1), Some(LegDatagram::Bind([7; 8], 900))));
         legs.open(NOW, addr(1), &mut leg::prove([7; 8], 900, &key).to_vec());
         assert_eq!(legs.poll(NOW), None, "once");
+        assert_eq!(legs.take_opened(), None);
         legs.open(NOW, addr(1), &mut leg::bound([7; 8], 900, &key).to_vec());
+        assert_eq!((legs.take_opened(), legs.take_opened()), (Some((Id([1; 16]), alias)), None));
         let (to, bound) = bind(&mut legs, NOW + RELAY_BIND_EVERY);
         assert_eq!((to, LegDatagram::decode(&bound)), (addr(1), Some(LegDatagram::Bind([7; 8], 901))));
         assert_eq!(server(&mut legs, alias), addr(1));

@@ -68,6 +68,11 @@ impl Way {
         }
     }
 
+    /// Whether the file travels already.
+    pub(super) fn is_found(&self) -> bool {
+        self.path.is_some()
+    }
+
     fn compare(&mut self) {
         let route = self.route();
         self.differs = route.is_some() && self.told.as_ref().map(|(told, _)| told) != route.as_ref();

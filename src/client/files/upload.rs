@@ -85,6 +85,13 @@ impl Upload {
         self.tunnel.add_detour(now, addr);
     }
 
+    /// From now on that way leads somewhere: without another one it is tried at once.
+    pub(super) fn relay_opened(&mut self, now: Duration, addr: SocketAddr) {
+        if !self.way.is_found() {
+            self.tunnel.add_detour(now, addr);
+        }
+    }
+
     /// Whether it would have use for a leg at a server.
     pub(super) fn keeps_leg(&self, now: Duration) -> bool {
         !self.way.spares_relay(now)

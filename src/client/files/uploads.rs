@@ -14,7 +14,7 @@ use super::legs::Ticket;
 use super::rates::Bucket;
 use super::session::{Terms, patience};
 use super::upload::Upload;
-use super::wire::{Incoming, Wire, connection_id};
+use super::wire::{Incoming, Wire};
 use crate::client::effects::{ChannelStart, FilesEvent};
 use crate::wire::datagram::CloseCode;
 use crate::wire::id::TransferId;
@@ -96,13 +96,7 @@ impl Lane for Uploads {
                 }
             }
             UploadLetter::Relayed(relayed) => {
-                let Some(from) = wire.at_link(&relayed.0) else { return ControlFlow::Continue(()) };
-                for datagram in relayed.0.datagrams() {
-                    let mut bytes = datagram.to_vec();
-                    if let Some(id) = connection_id(&bytes) {
-                        self.on_datagram(now, Incoming { id, from, bytes: &mut bytes, ce: false, linked: true });
-                    }
-                }
+                wire.came_by_link(&relayed.0, |datagram| self.on_datagram(now, datagram));
             }
             UploadLetter::Loopback => self.terms.loopback = true,
             UploadLetter::Leave => return ControlFlow::Break(()),
@@ -125,6 +119,10 @@ impl Lane for Uploads {
     }
 
     fn transmit(&mut self, now: Duration, wire: &mut Wire) -> bool {
+        while let Some((transfer, addr)) = wire.take_opened() {
+            let theirs = self.sessions.iter_mut().filter(|upload| upload.transfer() == transfer);
+            theirs.for_each(|upload| upload.relay_opened(now, addr));
+        }
         wire.keep_legs(|transfer| self.sessions.iter().any(|u| u.transfer() == transfer && u.keeps_leg(now)));
         if !self.sessions.is_empty() {
             wire.look_outside(now);

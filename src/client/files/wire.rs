@@ -99,9 +99,20 @@ impl Wire {
         self.legs.add(now, ticket, self.reflexive.is_in_vain())
     }
 
-    /// The address by which channels know the leg of ours that something came for over the link.
-    pub(super) fn at_link(&mut self, data: &LinkData) -> Option<SocketAddr> {
-        self.legs.at_link(data)
+    /// A session whose leg has just been bound where it was not, and the leg's address.
+    pub(super) fn take_opened(&mut self) -> Option<(TransferId, SocketAddr)> {
+        self.legs.take_opened()
+    }
+
+    /// Hands over what has come over the link, if it is for a leg of ours.
+    pub(super) fn came_by_link(&mut self, data: &LinkData, mut take: impl FnMut(Incoming<'_>)) {
+        let Some(from) = self.legs.at_link(data) else { return };
+        for datagram in data.datagrams() {
+            let mut bytes = datagram.to_vec();
+            if let Some(id) = connection_id(&bytes) {
+                take(Incoming { id, from, bytes: &mut bytes, ce: false, linked: true });
+            }
+        }
     }
 
     /// Forgets the legs of sessions that are over.
@@ -268,7 +279,7 @@ impl Wire {
 }
 
 /// The connection id of a file datagram.
-pub(super) fn connection_id(datagram: &[u8]) -> Option<[u8; 8]> {
+fn connection_id(datagram: &[u8]) -> Option<[u8; 8]> {
     let (first, rest) = datagram.split_first()?;
     if *first != FIRST_BYTE {
         return None;
