@@ -4,7 +4,7 @@
 //! `0xe0..=0xff`, time passes, more the higher the byte.
 
 use secchat::channel::{
-    Batch, ChannelKeys, Config, Connection, ConnectionIds, Event, MAX_BATCH, Piece, Side, SourceError, StreamSink,
+    Batch, ChannelKeys, Config, Connection, ConnectionIds, Event, MAX_BATCH, Side, SourceError, StreamSink,
     StreamSource,
 };
 use secchat::crypto::seal::SealKey;
@@ -98,11 +98,9 @@ impl StreamSink for Whole {
 struct Zeros;
 
 impl StreamSource for Zeros {
-    fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), SourceError> {
-        for piece in pieces {
-            assert!(piece.offset + piece.bytes.len() as u64 <= STREAM, "read beyond the stream's end");
-            piece.bytes.fill(0);
-        }
+    fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), SourceError> {
+        assert!(offset + bytes.len() as u64 <= STREAM, "read beyond the stream's end");
+        bytes.fill(0);
         Ok(())
     }
 }

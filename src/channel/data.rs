@@ -6,21 +6,12 @@ use thiserror::Error;
 
 use crate::wire::packet::MAX_DATAGRAM;
 
-/// A place in our stream that is to be filled, straight in the datagram that will carry it.
-#[derive(Debug)]
-pub struct Piece<'a> {
-    /// Where its first byte stands in the stream.
-    pub offset: u64,
-    /// All of it must be filled.
-    pub bytes: &'a mut [u8],
-}
-
 /// The stream that we send.
 pub trait StreamSource {
-    /// Fills every piece. Within one call they follow one another without a gap, so that one vectored read can fill
-    /// them. The same place may be asked for again until it is acknowledged, with the same bytes each time; nothing is
-    /// asked for beyond the end that [`set_stream_end`](super::Connection::set_stream_end) told.
-    fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), SourceError>;
+    /// Fills `bytes`, which is never empty, with the stream from `offset` on. The same place may be asked for again
+    /// until it is acknowledged, with the same bytes each time; nothing is asked for beyond the end that
+    /// [`set_stream_end`](super::Connection::set_stream_end) told.
+    fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), SourceError>;
 
     /// What the peer is told when a read has failed.
     fn failure(&self) -> String {
@@ -28,7 +19,7 @@ pub trait StreamSource {
     }
 }
 
-/// Why a source has not filled a piece.
+/// Why a source has not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SourceError {
     /// Not read from disk yet: ask again at the next transmit.
@@ -51,7 +42,7 @@ pub trait StreamSink {
 pub struct NoSource;
 
 impl StreamSource for NoSource {
-    fn read(&mut self, _pieces: &mut [Piece<'_>]) -> Result<(), SourceError> {
+    fn read(&mut self, _offset: u64, _bytes: &mut [u8]) -> Result<(), SourceError> {
         Err(SourceError::Failed)
     }
 }
@@ -66,12 +57,10 @@ impl StreamSink for NoSink {
 
 /// A stream in memory.
 impl StreamSource for &[u8] {
-    fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), SourceError> {
-        for piece in pieces {
-            let start = usize::try_from(piece.offset).map_err(|_| SourceError::Failed)?;
-            let bytes = self.get(start..).and_then(|rest| rest.get(..piece.bytes.len())).ok_or(SourceError::Failed)?;
-            piece.bytes.copy_from_slice(bytes);
-        }
+    fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), SourceError> {
+        let start = usize::try_from(offset).map_err(|_| SourceError::Failed)?;
+        let found = self.get(start..).and_then(|rest| rest.get(..bytes.len())).ok_or(SourceError::Failed)?;
+        bytes.copy_from_slice(found);
         Ok(())
     }
 }
@@ -89,6 +78,8 @@ impl StreamSink for Vec<u8> {
 pub struct Batch {
     // MAX_DATAGRAM bytes from the first use on.
     buffer: Vec<u8>,
+    // What they will carry, as it was read: MAX_DATAGRAM bytes too.
+    plain: Vec<u8>,
     // Bytes in use.
     used: usize,
     // 0 while the batch is empty.
@@ -99,7 +90,7 @@ pub struct Batch {
 impl Batch {
     /// A batch of up to `max` datagrams, 1 to [`MAX_BATCH`]; a driver without segmentation offload takes 1.
     pub fn new(max: usize) -> Self {
-        Self { buffer: Vec::new(), used: 0, stride: 0, max: max.clamp(1, MAX_BATCH) }
+        Self { buffer: Vec::new(), plain: Vec::new(), used: 0, stride: 0, max: max.clamp(1, MAX_BATCH) }
     }
 
     /// All datagrams, one behind the other: at most 65,507 bytes.
@@ -156,6 +147,14 @@ impl Batch {
         self.used = used.min(MAX_DATAGRAM);
         self.stride = stride;
         self.buffer.get_mut(..self.used).unwrap_or_default()
+    }
+
+    /// Room for what the datagrams will carry, and the datagrams.
+    pub(super) fn halves(&mut self) -> (&mut [u8], &mut [u8]) {
+        if self.plain.len() < MAX_DATAGRAM {
+            self.plain.resize(MAX_DATAGRAM, 0);
+        }
+        (&mut self.plain, self.buffer.get_mut(..self.used).unwrap_or_default())
     }
 
     /// Drops what lies behind the first `used` bytes.

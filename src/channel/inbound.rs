@@ -47,7 +47,7 @@ impl Connection {
         self.stats.datagrams_received += 1;
         self.stats.ce_received += u64::from(ecn_ce);
         self.acks.on_packet(now, number, ecn_ce);
-        if let Err(violation) = self.on_authentic(now, from, len, number, payload, sink) {
+        if let Err(violation) = self.on_authentic(now, &from, len, number, payload, sink) {
             self.fail(now, Failure::Peer(violation));
         }
     }
@@ -60,7 +60,8 @@ impl Connection {
     fn on_authentic(
         &mut self,
         now: Duration,
-        from: SocketAddr,
+        // Not a copy: one made behind what was just opened waits in the processor until all of that is stored.
+        from: &SocketAddr,
         len: usize,
         number: u64,
         payload: &[u8],
@@ -100,7 +101,7 @@ impl Connection {
     fn on_frames(
         &mut self,
         now: Duration,
-        from: SocketAddr,
+        from: &SocketAddr,
         len: usize,
         number: u64,
         payload: &[u8],
@@ -113,7 +114,7 @@ impl Connection {
             }
             match frame.map_err(Violation::Malformed)? {
                 Frame::PathChallenge(token) => {
-                    self.paths.on_challenge(now, from, token);
+                    self.paths.on_challenge(now, *from, token);
                     continue;
                 }
                 Frame::PathResponse(token) => {

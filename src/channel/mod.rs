@@ -65,7 +65,7 @@ mod transmit;
 pub use config::{Arq, ChannelKeys, Config, ConfigError, ConnectionIds, DATAGRAM_OVERHEAD, MAX_WINDOW, Side};
 pub use congestion::CongestionKind;
 pub use connection::Connection;
-pub use data::{Batch, MAX_BATCH, NoSink, NoSource, Piece, SourceError, StreamSink, StreamSource};
+pub use data::{Batch, MAX_BATCH, NoSink, NoSource, SourceError, StreamSink, StreamSource};
 pub use event::{ClosedBy, Event, Failure, HandshakeBytes, Stats, Violation};
 pub use paths::{MAX_CANDIDATES, MAX_PROBES};
 

@@ -117,12 +117,13 @@ impl Paths {
     }
 
     /// An authentic datagram of `len` bytes came from `addr`.
-    pub(super) fn on_received(&mut self, now: Duration, addr: SocketAddr, len: usize) {
-        if self.active == Some(addr) {
+    pub(super) fn on_received(&mut self, now: Duration, addr: &SocketAddr, len: usize) {
+        if self.active.as_ref() == Some(addr) {
             self.active_heard = now;
             self.search = None;
             return;
         }
+        let addr = *addr;
         if let Some(path) = self.find(addr) {
             path.received = path.received.saturating_add(len as u64);
             path.next_probe = path.next_probe.or(Some(now)).filter(|_| path.checking);
@@ -136,13 +137,21 @@ impl Paths {
 
     /// Packet `number` from `addr` carried more than path validation: if it is the newest, the peer wants to be there.
     /// Returns whether the active path changed.
-    pub(super) fn on_traffic(&mut self, now: Duration, addr: SocketAddr, number: u64) -> bool {
-        if self.peer_uses.is_some_and(|(_, newest)| newest >= number) {
-            return false;
-        }
-        let moved = self.peer_uses.is_none_or(|(before, _)| before != addr);
-        self.peer_uses = Some((addr, number));
-        if self.active == Some(addr) || self.leads(now) || !(moved || self.chooses) || self.stays_off(addr) {
+    pub(super) fn on_traffic(&mut self, now: Duration, addr: &SocketAddr, number: u64) -> bool {
+        let moved = match &mut self.peer_uses {
+            Some((_, newest)) if *newest >= number => return false,
+            Some((before, newest)) if before == addr => {
+                *newest = number;
+                false
+            }
+            _ => {
+                self.peer_uses = Some((*addr, number));
+                true
+            }
+        };
+        let active = self.active.as_ref() == Some(addr);
+        let addr = *addr;
+        if active || self.leads(now) || !(moved || self.chooses) || self.stays_off(addr) {
             return false;
         }
         match self.find(addr) {

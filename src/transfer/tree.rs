@@ -16,7 +16,7 @@ use crate::limits::FILE_SIZE_MAX;
 
 /// Bytes of a group: what is checked, asked for and kept as one.
 pub const GROUP: u64 = 1 << 16;
-/// Groups whose bytes are hashed at once where they come together: twice as fast as one by one.
+/// Groups that are read and hashed at once where they lie together on a disk.
 pub const RUN_GROUPS: u64 = 16;
 /// Bytes of a parent in the outboard.
 pub const PAIR: usize = 64;

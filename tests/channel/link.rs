@@ -8,9 +8,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 use secchat::channel::impair::{Counts, Impair};
-use secchat::channel::{
-    Batch, Config, Connection, ConnectionIds, Piece, Side, SourceError, Stats, StreamSink, StreamSource,
-};
+use secchat::channel::{Batch, Config, Connection, ConnectionIds, Side, SourceError, Stats, StreamSink, StreamSource};
 use secchat::wire::packet::ConnectionId;
 
 use crate::sim::{ASKER, HOLDER, addr, keys};
@@ -218,10 +216,8 @@ fn byte_at(offset: u64) -> u8 {
 }
 
 impl StreamSource for Pattern {
-    fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), SourceError> {
-        for piece in pieces {
-            piece.bytes.fill(byte_at(piece.offset));
-        }
+    fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), SourceError> {
+        (offset..).zip(bytes).for_each(|(at, byte)| *byte = byte_at(at));
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 use secchat::channel::{
-    Batch, ChannelKeys, Config, Connection, ConnectionIds, Event, Piece, Side, SourceError, StreamSink, StreamSource,
+    Batch, ChannelKeys, Config, Connection, ConnectionIds, Event, Side, SourceError, StreamSink, StreamSource,
 };
 use secchat::crypto::seal::SealKey;
 use secchat::wire::datagram::Frame;
@@ -290,10 +290,9 @@ struct Source<'a> {
 }
 
 impl StreamSource for Source<'_> {
-    fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), SourceError> {
-        let ends = pieces.iter().map(|piece| piece.offset + piece.bytes.len() as u64);
-        assert!(ends.zip(pieces.iter().skip(1)).all(|(end, next)| end == next.offset), "{pieces:?}");
-        if self.ready { self.bytes.read(pieces) } else { Err(SourceError::NotReady) }
+    fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), SourceError> {
+        assert!(!bytes.is_empty(), "nothing is asked for at {offset}");
+        if self.ready { self.bytes.read(offset, bytes) } else { Err(SourceError::NotReady) }
     }
 }
 

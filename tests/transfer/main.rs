@@ -123,7 +123,8 @@ impl VerifiedSink for Disk<'_> {
         self.files.entry(item).or_default().1.0.insert(slot, *pair);
     }
 
-    fn groups(&mut self, item: u32, groups: Range<u64>, bytes: &mut Vec<u8>) {
+    fn group(&mut self, item: u32, group: u64, bytes: &[u8]) {
+        let groups = group..group + 1;
         let span = self.space.item(item).unwrap();
         let file = &mut self.files.entry(item).or_default().0;
         file.resize(usize::try_from(span.geometry.size()).unwrap(), 0);

@@ -13,10 +13,10 @@ fn strangers_by_the_thousand_take_no_more_memory_and_push_no_candidate_out() {
     let mut paths = Paths::new(true, [1; 32]);
     let taken = (1..100).filter(|port| paths.add_candidate(NOW, addr(*port))).count();
     assert_eq!(taken, MAX_CANDIDATES);
-    paths.on_received(NOW, addr(500), 1200);
-    paths.on_traffic(NOW, addr(500), 1);
+    paths.on_received(NOW, &addr(500), 1200);
+    paths.on_traffic(NOW, &addr(500), 1);
     for port in 1000..5000 {
-        paths.on_received(NOW, addr(port), 1200);
+        paths.on_received(NOW, &addr(port), 1200);
     }
     assert!(paths.known.len() <= MAX_PATHS);
     assert_eq!(paths.known.iter().filter(|path| path.candidate).count(), MAX_CANDIDATES);
@@ -52,9 +52,9 @@ fn the_sender_waits_for_the_receivers_choice() {
     for (_, token) in tokens {
         assert_eq!(paths.on_response(NOW, token).map(|(_, changed)| changed), Some(false));
     }
-    assert!(paths.on_traffic(NOW, addr(2), 7));
+    assert!(paths.on_traffic(NOW, &addr(2), 7));
     assert_eq!(paths.active(), Some(addr(2)));
-    assert!(!paths.on_traffic(NOW, addr(1), 6), "an older packet moves nothing");
+    assert!(!paths.on_traffic(NOW, &addr(1), 6), "an older packet moves nothing");
     assert_eq!(paths.active(), Some(addr(2)));
 }
 
@@ -62,7 +62,7 @@ fn the_sender_waits_for_the_receivers_choice() {
 fn who_challenges_the_asker_is_told_something_early_within_the_limit() {
     for chooses in [true, false] {
         let mut paths = Paths::new(chooses, [1; 32]);
-        paths.on_received(NOW, addr(1), 1_200);
+        paths.on_received(NOW, &addr(1), 1_200);
         assert_eq!(paths.promising(1_200), None, "it has not asked for anything");
         paths.on_challenge(NOW, addr(1), [7; 8]);
         let mut sent = 0;
@@ -85,13 +85,13 @@ fn who_chose_a_path_leaves_it_only_when_it_is_silent() {
     let challenges = [NOW, NOW + SPREAD].map(|at| paths.next_challenge(at, 1_200).unwrap());
     assert_eq!(challenges.map(|(to, _)| to), [chosen, other]);
     // The sender does not know yet that the first to answer was chosen.
-    paths.on_traffic(NOW, other, 1);
+    paths.on_traffic(NOW, &other, 1);
     let changes = challenges.map(|(_, token)| paths.on_response(NOW + SPREAD, token).unwrap().1);
     assert_eq!((changes, paths.active()), ([true, false], Some(chosen)));
-    assert!(!paths.on_traffic(NOW + SPREAD, other, 2));
-    paths.on_received(NOW + FOLLOWS, chosen, 1_200);
-    assert!(!paths.on_traffic(NOW + FOLLOWS * 2 - SPREAD, other, 3));
-    assert!(paths.on_traffic(NOW + FOLLOWS * 2, other, 4), "it has gone there for good");
+    assert!(!paths.on_traffic(NOW + SPREAD, &other, 2));
+    paths.on_received(NOW + FOLLOWS, &chosen, 1_200);
+    assert!(!paths.on_traffic(NOW + FOLLOWS * 2 - SPREAD, &other, 3));
+    assert!(paths.on_traffic(NOW + FOLLOWS * 2, &other, 4), "it has gone there for good");
     assert_eq!(paths.active(), Some(other));
 }
 
@@ -122,7 +122,7 @@ fn who_follows_opens_its_way_but_does_not_choose() {
     paths.add_candidate(NOW, addr(2));
     let (_, token) = paths.next_challenge(NOW, 1_200).unwrap();
     paths.on_response(NOW, token);
-    assert!(paths.on_traffic(NOW, addr(1), 1));
+    assert!(paths.on_traffic(NOW, &addr(1), 1));
     let later = paths.look_at().unwrap();
     paths.look_around(later);
     let (mut now, mut sent) = (later, 0);
@@ -138,7 +138,7 @@ fn who_follows_opens_its_way_but_does_not_choose() {
     }
     assert!(sent <= 2 * SEARCH_PROBES, "{sent}");
     assert_eq!(paths.active(), Some(addr(1)));
-    assert!(paths.on_traffic(now, addr(2), 2), "it goes where the peer is");
+    assert!(paths.on_traffic(now, &addr(2), 2), "it goes where the peer is");
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn on_a_detour(chooses: bool) -> Paths {
     assert_eq!(to, addr(9));
     paths.on_response(NOW, token);
     if !chooses {
-        assert!(paths.on_traffic(NOW, addr(9), 1));
+        assert!(paths.on_traffic(NOW, &addr(9), 1));
     }
     paths.add_candidate(NOW, addr(1));
     assert_eq!(paths.active(), Some(addr(9)));
@@ -167,7 +167,7 @@ fn on_a_detour(chooses: bool) -> Paths {
 fn challenges(paths: &mut Paths, from: Duration, to: Duration) -> Vec<(Duration, [u8; 8])> {
     let (mut now, mut sent) = (from, Vec::new());
     while now < to {
-        paths.on_received(now, addr(9), 100);
+        paths.on_received(now, &addr(9), 100);
         paths.look_around(now);
         while let Some((where_to, token)) = paths.next_challenge(now, 1_200) {
             assert_eq!(where_to, addr(1));
@@ -207,14 +207,14 @@ fn who_chooses_goes_back_to_a_detour_only_from_a_path_that_is_silent() {
     let mut now = at;
     for number in 2..200 {
         now += Duration::from_millis(100);
-        paths.on_received(now, addr(1), 100);
+        paths.on_received(now, &addr(1), 100);
         // The sender does not follow, or its datagrams are late.
         let later = now + FOLLOWS * 2;
-        assert!(!paths.on_traffic(later, addr(9), number));
+        assert!(!paths.on_traffic(later, &addr(9), number));
     }
     let silent = paths.search_at().unwrap();
     paths.look_around(silent);
-    assert!(paths.on_traffic(silent, addr(9), 1_000));
+    assert!(paths.on_traffic(silent, &addr(9), 1_000));
     assert_eq!(paths.active(), Some(addr(9)));
 }
 
@@ -228,7 +228,7 @@ fn who_is_looked_for_on_the_path_in_use_tries_all_and_not_for_every_challenge() 
         let tokens: Vec<_> = (0..2).map(|n| paths.next_challenge(NOW + SPREAD * n, 1_200).unwrap()).collect();
         let (_, token) = *tokens.iter().find(|(to, _)| *to == used).unwrap();
         paths.on_response(NOW + SPREAD, token);
-        paths.on_traffic(NOW + SPREAD, used, 1);
+        paths.on_traffic(NOW + SPREAD, &used, 1);
         assert_eq!(paths.active(), Some(used));
         paths.on_challenge(NOW + SETTLED / 2, used, [1; 8]);
         assert!(!paths.is_silent(), "it may not know yet that it was heard");
@@ -236,7 +236,7 @@ fn who_is_looked_for_on_the_path_in_use_tries_all_and_not_for_every_challenge() 
         let until = now + Duration::from_secs(60);
         while now < until {
             // Its datagrams come; ours do not get there.
-            paths.on_received(now, used, 1_200);
+            paths.on_received(now, &used, 1_200);
             paths.on_challenge(now, used, [2; 8]);
             paths.look_around(now);
             assert!(paths.is_silent());

@@ -221,18 +221,15 @@ pub(super) enum Reader {
 }
 
 impl Reader {
-    /// Fills the buffers with the bytes from `offset` on.
-    pub(super) fn read(&self, buffers: &mut [io::IoSliceMut<'_>], offset: u64) -> io::Result<()> {
+    /// Fills the buffer with the bytes from `offset` on.
+    pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         match self {
-            Self::File(opened) => read_exact(&opened.file, buffers, offset),
-            Self::Part(part) => read_exact(&part.data, buffers, offset),
+            Self::File(opened) => opened.file.read_exact_at(buffer, offset),
+            Self::Part(part) => part.data.read_exact_at(buffer, offset),
             Self::Memory(bytes, _) => {
-                let mut at = usize::try_from(offset).unwrap_or(usize::MAX);
-                for buffer in buffers {
-                    let end = at.saturating_add(buffer.len());
-                    buffer.copy_from_slice(bytes.get(at..end).ok_or(io::ErrorKind::UnexpectedEof)?);
-                    at = end;
-                }
+                let at = usize::try_from(offset).unwrap_or(usize::MAX);
+                let found = bytes.get(at..).and_then(|rest| rest.get(..buffer.len()));
+                buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
                 Ok(())
             }
         }
@@ -262,20 +259,4 @@ impl Reader {
             Self::Part(_) | Self::Memory(..) => true,
         }
     }
-}
-
-fn read_exact(file: &File, buffers: &mut [io::IoSliceMut<'_>], offset: u64) -> io::Result<()> {
-    let whole: usize = buffers.iter().map(|buffer| buffer.len()).sum();
-    match rustix::io::preadv(file, buffers, offset) {
-        Ok(read) if read == whole => return Ok(()),
-        Ok(_) | Err(rustix::io::Errno::INTR) => {}
-        Err(error) => return Err(error.into()),
-    }
-    // Cut short: once more, one by one.
-    let mut at = offset;
-    for buffer in buffers {
-        file.read_exact_at(buffer, at)?;
-        at += buffer.len() as u64;
-    }
-    Ok(())
 }

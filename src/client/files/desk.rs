@@ -15,7 +15,7 @@ use super::rules::judge_manifest;
 use super::store::Store;
 use super::writer::{Expected, Report, Work};
 use crate::limits::MANIFEST_MAX;
-use crate::transfer::exchange::{Assembler, Lie, Refusal, VerifiedSink};
+use crate::transfer::exchange::{Assembler, Refusal, VerifiedSink};
 use crate::transfer::manifest::Manifest;
 use crate::transfer::ranges::RangeSet;
 use crate::transfer::restrict::{HEAD, Verdict};
@@ -146,7 +146,7 @@ impl Desk<'_> {
     }
 
     fn write(&self, mut target: Target, sources: &mut Sources) -> Result<Option<PathBuf>, DownloadError> {
-        let mut flushed = Instant::now();
+        let mut saved = Instant::now();
         while let Ok(work) = self.queue.recv() {
             match work {
                 Work::Finish => return self.finish(target),
@@ -160,12 +160,9 @@ impl Desk<'_> {
                     }
                 }
             }
-            if flushed.elapsed() >= FLUSH_EVERY {
-                if let Err(error) = self.flush(sources, &mut target) {
-                    return Err(target.fail(error));
-                }
+            if saved.elapsed() >= SAVE_EVERY {
                 target.save()?;
-                flushed = Instant::now();
+                saved = Instant::now();
             }
         }
         target.leave()?;
@@ -211,11 +208,7 @@ impl Desk<'_> {
             }
             Work::Bytes(source, mut bytes) => {
                 let given_up = self.stopped.load(Ordering::Relaxed);
-                let result = if given_up {
-                    Ok(())
-                } else {
-                    self.feed(source, sources, target, |assembler, taking| assembler.push(&bytes, taking))
-                };
+                let result = if given_up { Ok(()) } else { self.feed(source, sources, target, &bytes) };
                 self.written.fetch_sub(bytes.len() as u64, Ordering::Relaxed);
                 bytes.clear();
                 let _ = self.used.send(bytes);
@@ -232,24 +225,17 @@ impl Desk<'_> {
         }
     }
 
-    /// Gives out what has come of runs that are not whole, so that it can be shared, resumed and shown.
-    fn flush(&self, sources: &mut Sources, target: &mut Target) -> Result<(), DownloadError> {
-        for source in sources.keys().copied().collect::<Vec<_>>() {
-            self.feed(source, sources, target, |assembler, taking| assembler.flush(taking))?;
-        }
-        Ok(())
-    }
-
     fn feed(
         &self,
         source: TransferId,
         sources: &mut Sources,
         target: &mut Target,
-        push: impl FnOnce(&mut Assembler, &mut Taking<'_>) -> Result<(), Lie>,
+        bytes: &[u8],
     ) -> Result<(), DownloadError> {
         let Some(assembler) = stream_of(sources, source) else { return Ok(()) };
-        let mut taking = Taking { source, target, expected: &self.expected, tell: self.tell, failed: None };
-        let pushed = push(assembler, &mut taking);
+        let mut taking = Taking { source, target, expected: &self.expected, tell: self.tell, got: 0..0, failed: None };
+        let pushed = assembler.push(bytes, &mut taking);
+        taking.tell_got();
         if let Some(failed) = taking.failed {
             return Err(failed);
         }
@@ -310,10 +296,19 @@ struct Taking<'t> {
     target: &'t mut Target,
     expected: &'t Expected,
     tell: &'t dyn Fn(Report),
+    // Written and not told yet, numbered over all items.
+    got: Range<u64>,
     failed: Option<DownloadError>,
 }
 
 impl Taking<'_> {
+    fn tell_got(&mut self) {
+        let got = std::mem::take(&mut self.got);
+        if !got.is_empty() {
+            (self.tell)(Report::Got(self.source, got));
+        }
+    }
+
     /// Looks at the beginning of a file before it is written.
     fn is_against_rules(&mut self, item: u32, bytes: &[u8]) -> bool {
         let (Target::Store(store, _), true) = (&*self.target, self.expected.rules.ask_types()) else { return false };
@@ -336,23 +331,27 @@ impl VerifiedSink for Taking<'_> {
         }
     }
 
-    fn groups(&mut self, item: u32, groups: Range<u64>, bytes: &mut Vec<u8>) {
+    fn group(&mut self, item: u32, group: u64, bytes: &[u8]) {
         if self.failed.is_some() {
             return;
         }
-        if groups.start == 0 && self.is_against_rules(item, bytes) {
+        if group == 0 && self.is_against_rules(item, bytes) {
             return;
         }
         match &mut *self.target {
             Target::Manifest(collected) => collected.entry(self.source).or_default().extend_from_slice(bytes),
             // A manifest that another source brought first.
             Target::Store(store, _) if store.space().base(item).is_none() => {}
-            Target::Store(store, part) => match store.write(item, groups, bytes) {
-                Ok(groups) => {
+            Target::Store(store, part) => match store.write(item, group, bytes) {
+                Ok(at) => {
                     if let Some(part) = part {
-                        part.add(groups.clone());
+                        part.add(at..at + 1);
                     }
-                    (self.tell)(Report::Got(self.source, groups));
+                    if self.got.end != at {
+                        self.tell_got();
+                        self.got = at..at;
+                    }
+                    self.got.end = at + 1;
                 }
                 Err(error) => self.failed = Some(error.into()),
             },
@@ -375,5 +374,5 @@ impl VerifiedSink for Taking<'_> {
 
 /// Bytes between two words about a check.
 const TELL_EVERY: u64 = 64 << 20;
-/// How long groups that have come may wait for their neighbours.
-const FLUSH_EVERY: Duration = Duration::from_millis(250);
+/// How often it is written down which groups are there.
+const SAVE_EVERY: Duration = Duration::from_millis(250);

@@ -1,10 +1,9 @@
-//! Fills datagrams with a holder's stream: file bytes by positioned reads straight into them, hashes between.
+//! Reads a holder's stream: file bytes by positioned reads, hashes between.
 
-use std::io::{self, IoSliceMut};
-use std::slice::IterMut;
+use std::io;
 
 use super::content::{Content, Reader};
-use crate::channel::{MAX_BATCH, Piece, SourceError, StreamSource};
+use crate::channel::{SourceError, StreamSource};
 use crate::transfer::exchange::{Answers, PartSource};
 
 /// One upload's stream.
@@ -63,8 +62,8 @@ impl OpenItems {
 }
 
 impl StreamSource for UploadSource<'_> {
-    fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), SourceError> {
-        self.fill(pieces).and_then(|()| self.open.check()).map_err(|_| SourceError::Failed)
+    fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), SourceError> {
+        self.fill(offset, bytes).and_then(|()| self.open.check()).map_err(|_| SourceError::Failed)
     }
 
     fn failure(&self) -> String {
@@ -73,80 +72,33 @@ impl StreamSource for UploadSource<'_> {
 }
 
 impl UploadSource<'_> {
-    fn fill(&mut self, pieces: &mut [Piece<'_>]) -> io::Result<()> {
-        let Some(first) = pieces.first() else { return Ok(()) };
-        let (start, len): (u64, usize) = (first.offset, pieces.iter().map(|piece| piece.bytes.len()).sum());
-        let end = start.saturating_add(len as u64);
-        let mut room = Scatter { pieces: pieces.iter_mut(), rest: &mut [] };
-        let mut at = start;
+    fn fill(&mut self, start: u64, mut room: &mut [u8]) -> io::Result<()> {
+        let end = start.saturating_add(room.len() as u64);
         for part in self.answers.parts(start..end) {
-            at += part.len as u64;
+            let place = room.split_off_mut(..part.len).ok_or(io::ErrorKind::UnexpectedEof)?;
             match part.source {
-                PartSource::Bytes(bytes) => room.put(bytes.get(..part.len).unwrap_or_default()),
+                PartSource::Bytes(bytes) => put(place, bytes),
                 PartSource::Pair { item, slot, skip } => {
                     let pair = self.open.get(self.content, item)?.pair(slot)?;
-                    room.put(pair.get(skip..).and_then(|rest| rest.get(..part.len)).unwrap_or_default());
+                    put(place, pair.get(skip..).unwrap_or_default())
                 }
-                PartSource::File { item, offset } => {
-                    let reader = match self.open.get(self.content, item) {
-                        Ok(reader) => reader,
-                        Err(error) => {
-                            self.open.changed = Some(item);
-                            return Err(error);
-                        }
-                    };
-                    room.read(reader, offset, part.len)?;
-                }
-            }
+                PartSource::File { item, offset } => match self.open.get(self.content, item) {
+                    Ok(reader) => reader.read(place, offset),
+                    Err(error) => {
+                        self.open.changed = Some(item);
+                        Err(error)
+                    }
+                },
+            }?;
         }
-        if at == end { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        if room.is_empty() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 }
 
-/// The room in consecutive pieces, filled from its beginning.
-struct Scatter<'p, 'b> {
-    pieces: IterMut<'p, Piece<'b>>,
-    rest: &'p mut [u8],
-}
-
-impl<'p> Scatter<'p, '_> {
-    /// The next room in one place, at most `most` bytes.
-    fn next(&mut self, most: usize) -> Option<&'p mut [u8]> {
-        while self.rest.is_empty() {
-            self.rest = self.pieces.next()?.bytes;
-        }
-        let rest = std::mem::take(&mut self.rest);
-        let (now, later) = rest.split_at_mut(most.min(rest.len()));
-        self.rest = later;
-        Some(now)
-    }
-
-    fn put(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let Some(room) = self.next(bytes.len()) else { return };
-            let (now, later) = bytes.split_at(room.len());
-            room.copy_from_slice(now);
-            bytes = later;
-        }
-    }
-
-    fn read(&mut self, reader: &Reader, mut offset: u64, mut len: usize) -> io::Result<()> {
-        while len > 0 {
-            let mut buffers: [IoSliceMut<'_>; MAX_BATCH] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
-            let (mut used, mut bytes) = (0, 0);
-            for buffer in &mut buffers {
-                let Some(room) = (bytes < len).then(|| self.next(len - bytes)).flatten() else { break };
-                bytes += room.len();
-                used += 1;
-                *buffer = IoSliceMut::new(room);
-            }
-            let buffers = buffers.get_mut(..used).filter(|_| bytes > 0).ok_or(io::ErrorKind::UnexpectedEof)?;
-            reader.read(buffers, offset)?;
-            offset += bytes as u64;
-            len -= bytes;
-        }
-        Ok(())
-    }
+/// Fills `place` from the beginning of `bytes`.
+fn put(place: &mut [u8], bytes: &[u8]) -> io::Result<()> {
+    place.copy_from_slice(bytes.get(..place.len()).ok_or(io::ErrorKind::UnexpectedEof)?);
+    Ok(())
 }
 
 /// Files of a folder that stay open, so that repeats find them.

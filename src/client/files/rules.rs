@@ -1,7 +1,7 @@
 //! Rules on sharing, held against what is on the disk: the files of a folder, and the first bytes of each.
 
 use std::fs::File;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::content::{Body, Content, Reader};
@@ -64,5 +64,5 @@ pub(super) fn head_of_file(file: &File, size: u64) -> io::Result<Vec<u8>> {
 }
 
 fn read_all(reader: &Reader, head: &mut [u8]) -> io::Result<()> {
-    reader.read(&mut [IoSliceMut::new(head)], 0)
+    reader.read(head, 0)
 }

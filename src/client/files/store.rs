@@ -201,16 +201,14 @@ impl Store {
         self.tree.write_all_at(pair, (first + slot) * PAIR as u64)
     }
 
-    /// Writes groups of an item that were checked, as their parents were; returns their numbers in the space.
-    pub(super) fn write(&mut self, item: u32, groups: Range<u64>, bytes: &[u8]) -> io::Result<Range<u64>> {
+    /// Writes a group of an item that was checked, as its parents were; returns its number in the space.
+    pub(super) fn write(&mut self, item: u32, group: u64, bytes: &[u8]) -> io::Result<u64> {
         let span = self.space.item(item).ok_or(io::ErrorKind::NotFound)?;
-        let offset = span.geometry.bytes(&groups).start;
-        let whole = groups == (0..span.geometry.groups());
-        self.write_at(item, offset, bytes, whole)?;
-        let base = self.space.base(item).unwrap_or(0);
-        let groups = base + groups.start..base + groups.end;
-        self.unsaved += self.have.mark(groups.clone());
-        Ok(groups)
+        let offset = span.geometry.bytes(&(group..group + 1)).start;
+        self.write_at(item, offset, bytes, span.geometry.groups() == 1)?;
+        let at = self.space.base(item).unwrap_or(0) + group;
+        self.unsaved += self.have.mark(at..at + 1);
+        Ok(at)
     }
 
     /// Whether everything is there.
@@ -412,7 +410,9 @@ mod tests {
         for (slot, pair) in (0..).zip(&pairs.0) {
             store.write_pair(0, slot, pair).unwrap();
         }
-        store.write(0, 0..40, &bytes).unwrap();
+        (0..)
+            .zip(bytes.chunks(GROUP as usize))
+            .for_each(|(group, bytes)| assert_eq!(store.write(0, group, bytes).unwrap(), group));
         store.save().unwrap();
         assert!(store.is_whole());
         drop(store);

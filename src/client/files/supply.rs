@@ -7,7 +7,7 @@ use super::session::{Terms, Way, WayNews, config_of};
 use super::tunnel::{News, Tunnel};
 use super::wire::Incoming;
 use super::writer::{CHUNK, Writer};
-use crate::channel::{Batch, ConfigError, Failure, MAX_WINDOW, Piece, Side, SourceError, StreamSink, StreamSource};
+use crate::channel::{Batch, ConfigError, Failure, MAX_WINDOW, Side, SourceError, StreamSink, StreamSource};
 use crate::client::effects::{ChannelStart, LostReason};
 use crate::transfer::exchange::{Ask, Outbox, Wanted};
 use crate::transfer::planner::SourceId;
@@ -293,9 +293,8 @@ impl StreamSink for Taking<'_> {
 struct Asking<'a>(&'a Outbox);
 
 impl StreamSource for Asking<'_> {
-    fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), SourceError> {
-        let filled = pieces.iter_mut().all(|piece| self.0.read(piece.offset, piece.bytes));
-        if filled { Ok(()) } else { Err(SourceError::Failed) }
+    fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), SourceError> {
+        if self.0.read(offset, bytes) { Ok(()) } else { Err(SourceError::Failed) }
     }
 }
 

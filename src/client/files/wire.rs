@@ -133,9 +133,11 @@ impl Wire {
         }
         for mut batch in self.received.batches() {
             let (sender, ce) = (batch.from, batch.ce);
+            // Asked for each datagram it would wait each time until what was opened before is stored.
+            let false_alias = is_alias(sender);
             for bytes in batch.datagrams() {
                 let (from, bytes) = match bytes.first() {
-                    Some(&FIRST_BYTE) if is_alias(sender) => continue,
+                    Some(&FIRST_BYTE) if false_alias => continue,
                     Some(&(RELAYED | BOUND | PROVE)) => match self.legs.open(now, sender, bytes) {
                         Some(opened) => opened,
                         None => continue,

@@ -79,9 +79,8 @@ pub enum Refusal {
 pub trait VerifiedSink {
     /// A parent of an item's outboard, with its place there; it comes before the groups beneath it.
     fn pair(&mut self, item: u32, slot: u64, pair: &Pair);
-    /// Groups of an item with their bytes. The buffer may be exchanged for another one, which is used next: what stands
-    /// in it is dropped.
-    fn groups(&mut self, item: u32, groups: Range<u64>, bytes: &mut Vec<u8>);
+    /// A group of an item with its bytes.
+    fn group(&mut self, item: u32, group: u64, bytes: &[u8]);
     /// An ask came to nothing.
     fn refused(&mut self, item: u32, groups: Range<u64>, why: Refusal);
     /// The holder has these groups, numbered over the whole transfer, and others not: replaces what it said before. It is
@@ -98,7 +97,7 @@ pub struct Assembler {
     finished: bool,
     haves: u32,
     answer: Answer,
-    // The bytes of the run that is under way.
+    // Of a group that is cut by the end of what was pushed, what has come.
     buffer: Vec<u8>,
 }
 
@@ -180,7 +179,8 @@ impl Assembler {
         &mut self.asks
     }
 
-    /// Takes the next bytes of the holder's stream. After an error its stream is worth nothing any more; what was given
+    /// Takes the next bytes of the holder's stream; what lies in one piece in them is checked and given out where it
+    /// stands, so large pushes cost less than small ones. After an error its stream is worth nothing any more; what was given
     /// out before is sound.
     pub fn push(&mut self, mut bytes: &[u8], out: &mut impl VerifiedSink) -> Result<(), Lie> {
         while !bytes.is_empty() {
@@ -204,15 +204,6 @@ impl Assembler {
             }
         }
         Ok(())
-    }
-
-    /// Gives out the groups that have come of a run that is not whole: for a pause in the stream. It costs hashing in
-    /// smaller pieces.
-    pub fn flush(&mut self, out: &mut impl VerifiedSink) -> Result<(), Lie> {
-        match &mut self.answer {
-            Answer::Data(data) => data.flush(&mut self.buffer, out),
-            _ => Ok(()),
-        }
     }
 
     fn may_ask(&self, answers: usize) -> Result<(), WantError> {
@@ -240,7 +231,8 @@ impl Assembler {
             }
             DATA => {
                 let mut data = Box::new(Data::new(self.wanted.front().ok_or(Lie::Unasked)?));
-                if data.next_step(&mut self.buffer, out)? {
+                self.buffer.clear();
+                if data.next_step(out)? {
                     self.end();
                 } else {
                     self.answer = Answer::Data(data);

@@ -1,15 +1,14 @@
-//! One encoding on its way in: parents are checked as they come, groups in runs that lie beneath one parent.
+//! One encoding on its way in: each parent and each group is checked when its last byte has come.
 
 use std::ops::Range;
 
 use super::assembler::{Lie, VerifiedSink, Wanted};
-use crate::transfer::tree::{GROUP, Layout, PAIR, RUN_GROUPS, Root, Step, merge, split, subtree};
+use crate::transfer::tree::{Layout, PAIR, Root, Step, merge, split, subtree};
 
 /// An encoding on its way in.
 #[derive(Debug)]
 pub(super) struct Data {
     item: u32,
-    wanted: Range<u64>,
     whole: Range<u64>,
     layout: Layout,
     step: Option<Step>,
@@ -18,98 +17,75 @@ pub(super) struct Data {
     // A parent so far.
     pair: [u8; PAIR],
     filled: usize,
-    run: Run,
-}
-
-/// Groups that lie beneath one parent, are all wanted, and are hashed at once.
-#[derive(Debug, Default)]
-struct Run {
-    // From the first that was not given out.
-    groups: Range<u64>,
-    // Of the subtree over them; none when some of them were given out already.
-    value: Option<Root>,
-    // Of the single groups whose bytes have come.
-    values: Vec<Root>,
 }
 
 impl Data {
     pub(super) fn new(wanted: &Wanted) -> Self {
         Self {
             item: wanted.item,
-            wanted: wanted.groups.clone(),
             whole: 0..wanted.geometry.groups(),
             layout: wanted.geometry.layout(wanted.groups.clone()),
             step: None,
             expected: vec![wanted.root],
             pair: [0; PAIR],
             filled: 0,
-            run: Run::default(),
         }
     }
 
-    /// Takes bytes of the step that is under way; true when the encoding is complete.
+    /// Takes bytes of the step that is under way; true when the encoding is complete. `buffer` has what has come of a
+    /// group whose bytes did not come at once; it is empty before the first.
     pub(super) fn take(
         &mut self,
         buffer: &mut Vec<u8>,
         bytes: &mut &[u8],
         out: &mut impl VerifiedSink,
     ) -> Result<bool, Lie> {
-        let missing = match &self.step {
-            Some(Step::Parent { .. }) => PAIR - self.filled,
-            Some(Step::Group { len, .. }) => len - self.filled,
-            None => return Ok(true),
-        };
-        let (now, rest) = bytes.split_at_checked(missing).unwrap_or((bytes, &[]));
-        *bytes = rest;
-        match &self.step {
-            Some(Step::Parent { .. }) => {
-                if let Some(place) = self.pair.get_mut(self.filled..self.filled + now.len()) {
-                    place.copy_from_slice(now);
+        match self.step.take() {
+            Some(Step::Parent { slot, groups, left, right }) => {
+                let missing = self.pair.get_mut(self.filled..).unwrap_or_default();
+                let (now, rest) = bytes.split_at_checked(missing.len()).unwrap_or((bytes, &[]));
+                missing.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
+                *bytes = rest;
+                self.filled += now.len();
+                if self.filled < PAIR {
+                    self.step = Some(Step::Parent { slot, groups, left, right });
+                    return Ok(false);
+                }
+                self.parent(slot, &groups, (left, right), out)?;
+            }
+            Some(Step::Group { group, len }) => {
+                let Some((now, rest)) = bytes.split_at_checked(len.saturating_sub(buffer.len())) else {
+                    buffer.extend_from_slice(bytes);
+                    *bytes = &[];
+                    self.step = Some(Step::Group { group, len });
+                    return Ok(false);
+                };
+                *bytes = rest;
+                if buffer.is_empty() {
+                    self.group(group, now, out)?;
+                } else {
+                    buffer.extend_from_slice(now);
+                    self.group(group, buffer, out)?;
+                    buffer.clear();
                 }
             }
-            _ => buffer.extend_from_slice(now),
+            None => return Ok(true),
         }
-        self.filled += now.len();
-        if now.len() < missing {
-            return Ok(false);
-        }
-        match self.step.take() {
-            Some(Step::Parent { slot, groups, left, right }) => self.parent(slot, &groups, (left, right), out)?,
-            Some(Step::Group { group, .. }) => self.group(group, buffer, out)?,
-            None => {}
-        }
-        self.next_step(buffer, out)
+        self.next_step(out)
     }
 
     /// Turns to the next step that has bytes; true when there is none.
-    pub(super) fn next_step(&mut self, buffer: &mut Vec<u8>, out: &mut impl VerifiedSink) -> Result<bool, Lie> {
+    pub(super) fn next_step(&mut self, out: &mut impl VerifiedSink) -> Result<bool, Lie> {
+        self.filled = 0;
         loop {
-            self.filled = 0;
-            let Some(step) = self.layout.next() else { return Ok(true) };
-            let (beneath, empty) = match &step {
-                Step::Parent { groups, .. } => (groups.clone(), None),
-                Step::Group { group, len } => (*group..group + 1, (*len == 0).then_some(*group)),
-            };
-            if self.run.groups.is_empty() {
-                self.open_run(beneath, buffer);
-            }
-            match empty {
-                Some(group) => self.group(group, buffer, out)?,
-                None => {
+            match self.layout.next() {
+                Some(Step::Group { group, len: 0 }) => self.group(group, &[], out)?,
+                Some(step) => {
                     self.step = Some(step);
                     return Ok(false);
                 }
+                None => return Ok(true),
             }
-        }
-    }
-
-    fn open_run(&mut self, beneath: Range<u64>, buffer: &mut Vec<u8>) {
-        let all = self.wanted.start <= beneath.start && beneath.end <= self.wanted.end;
-        if all && beneath.end - beneath.start <= RUN_GROUPS {
-            buffer.clear();
-            // A run that is nearly always full.
-            buffer.reserve(usize::try_from((beneath.end - beneath.start) * GROUP).unwrap_or(0));
-            self.run = Run { groups: beneath, value: self.expected.last().copied(), values: Vec::new() };
         }
     }
 
@@ -131,59 +107,12 @@ impl Data {
     }
 
     /// All bytes of a group have come.
-    fn group(&mut self, group: u64, buffer: &mut Vec<u8>, out: &mut impl VerifiedSink) -> Result<(), Lie> {
-        self.run.values.push(self.expected.pop().ok_or(Lie::Tree { item: self.item })?);
-        if group + 1 < self.run.groups.end {
-            return Ok(());
+    fn group(&mut self, group: u64, bytes: &[u8], out: &mut impl VerifiedSink) -> Result<(), Lie> {
+        let expected = self.expected.pop().ok_or(Lie::Tree { item: self.item })?;
+        if subtree(group, bytes, self.whole == (group..group + 1)) != expected {
+            return Err(Lie::Group { item: self.item, group });
         }
-        let run = std::mem::take(&mut self.run);
-        let first = run.groups.start;
-        let whole = run.groups == self.whole;
-        if run.value.is_some_and(|value| subtree(first, buffer, whole) == value) {
-            out.groups(self.item, run.groups, buffer);
-            buffer.clear();
-            return Ok(());
-        }
-        self.give(first, &run.values, buffer, out)
-    }
-
-    pub(super) fn flush(&mut self, buffer: &mut Vec<u8>, out: &mut impl VerifiedSink) -> Result<(), Lie> {
-        let values = std::mem::take(&mut self.run.values);
-        if values.is_empty() {
-            return Ok(());
-        }
-        let come = values.len() as u64;
-        let begun = buffer.split_off(values.len().saturating_mul(GROUP_LEN).min(buffer.len()));
-        self.run.value = None;
-        self.give(self.run.groups.start, &values, buffer, out)?;
-        self.run.groups.start += come;
-        buffer.extend_from_slice(&begun);
-        Ok(())
-    }
-
-    /// Checks groups one by one and gives out those before the first that is wrong. Empties the buffer.
-    fn give(&self, first: u64, values: &[Root], buffer: &mut Vec<u8>, out: &mut impl VerifiedSink) -> Result<(), Lie> {
-        let mut rest = buffer.as_slice();
-        let mut sound = first;
-        for value in values {
-            let (bytes, after) = rest.split_at_checked(GROUP_LEN).unwrap_or((rest, &[]));
-            if subtree(sound, bytes, self.whole == (sound..sound + 1)) != *value {
-                break;
-            }
-            rest = after;
-            sound += 1;
-        }
-        let right = buffer.len() - rest.len();
-        buffer.truncate(right);
-        if sound > first {
-            out.groups(self.item, first..sound, buffer);
-        }
-        buffer.clear();
-        if sound < first + values.len() as u64 {
-            return Err(Lie::Group { item: self.item, group: sound });
-        }
+        out.group(self.item, group, bytes);
         Ok(())
     }
 }
-
-const GROUP_LEN: usize = 1 << 16;

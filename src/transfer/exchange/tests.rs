@@ -96,7 +96,6 @@ impl Catalog for Holder {
 struct Got {
     pairs: BTreeMap<u32, Outboard>,
     groups: BTreeMap<(u32, u64), Vec<u8>>,
-    runs: Vec<Range<u64>>,
     refused: Vec<(u32, Range<u64>, Refusal)>,
     has: Option<RangeSet>,
 }
@@ -106,17 +105,8 @@ impl VerifiedSink for Got {
         self.pairs.entry(item).or_default().0.insert(slot, *pair);
     }
 
-    fn groups(&mut self, item: u32, groups: Range<u64>, bytes: &mut Vec<u8>) {
-        self.runs.push(groups.clone());
-        let bytes = std::mem::take(bytes);
-        if bytes.is_empty() {
-            self.groups.insert((item, groups.start), bytes);
-            return;
-        }
-        assert_eq!(bytes.len().div_ceil(GROUP as usize) as u64, groups.end - groups.start);
-        for (group, part) in groups.zip(bytes.chunks(GROUP as usize)) {
-            self.groups.insert((item, group), part.to_vec());
-        }
+    fn group(&mut self, item: u32, group: u64, bytes: &[u8]) {
+        self.groups.insert((item, group), bytes.to_vec());
     }
 
     fn refused(&mut self, item: u32, groups: Range<u64>, why: Refusal) {
@@ -182,7 +172,7 @@ fn an_answer_is_the_librarys_encoding() {
 }
 
 #[test]
-fn a_whole_file_arrives_with_its_outboard_in_runs() {
+fn a_whole_file_arrives_with_its_outboard() {
     for size in [0, 1, G, G + 1, 15 * G, 16 * G, 17 * G, 37 * G + 100] {
         let holder = Holder::of(0, [size]);
         let mut assembler = Assembler::new();
@@ -198,7 +188,6 @@ fn a_whole_file_arrives_with_its_outboard_in_runs() {
             sound(&holder, &got);
             assert_eq!(got.groups.len() as u64, groups);
             assert_eq!(got.pairs.remove(&0).unwrap_or_default(), holder.files[0].outboard);
-            assert!(got.runs.len() as u64 <= groups / 16 + 1 + u64::from((groups % 16).count_ones()));
         }
     }
 }
@@ -210,7 +199,6 @@ proptest! {
         sizes in proptest::collection::vec(prop_oneof![0..3u64, G - 1..G + 2, 0..20 * G], 1..5),
         asks in proptest::collection::vec((0..4u32, 0..20u64, 1..20u64), 1..6),
         cuts in proptest::collection::vec(1..100_000usize, 1..20),
-        flushes in any::<u64>(),
     ) {
         let holder = Holder::of(1, sizes);
         let (mut assembler, mut expected) = (Assembler::new(), BTreeMap::new());
@@ -227,9 +215,6 @@ proptest! {
         while !rest.is_empty() {
             let (part, after) = rest.split_at(cuts[turn % cuts.len()].min(rest.len()));
             assembler.push(part, &mut got).unwrap();
-            if flushes >> (turn % 64) & 1 == 1 {
-                assembler.flush(&mut got).unwrap();
-            }
             (rest, turn) = (after, turn + 1);
         }
         prop_assert!(assembler.is_finished());
