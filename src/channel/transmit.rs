@@ -8,6 +8,7 @@ use super::data::{Batch, MAX_BATCH, SourceError, StreamSource};
 use super::event::Failure;
 use super::flight::Cargo;
 use super::outgoing::Segment;
+use crate::crypto::seal::TAG_LEN;
 use crate::wire::datagram::{SEGMENT_OVERHEAD, segment_head};
 use crate::wire::packet::{HEADER_LEN, Header, MAX_DATAGRAM};
 
@@ -20,6 +21,8 @@ struct Plan {
     // Bytes of each datagram but the last, and of all.
     stride: usize,
     bytes: usize,
+    // One large segment, which is read where it will stand.
+    alone: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +56,7 @@ impl Connection {
         batch: &mut Batch,
     ) -> bool {
         let Some(mut plan) = self.plan(now, batch.max()) else { return false };
+        plan.alone = plan.count == 1;
         let ready = self.read(now, &plan, source, batch);
         for item in plan.items[ready..plan.count].iter().rev().filter(|item| item.repeat) {
             self.outgoing.put_back(item.number);
@@ -70,7 +74,7 @@ impl Connection {
 
     /// Chooses what goes next: a probe, what is to be sent again, then what is new.
     fn plan(&mut self, now: Duration, max: usize) -> Option<Plan> {
-        let mut plan = Plan { items: [Item::NONE; MAX_BATCH], count: 0, stride: 0, bytes: 0 };
+        let mut plan = Plan { items: [Item::NONE; MAX_BATCH], count: 0, stride: 0, bytes: 0, alone: false };
         if self.recovery.wants_probe() && self.plan_probe(&mut plan) {
             return Some(plan);
         }
@@ -152,7 +156,10 @@ impl Connection {
     /// Reads what the planned segments carry. Returns how many came, from the first on.
     fn read(&mut self, now: Duration, plan: &Plan, source: &mut dyn StreamSource, batch: &mut Batch) -> usize {
         batch.begin(plan.bytes, plan.stride);
-        let (mut plain, _) = batch.halves();
+        let (mut plain, datagrams) = batch.halves();
+        if plan.alone {
+            plain = body(datagrams);
+        }
         let mut items = plan.items.get(..plan.count).unwrap_or_default();
         let mut ready = 0;
         while let Some(first) = items.first() {
@@ -204,8 +211,12 @@ impl Connection {
             self.stats.segments_repeated += u64::from(item.repeat);
             let ask = index + 1 == plan.count && self.must_ask() || self.asks_midway(item.number);
             let header = Header { connection: self.ids.remote, packet_number: packet };
-            let piece = plain.split_off_mut(..usize::from(item.segment.len)).unwrap_or_default();
-            if !seal_segment(&self.keys.send, &header, item, ask, piece, datagram) {
+            if !plan.alone {
+                // Only now, so that it is in the processor's first cache when it is sealed.
+                let piece = plain.split_off_mut(..usize::from(item.segment.len)).unwrap_or_default();
+                body(datagram).iter_mut().zip(piece).for_each(|(to, from)| *to = *from);
+            }
+            if !seal_segment(&self.keys.send, &header, item, ask, datagram) {
                 whole = false;
                 break;
             }
@@ -287,19 +298,21 @@ fn run_length(items: &[Item]) -> usize {
     1 + items.windows(2).take_while(follows).count()
 }
 
+/// Where a datagram's piece of the stream stands.
+fn body(datagram: &mut [u8]) -> &mut [u8] {
+    let end = datagram.len().saturating_sub(TAG_LEN);
+    datagram.get_mut(HEADER_LEN + SEGMENT_OVERHEAD..end).unwrap_or_default()
+}
+
 fn seal_segment(
     key: &crate::crypto::seal::SealKey,
     header: &Header,
     item: &Item,
     ask: bool,
-    piece: &[u8],
     datagram: &mut [u8],
 ) -> bool {
     let Some((head, rest)) = datagram.split_first_chunk_mut::<HEADER_LEN>() else { return false };
-    let Some((frame, rest)) = rest.split_first_chunk_mut::<SEGMENT_OVERHEAD>() else { return false };
-    // Only now, so that it is in the processor's first cache when it is sealed.
-    let Some(place) = rest.get_mut(..piece.len()) else { return false };
-    place.copy_from_slice(piece);
+    let Some((frame, _)) = rest.split_first_chunk_mut::<SEGMENT_OVERHEAD>() else { return false };
     *head = header.encode();
     *frame = segment_head(item.number, item.segment.fin, ask);
     key.seal_slot(header.packet_number, HEADER_LEN, datagram).is_ok()

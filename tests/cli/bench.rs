@@ -14,7 +14,7 @@ fn a_row_for_machines_has_both_throughputs_and_what_they_cost() {
     let (code, out, err) = run(home.path(), &small);
     assert_eq!((code, err.as_str()), (0, ""));
     let row: Value = serde_json::from_str(out.trim()).unwrap();
-    for who in ["ceiling", "transfer"] {
+    for who in ["ceiling", "checked", "transfer"] {
         assert!(row[who]["gbits"].as_f64().unwrap() > 0.0, "{out}");
         assert!(row[who]["cpu_per_gib"].as_f64().unwrap() > 0.0, "{out}");
     }

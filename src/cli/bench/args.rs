@@ -160,15 +160,17 @@ Measure file transfers on this machine, and the most that it could carry.
 
 Processes of their own move a file over real sockets on loopback, sealed, and checked on arrival, as between two clients; only \
 the chat is left out. In the same run the ceiling is measured: the same sockets and the same sealing from file to file, without \
-acks, repeats or checks. Only the ratio of the two says something about secchat; the figures themselves are the machine's.
+acks, repeats or checks; and once more with the BLAKE3 hash of what comes, without which nobody knows what has come. Only the \
+ratio of secchat to the ceiling says something about secchat; the figures themselves are the machine's.
 
 Without options there is a row each for datagrams of 1,452 bytes, for the largest, and for a receiver to which the system hands \
 each datagram by itself, having split the batches in software; and one for Go-Back-N with a window of 16 segments.";
 
 const EXAMPLES: &str = "\
 Columns:
-  ceiling, secchat   Gbit/s of file bytes; medians of --runs
-  ratio              of the two
+  ceiling, checked, secchat
+                     Gbit/s of file bytes, medians of --runs: sealing and sockets alone, with hashing, and real transfers
+  ratio              of secchat to the ceiling
   CPU                seconds of user and system time a GiB, both ends together (in brackets: of the ceiling)
   memory             the most that sender and receiver ever had
 

@@ -47,13 +47,14 @@ pub fn send(case: &Case, port: &BoundPort, file: &Path, to: SocketAddr) -> Resul
     Ok(Spent { bytes: offset, cpu: cpu_seconds() - before, peak: peak_memory() })
 }
 
-/// Receives into `file` until nothing comes any more. Seconds are from the first datagram to the last.
-pub fn receive(case: &Case, port: &BoundPort, file: &Path) -> Result<(Spent, f64), BenchError> {
+/// Receives into `file` until nothing comes any more. Seconds are from the first datagram to the last. `checks`: hashes what
+/// comes as if it were compared with what it should be, which is the least that a transfer has to do.
+pub fn receive(case: &Case, port: &BoundPort, file: &Path, checks: bool) -> Result<(Spent, f64), BenchError> {
     let io = |source| BenchError::Io { what: format!("receiving into {}", file.display()), source };
     let target = File::create(file).map_err(io)?;
     let key = key();
     let mut received = Received::new(RECEIVE_BUFFERS);
-    let mut gathered = Gathered { bytes: Vec::with_capacity(GATHERED + DATAGRAM_MAX), offset: 0 };
+    let mut gathered = Gathered { bytes: Vec::with_capacity(GATHERED + DATAGRAM_MAX), offset: 0, checks };
     let (mut bytes, mut span, mut before) = (0, None, cpu_seconds());
     loop {
         if !port.recv_batch(&mut received).map_err(io)? {
@@ -125,6 +126,7 @@ struct Gathered {
     bytes: Vec<u8>,
     // Of the first byte.
     offset: u64,
+    checks: bool,
 }
 
 impl Gathered {
@@ -138,6 +140,9 @@ impl Gathered {
     }
 
     fn flush(&mut self, target: &File) -> std::io::Result<()> {
+        if self.checks {
+            std::hint::black_box(blake3::hash(&self.bytes));
+        }
         target.write_all_at(&self.bytes, self.offset)?;
         self.bytes.clear();
         Ok(())
@@ -203,7 +208,7 @@ mod tests {
             };
             let (sender, receiver) = (bind(&case).unwrap(), bind(&case).unwrap());
             let sent = send(&case, &sender, &from, receiver.local_addr()).unwrap();
-            let (came, _) = receive(&case, &receiver, &to).unwrap();
+            let (came, _) = receive(&case, &receiver, &to, true).unwrap();
             assert_eq!((sent.bytes, came.bytes), (100_000, 100_000), "{splits:?}");
             assert!(std::fs::read(&to).unwrap() == bytes, "{splits:?}");
         }

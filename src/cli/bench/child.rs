@@ -27,6 +27,8 @@ pub enum Role {
         case: Case,
         /// Where to put it.
         file: PathBuf,
+        /// Whether to hash it.
+        checks: bool,
     },
     /// Serves a file; see [`ends::hold`].
     Holder {
@@ -77,10 +79,10 @@ pub fn run() -> Result<(), BenchError> {
             let spent = ceiling::send(&case, &ceiling::bind(&case)?, &file, to)?;
             tell(&Told::Spent { spent, seconds: 0.0 })
         }
-        Role::CeilingReceiver { case, file } => {
+        Role::CeilingReceiver { case, file, checks } => {
             let port = ceiling::bind(&case)?;
             tell(&Told::At(port.local_addr()))?;
-            let (spent, seconds) = ceiling::receive(&case, &port, &file)?;
+            let (spent, seconds) = ceiling::receive(&case, &port, &file, checks)?;
             tell(&Told::Spent { spent, seconds })
         }
         Role::Holder { case, dir, file } => ends::hold(case, &dir, &file),

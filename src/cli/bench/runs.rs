@@ -32,10 +32,11 @@ impl Runs {
         Ok(Self { binary, dir, ends })
     }
 
-    /// The ceiling under these conditions: one sender, one receiver, no reliability.
-    pub fn ceiling(&self, case: &Case) -> Result<Outcome, BenchError> {
+    /// The ceiling under these conditions: one sender, one receiver, no reliability; with the hash of what comes, or without.
+    pub fn ceiling(&self, case: &Case, checks: bool) -> Result<Outcome, BenchError> {
         let (file, into) = (self.source(case.size)?, self.dir.path().join("ceiling"));
-        let mut receiver = self.end("receiver", &Role::CeilingReceiver { case: case.clone(), file: into.clone() })?;
+        let role = Role::CeilingReceiver { case: case.clone(), file: into.clone(), checks };
+        let mut receiver = self.end("receiver", &role)?;
         let to = match hear(&mut receiver, "an address")? {
             Told::At(to) => to,
             told => return Err(wrong(told)),

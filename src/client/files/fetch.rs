@@ -176,12 +176,20 @@ impl Fetch {
         self.supplies.iter_mut()
     }
 
+    /// Whether nothing else is fetched.
+    pub(super) fn set_alone(&self, alone: bool) {
+        self.writer.set_alone(alone);
+    }
+
     /// Everything that had come was taken.
     pub(super) fn on_time(&mut self, now: Duration, bucket: &mut Bucket, tell: &mut dyn FnMut(FilesEvent)) {
         let mut turns = Vec::new();
         for supply in &mut self.supplies {
             let (transfer, number) = (supply.transfer(), supply.number);
             supply.on_time(now, &self.writer, &mut |turn| turns.push((transfer, number, turn)));
+        }
+        for report in self.writer.found() {
+            self.on_report(now, report);
         }
         for (transfer, number, turn) in turns {
             match turn {

@@ -177,6 +177,7 @@ impl Lane for Fetches {
         for at in (0..count).map(|n| first.wrapping_add(n) % count) {
             let Some(fetch) = self.fetches.get_mut(at) else { continue };
             let room = self.bucket.room(now);
+            fetch.set_alone(count == 1);
             fetch.on_time(now, &mut self.bucket, &mut |event| drop(events.send(Internal::Event(event))));
             if self.bucket.room(now) < room {
                 // Whoever took of the rate is last the next time.

@@ -44,6 +44,8 @@ mod fetch;
 mod fetches;
 mod harm;
 mod hashing;
+mod in_place;
+mod intake;
 mod lane;
 mod legs;
 mod mailbox;

@@ -33,7 +33,8 @@ pub(super) struct Supply {
     sent: u64,
     // Bytes of its stream that were not handed over yet.
     chunk: Vec<u8>,
-    // When they should be.
+    // How many are worth it, and when fewer are.
+    goal: usize,
     chunk_due: Option<Duration>,
     paused: bool,
     announced: bool,
@@ -70,6 +71,7 @@ impl Supply {
             asks: Outbox::default(),
             sent: 0,
             chunk: Vec::new(),
+            goal: CHUNK,
             chunk_due: None,
             paused: false,
             announced: false,
@@ -135,7 +137,7 @@ impl Supply {
         let Incoming { id, from, bytes, ce, linked } = datagram;
         self.way.came(from, linked);
         let taking = (!self.over).then_some(writer);
-        let mut sink = Taking { transfer: self.transfer, chunk: &mut self.chunk, writer: taking };
+        let mut sink = Taking { transfer: self.transfer, chunk: &mut self.chunk, goal: &mut self.goal, writer: taking };
         self.tunnel.handle_datagram(now, &id, from, bytes, ce, &mut sink);
         if !self.announced && self.heard_from.is_none() && self.tunnel.stats().bytes_delivered > 0 {
             self.heard_from = Some(from);
@@ -156,11 +158,11 @@ impl Supply {
             self.tell_way(now, tell);
         }
         // While the disk is busy it is handed over in larger pieces.
-        if self.chunk.is_empty() || self.over {
+        if self.chunk.is_empty() || self.goal < CHUNK || self.over {
             self.chunk_due = None;
         } else if self.chunk.len() >= HANDFUL || self.chunk_due.is_some_and(|due| due <= now) {
             if writer.is_idle() {
-                writer.take(self.transfer, &mut self.chunk);
+                self.goal = writer.take(self.transfer, &mut self.chunk);
                 self.chunk_due = None;
             } else {
                 self.chunk_due = Some(now + DISK_INTERVAL);
@@ -275,16 +277,22 @@ fn lost(failure: Failure) -> LostReason {
 struct Taking<'t> {
     transfer: TransferId,
     chunk: &'t mut Vec<u8>,
+    goal: &'t mut usize,
     // None when nothing of it counts any more.
     writer: Option<&'t Writer>,
 }
 
 impl StreamSink for Taking<'_> {
-    fn deliver(&mut self, _offset: u64, bytes: &[u8]) {
+    fn deliver(&mut self, _offset: u64, mut bytes: &[u8]) {
         let Some(writer) = self.writer else { return };
-        self.chunk.extend_from_slice(bytes);
-        if self.chunk.len() >= CHUNK {
-            writer.take(self.transfer, self.chunk);
+        while !bytes.is_empty() {
+            let room = self.goal.saturating_sub(self.chunk.len()).max(1);
+            let (now, later) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
+            self.chunk.extend_from_slice(now);
+            bytes = later;
+            if self.chunk.len() >= *self.goal {
+                *self.goal = writer.take(self.transfer, self.chunk);
+            }
         }
     }
 }

@@ -1,16 +1,19 @@
 //! A thread that opens, checks, writes and names one download, so that neither a slow disk nor hashing holds up the socket
-//! or other transfers.
+//! or other transfers. Where that is no gain, whoever receives does the checking and writing in place.
 
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use super::desk::Desk;
 use super::downloads::{DownloadError, Downloads};
+use super::in_place::InPlace;
+use super::intake::Intake;
 use super::part::Part;
 use crate::client::effects::Offered;
 use crate::transfer::exchange::{Lie, Refusal, Wanted};
@@ -34,7 +37,15 @@ pub(super) struct Writer {
     spare: Receiver<Vec<u8>>,
     // Nobody waits for the check of what was left from before.
     stop: Arc<AtomicBool>,
+    // Works handed over and not done yet.
+    queued: Arc<AtomicUsize>,
+    table: Arc<Table>,
+    in_place: InPlace,
 }
+
+/// What takes the bytes, while there is a file to write to: for the thread, and for the near end while the thread has nothing
+/// to do.
+pub(super) type Table = Mutex<Option<Intake>>;
 
 /// What is fetched.
 #[derive(Debug, Clone)]
@@ -62,6 +73,10 @@ pub(super) enum Work {
     Bytes(TransferId, Vec<u8>),
     /// Nothing more of it counts.
     Gone(TransferId),
+    /// It is time to write down what is there.
+    Save,
+    /// The near end has done some of it, and that went wrong.
+    Failed(DownloadError),
     /// All is there.
     Finish,
     /// Nobody wants it any more.
@@ -113,15 +128,29 @@ impl Writer {
         let (used, spare) = channel();
         let (waiting, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (written, stopped) = (Arc::clone(&waiting), Arc::clone(&stop));
+        let (queued, table) = (Arc::new(AtomicUsize::new(0)), Arc::new(Table::default()));
+        let (done, shared) = (Arc::clone(&queued), Arc::clone(&table));
         let thread = std::thread::Builder::new().name("download".into()).spawn(move || {
-            let desk = Desk { expected, queue, used, written, stopped, tell: &tell };
+            let (expected, tell) = (Arc::new(expected), &tell);
+            let desk = Desk { expected, queue, used, written, queued: done, stopped, table: shared, tell };
             match desk.work(&downloads) {
                 Ok(Some(path)) => tell(Report::Done(path)),
                 Ok(None) => tell(Report::Ended),
                 Err(error) => tell(Report::Failed(downloads.named(error))),
             }
         })?;
-        Ok(Self { work: Some(work), thread: Some(thread), waiting, spare, stop })
+        let in_place = InPlace::new();
+        Ok(Self { work: Some(work), thread: Some(thread), waiting, spare, stop, queued, table, in_place })
+    }
+
+    /// Whether it is the only one that whoever receives has to do with.
+    pub(super) fn set_alone(&self, alone: bool) {
+        self.in_place.set_alone(alone);
+    }
+
+    /// What the near end has found.
+    pub(super) fn found(&self) -> Vec<Report> {
+        self.in_place.found()
     }
 
     /// Whether the disk is behind: then the sources should pause.
@@ -141,15 +170,32 @@ impl Writer {
 
     /// A source was asked for this.
     pub(super) fn asked(&self, source: TransferId, wanted: Vec<Wanted>) {
-        self.hand_over(Work::Asked(source, wanted));
+        let mut wanted = Some(wanted);
+        let done = self.do_in_place(|intake| {
+            intake.asked(source, wanted.take().unwrap_or_default());
+            Ok(())
+        });
+        if done.is_none() {
+            self.hand_over(Work::Asked(source, wanted.unwrap_or_default()));
+        }
     }
 
-    /// The next bytes of a source's stream; an empty buffer is left in their place.
-    pub(super) fn take(&self, source: TransferId, bytes: &mut Vec<u8>) {
+    /// The next bytes of a source's stream; an empty buffer is left in their place. Returns how many to gather for the next
+    /// time: if that is less than [`CHUNK`], nothing can be done with fewer.
+    pub(super) fn take(&self, source: TransferId, bytes: &mut Vec<u8>) -> usize {
+        let done = self.do_in_place(|intake| {
+            intake.bytes(source, bytes, &mut |report| self.in_place.find(report))?;
+            Ok(intake.needs(source))
+        });
+        if let Some(result) = done {
+            bytes.clear();
+            return result.unwrap_or(CHUNK).min(CHUNK);
+        }
         let spare = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_ROOM));
         let bytes = std::mem::replace(bytes, spare);
         self.waiting.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.hand_over(Work::Bytes(source, bytes));
+        CHUNK
     }
 
     /// Nothing more of a source counts.
@@ -181,7 +227,40 @@ impl Writer {
         self.work = None;
     }
 
+    /// `None` if it is for the thread: then nothing was done.
+    fn do_in_place<T>(&self, work: impl FnOnce(&mut Intake) -> Result<T, DownloadError>) -> Option<Result<T, ()>> {
+        // What was handed over comes first.
+        if self.work.is_none() || self.queued.load(Ordering::Acquire) > 0 {
+            return None;
+        }
+        let began = Instant::now();
+        if !self.in_place.is_sensible(began) {
+            return None;
+        }
+        let mut table = self.table.try_lock().ok()?;
+        let intake = table.as_mut()?;
+        let result = work(intake);
+        let ended = Instant::now();
+        self.in_place.took(ended, ended.saturating_duration_since(began));
+        let save = intake.is_save_due(ended);
+        drop(table);
+        match result {
+            Err(error) => {
+                self.hand_over(Work::Failed(error));
+                Some(Err(()))
+            }
+            Ok(done) => {
+                if save {
+                    // It waits for the disk.
+                    self.hand_over(Work::Save);
+                }
+                Some(Ok(done))
+            }
+        }
+    }
+
     fn hand_over(&self, work: Work) {
+        self.queued.fetch_add(1, Ordering::Relaxed);
         // A thread that is gone has told why.
         let _ = self.work.as_ref().map(|queue| queue.send(work));
     }
@@ -204,3 +283,6 @@ pub(super) const CHUNK: usize = 256 << 10;
 const CHUNK_ROOM: usize = CHUNK + (64 << 10);
 /// Bytes waiting for the disk beyond which the sources are asked to pause.
 const CONGESTED: u64 = 8 << 20;
+
+#[cfg(test)]
+mod tests;

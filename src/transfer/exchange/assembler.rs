@@ -206,6 +206,15 @@ impl Assembler {
         Ok(())
     }
 
+    /// Bytes, at least 1, without which nothing more can be checked: whoever gathers as many and pushes them at once saves
+    /// a copy.
+    pub fn needs(&self) -> usize {
+        match &self.answer {
+            Answer::Data(data) => data.needs(&self.buffer).max(1),
+            Answer::None | Answer::Have(_) => 1,
+        }
+    }
+
     fn may_ask(&self, answers: usize) -> Result<(), WantError> {
         match (self.finished, self.wanted.len().saturating_add(answers) > WANTS_MAX) {
             (true, _) => Err(WantError::Finished),

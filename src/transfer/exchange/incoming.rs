@@ -74,6 +74,15 @@ impl Data {
         self.next_step(out)
     }
 
+    /// Bytes without which nothing of it can be checked.
+    pub(super) fn needs(&self, buffer: &[u8]) -> usize {
+        match &self.step {
+            Some(Step::Parent { .. }) => PAIR.saturating_sub(self.filled),
+            Some(Step::Group { len, .. }) => len.saturating_sub(buffer.len()),
+            None => 0,
+        }
+    }
+
     /// Turns to the next step that has bytes; true when there is none.
     pub(super) fn next_step(&mut self, out: &mut impl VerifiedSink) -> Result<bool, Lie> {
         self.filled = 0;
