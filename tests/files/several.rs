@@ -145,6 +145,39 @@ async fn who_fetches_a_file_serves_what_it_has_of_it() {
     assert_eq!(blake3::hash(&fs::read(last.downloads().join("film")).unwrap()), blake3::hash(&content));
 }
 
+#[tokio::test]
+async fn who_fetches_a_folder_serves_what_it_has_of_it() {
+    let (mut holder, mut middle, mut last) = (Place::new(None), Place::new(None), Place::new(None));
+    let folder = holder.share().join("trip");
+    let files = [("a/large", 20 << 20), ("a/b/small", 1_000), ("empty", 0), ("z/other", 3 << 20)];
+    for (path, size) in files {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes(size)).unwrap();
+    }
+    holder.command(FilesCommand::Share(ShareCommand::Set("trip/".into()))).await;
+    assert!(matches!(holder.next().await, FilesEvent::Shares { .. }));
+    middle.command(FilesCommand::Share(ShareCommand::Global(true))).await;
+    assert!(matches!(middle.next().await, FilesEvent::Shares { .. }));
+    middle.command(FilesCommand::Rates { up: None, down: Some(12 << 20) }).await;
+    let (room, wanted, mut root) = (Some(id(50)), Wanted { kind: FileKind::Folder, ..wanted("trip") }, None);
+    let whole = Plan { room, wanted: wanted.clone(), ..Plan::new(id(1), "trip") };
+    whole.begin(&mut holder, &mut middle, |told| root = Some(told.root)).await;
+    until_bytes(&mut middle, 4 << 20).await;
+    middle.kept.clear();
+    assert!(found(&mut middle, 60, 50).await.contains(&"trip".to_owned()));
+    let elsewhere = Wanted { root, rooms: vec![id(51)], ..wanted.clone() };
+    assert_eq!(middle.prepare_upload(id(3), elsewhere).await.unwrap_err(), FileRefusal::NotShared);
+    let here = Wanted { root, rooms: vec![id(50)], ..wanted };
+    let part = Plan { wanted: here, ..Plan::new(id(2), "trip") };
+    part.begin(&mut middle, &mut last, |told| assert!(told.partial && told.entries == 4)).await;
+    let events = until_end(&mut last).await;
+    assert!(matches!(events.last(), Some(FilesEvent::Done { .. })), "{events:?}");
+    for (path, size) in files {
+        assert!(fs::read(last.downloads().join("trip").join(path)).unwrap() == bytes(size), "{path}");
+    }
+}
+
 /// What a search in this room finds, by name.
 async fn found(place: &mut Place, n: u8, room: u8) -> Vec<String> {
     let (search, asker, room) = (id(n), person("eve"), id(room));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use cap_std::fs::Dir;
 
 use super::hashing::{HashError, Tree, Trees, Watch, tree_of};
-use super::part::Part;
+use super::part::{Part, PartBody};
 use super::stamp::Stamp;
 use super::walk::{open_beneath, walk};
 use crate::client::effects::Skipped;
@@ -101,10 +101,14 @@ impl Content {
         Ok(Self { root, size, total, entries, skipped: found.skipped, body })
     }
 
-    /// What we have so far of a file that we are fetching ourselves.
+    /// What we have so far of what we are fetching ourselves.
     pub(super) fn of_part(part: Arc<Part>) -> Self {
-        let (root, size, skipped) = (part.root, part.size, Skipped::default());
-        Self { root, size, total: size, entries: 1, skipped, body: Body::Part(part) }
+        let (root, total, skipped) = (part.root, part.size, Skipped::default());
+        let (size, entries) = match &part.body {
+            PartBody::File(_) => (total, 1),
+            PartBody::Folder(folder) => (folder.manifest.len() as u64, folder.paths.len() as u64),
+        };
+        Self { root, size, total, entries, skipped, body: Body::Part(part) }
     }
 
     pub(super) fn is_part(&self) -> bool {
@@ -112,15 +116,32 @@ impl Content {
     }
 
     pub(super) fn kind(&self) -> FileKind {
-        if matches!(self.body, Body::Folder(_)) { FileKind::Folder } else { FileKind::File }
+        match &self.body {
+            Body::File(_) => FileKind::File,
+            Body::Folder(_) => FileKind::Folder,
+            Body::Part(part) => part.kind(),
+        }
     }
 
     /// The shape of an item.
     pub(super) fn geometry(&self, item: u32) -> Option<Geometry> {
         match &self.body {
             Body::Folder(folder) if item > 0 => folder.entry(item).map(|(.., geometry)| *geometry),
+            Body::Part(part) if item > 0 => match &part.body {
+                PartBody::File(_) => None,
+                PartBody::Folder(folder) => folder.geometry(item),
+            },
             _ if item == 0 => Geometry::new(self.size).ok(),
             _ => None,
+        }
+    }
+
+    /// Of a part, the number that an item's first group has among those that are here; `None` for what is here whole.
+    pub(super) fn base(&self, item: u32) -> Option<u64> {
+        let Body::Part(part) = &self.body else { return None };
+        match &part.body {
+            PartBody::File(_) => Some(0),
+            PartBody::Folder(folder) => folder.space.base(item),
         }
     }
 
@@ -161,7 +182,16 @@ impl Content {
     pub(super) fn open(&self, item: u32) -> io::Result<Reader> {
         match &self.body {
             Body::File(opened) => Ok(Reader::File(opened.clone())),
-            Body::Part(part) => Ok(Reader::Part(Arc::clone(part))),
+            Body::Part(part) => match &part.body {
+                PartBody::File(data) => Ok(Reader::Part(Arc::clone(data), Arc::clone(&part.tree), 0)),
+                PartBody::Folder(folder) if item == 0 => {
+                    Ok(Reader::Memory(Arc::clone(&folder.manifest), Arc::clone(&folder.outboard)))
+                }
+                PartBody::Folder(folder) => {
+                    let (data, first) = folder.open(item)?;
+                    Ok(Reader::Part(Arc::new(data), Arc::clone(&part.tree), first))
+                }
+            },
             Body::Folder(folder) if item == 0 => {
                 Ok(Reader::Memory(Arc::clone(&folder.manifest), Arc::clone(&folder.outboard)))
             }
@@ -215,7 +245,8 @@ impl Opened {
 #[derive(Debug)]
 pub(super) enum Reader {
     File(Opened),
-    Part(Arc<Part>),
+    // Bytes, and where among parents its own begin.
+    Part(Arc<File>, Arc<File>, u64),
     // Bytes and outboard.
     Memory(Arc<Vec<u8>>, Arc<Vec<u8>>),
 }
@@ -225,7 +256,7 @@ impl Reader {
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         match self {
             Self::File(opened) => opened.file.read_exact_at(buffer, offset),
-            Self::Part(part) => part.data.read_exact_at(buffer, offset),
+            Self::Part(data, ..) => data.read_exact_at(buffer, offset),
             Self::Memory(bytes, _) => {
                 let at = usize::try_from(offset).unwrap_or(usize::MAX);
                 let found = bytes.get(at..).and_then(|rest| rest.get(..buffer.len()));
@@ -239,9 +270,9 @@ impl Reader {
     pub(super) fn pair(&self, slot: u64) -> io::Result<Pair> {
         let at = slot.saturating_mul(PAIR as u64);
         let outboard: &[u8] = match self {
-            Self::Part(part) => {
+            Self::Part(_, tree, first) => {
                 let mut pair = [0; PAIR];
-                part.tree.read_exact_at(&mut pair, at)?;
+                tree.read_exact_at(&mut pair, first.saturating_mul(PAIR as u64).saturating_add(at))?;
                 return Ok(pair);
             }
             Self::File(opened) => &opened.outboard,
@@ -256,7 +287,7 @@ impl Reader {
     pub(super) fn is_unchanged(&self) -> bool {
         match self {
             Self::File(opened) => opened.is_unchanged(),
-            Self::Part(_) | Self::Memory(..) => true,
+            Self::Part(..) | Self::Memory(..) => true,
         }
     }
 }

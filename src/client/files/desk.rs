@@ -55,7 +55,7 @@ impl Desk<'_> {
             return Err(error);
         }
         let part = self.expected.room.and_then(|room| store.part(room));
-        let (space, have) = (Box::new(store.space().clone()), store.have().clone());
+        let (space, have) = (Arc::clone(store.space()), store.have().clone());
         let entries = store.entries();
         (self.tell)(Report::Opened { space, have, entries, part: part.clone() });
         self.write(intake.into(Target::Store(Box::new(store), part)))

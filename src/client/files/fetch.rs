@@ -16,7 +16,6 @@ use super::writer::{Expected, Report, Writer};
 use crate::client::effects::{FilesEvent, LostReason};
 use crate::transfer::exchange::{Ask, Refusal, Wanted};
 use crate::transfer::planner::{PlanEvent, Planner, SourceId};
-use crate::transfer::ranges::RangeSet;
 use crate::transfer::space::Space;
 use crate::transfer::tree::{GROUP, Geometry, Root};
 use crate::wire::datagram::CloseCode;
@@ -233,7 +232,6 @@ impl Fetch {
             }
             Report::Opened { space, have, entries, part } => {
                 let bytes = have.iter().map(|range| space.bytes(&range)).sum();
-                let space = Arc::new(*space);
                 self.size = space.size();
                 if self.expected.kind == FileKind::Folder {
                     let (download, bytes) = (self.download, space.size());
@@ -264,9 +262,12 @@ impl Fetch {
                 }
             }
             Report::Has(transfer, groups) => {
-                let number = self.number_of(transfer);
-                if let (Stage::Running(running), Some(number)) = (&mut self.stage, number) {
-                    running.plan.set_has(number, groups);
+                let source = self.supplies.iter_mut().find(|supply| supply.transfer() == transfer);
+                match (&mut self.stage, source) {
+                    (Stage::Running(running), Some(source)) => running.plan.set_has(source.number, groups),
+                    // Of a folder it may be said before the manifest has come.
+                    (_, Some(source)) => source.has = groups,
+                    (_, None) => {}
                 }
             }
             Report::Lied(transfer, lie) => self.end(now, transfer, LostReason::Lied, &lie.to_string()),
@@ -415,7 +416,7 @@ impl Fetch {
 
 impl Running {
     fn add(&mut self, now: Duration, supply: &Supply) {
-        let has = supply.partial.then(RangeSet::new);
+        let has = supply.partial.then(|| supply.has.clone());
         self.plan.add_source(now, supply.number, supply.round_trip(), has);
     }
 

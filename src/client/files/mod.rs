@@ -16,7 +16,7 @@
 //!
 //! uploads    the direction that sends
 //! upload     one session of it: asks in, bytes out
-//! reading    positioned reads straight into datagrams
+//! reading    positioned reads of what goes into a batch
 //! content    what was opened to be sent: a file, a folder, a part
 //!
 //! fetches    the direction that receives
@@ -24,6 +24,8 @@
 //! supply     one source of it
 //! writer     the thread that checks and writes one download, from here
 //! desk       and from there
+//! intake     what both do: bytes in, checked, written
+//! in_place   when it is done without the thread
 //! store      an unfinished download on disk
 //! part       what others may have of it
 //! downloads  the downloads directory: unfinished things, and their final names

@@ -1,22 +1,29 @@
-//! The part of a file that is here while it comes, as others may have it from us.
+//! The part of a file or folder that is here while it comes, as others may have it from us.
 
 use std::fs::File;
+use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cap_std::fs::Dir;
+
+use super::walk::open_beneath;
 use crate::transfer::partial::Partial;
 use crate::transfer::ranges::RangeSet;
-use crate::transfer::tree::Root;
+use crate::transfer::space::Space;
+use crate::transfer::tree::{Geometry, Root};
 use crate::wire::id::RoomId;
+use crate::wire::payload::FileKind;
 
-/// An unfinished file on disk: written by its download, read by uploads.
+/// An unfinished download on disk: written by its thread, read by uploads.
 #[derive(Debug)]
 pub(super) struct Part {
     /// What it will be called here.
     pub(super) name: String,
     pub(super) root: Root,
-    /// Bytes of the whole file.
+    /// Bytes of the whole file, or of all files of the folder.
     pub(super) size: u64,
-    pub(super) data: Arc<File>,
+    pub(super) body: PartBody,
     /// Parents by place, as far as they are known.
     pub(super) tree: Arc<File>,
     /// Whose members may have it from us.
@@ -25,10 +32,36 @@ pub(super) struct Part {
     have: Mutex<RangeSet>,
 }
 
+#[derive(Debug)]
+pub(super) enum PartBody {
+    File(Arc<File>),
+    Folder(PartFolder),
+}
+
+/// A folder whose manifest is here whole.
+#[derive(Debug)]
+pub(super) struct PartFolder {
+    pub(super) dir: Dir,
+    /// What its files are, and the parents of that.
+    pub(super) manifest: Arc<Vec<u8>>,
+    pub(super) outboard: Arc<Vec<u8>>,
+    pub(super) space: Arc<Space>,
+    /// Of each file, its path, and the place of its first parent.
+    pub(super) paths: Arc<Vec<String>>,
+    pub(super) pairs: Arc<Vec<u64>>,
+}
+
 impl Part {
-    pub(super) fn new(known: &Partial, room: RoomId, data: Arc<File>, tree: Arc<File>) -> Self {
+    pub(super) fn new(known: &Partial, room: RoomId, body: PartBody, tree: Arc<File>) -> Self {
         let (name, root, size) = (known.name().to_owned(), *known.root(), known.size());
-        Self { name, root, size, data, tree, room, have: Mutex::new(known.verified().clone()) }
+        Self { name, root, size, body, tree, room, have: Mutex::new(known.verified().clone()) }
+    }
+
+    pub(super) fn kind(&self) -> FileKind {
+        match self.body {
+            PartBody::File(_) => FileKind::File,
+            PartBody::Folder(_) => FileKind::Folder,
+        }
     }
 
     /// The groups that are here.
@@ -37,11 +70,34 @@ impl Part {
     }
 
     /// More has been written.
-    pub(super) fn add(&self, groups: std::ops::Range<u64>) {
+    pub(super) fn add(&self, groups: Range<u64>) {
         self.lock().insert(groups);
+    }
+
+    /// The groups of all of it.
+    pub(super) fn groups(&self) -> u64 {
+        match &self.body {
+            PartBody::File(_) => Geometry::new(self.size).map_or(0, |geometry| geometry.groups()),
+            PartBody::Folder(folder) => folder.space.groups(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, RangeSet> {
         self.have.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PartFolder {
+    /// The shape of a file, by its item.
+    pub(super) fn geometry(&self, item: u32) -> Option<Geometry> {
+        self.space.item(item).map(|span| span.geometry)
+    }
+
+    /// Opens a file, of which something must be here; and the place of its first parent.
+    pub(super) fn open(&self, item: u32) -> io::Result<(File, u64)> {
+        let at = item.checked_sub(1).and_then(|at| usize::try_from(at).ok()).ok_or(io::ErrorKind::NotFound)?;
+        let (path, first) = self.paths.get(at).zip(self.pairs.get(at)).ok_or(io::ErrorKind::NotFound)?;
+        let path: Vec<String> = path.split('/').map(str::to_owned).collect();
+        Ok((open_beneath(&self.dir, &path)?.into_std(), *first))
     }
 }

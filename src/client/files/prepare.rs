@@ -141,8 +141,8 @@ impl Engine {
     fn coming(&self, room: RoomId) -> Vec<SharedFile> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = |part: &Arc<Part>| {
-            let (name, size, root) = (part.name.clone(), part.size, Some(part.root));
-            SharedFile { name, size, root, kind: FileKind::File, partial: true }
+            let (name, size, root, kind) = (part.name.clone(), part.size, Some(part.root), part.kind());
+            SharedFile { name, size, root, kind, partial: true }
         };
         parts.values().filter(|part| part.room == room).map(shown).collect()
     }
@@ -362,8 +362,8 @@ fn part_of(folder: &SharedFolder, parts: &Parts, wanted: &Wanted) -> Option<Cont
         return None;
     }
     let parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
-    let part =
-        parts.get(&wanted.root?).filter(|part| wanted.kind == FileKind::File && wanted.rooms.contains(&part.room));
+    let is_wanted = |part: &&Arc<Part>| wanted.kind == part.kind() && wanted.rooms.contains(&part.room);
+    let part = parts.get(&wanted.root?).filter(is_wanted);
     part.cloned().map(Content::of_part)
 }
 

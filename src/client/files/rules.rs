@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::content::{Body, Content, Reader};
+use super::part::PartBody;
 use crate::transfer::manifest::Manifest;
 use crate::transfer::restrict::{HEAD, Item, Rules, Verdict};
 use crate::wire::payload::FileKind;
@@ -19,21 +20,34 @@ impl Content {
         rules.judge(&Item { name, folder, size: Some(self.total), root: Some(&self.root) })?;
         match &self.body {
             Body::File(_) => self.judge_head(name, 0, self.size, rules),
-            Body::Part(part) if rules.ask_types() && !part.have().contains(&(0..1)) => rules.judge_unseen(name),
-            Body::Part(_) => self.judge_head(name, 0, self.size, rules),
-            Body::Folder(folder) => {
-                let Ok(manifest) = Manifest::decode(folder.manifest()) else { return Ok(()) };
-                judge_manifest(name, &manifest, rules)?;
-                (1..)
-                    .zip(manifest.entries())
-                    .try_for_each(|(item, entry)| self.judge_head(entry.path(), item, entry.size, rules))
-            }
+            Body::Folder(folder) => self.judge_files(name, folder.manifest(), rules),
+            Body::Part(part) => match &part.body {
+                PartBody::File(_) => self.judge_head(name, 0, self.size, rules),
+                PartBody::Folder(folder) => self.judge_files(name, &folder.manifest, rules),
+            },
         }
+    }
+
+    fn judge_files(&self, name: &str, manifest: &[u8], rules: &Rules) -> Result<(), Verdict> {
+        let Ok(manifest) = Manifest::decode(manifest) else { return Ok(()) };
+        judge_manifest(name, &manifest, rules)?;
+        (1..)
+            .zip(manifest.entries())
+            .try_for_each(|(item, entry)| self.judge_head(entry.path(), item, entry.size, rules))
+    }
+
+    /// Whether the beginning of an item is here.
+    fn has_head(&self, item: u32) -> bool {
+        let (Body::Part(part), Some(base)) = (&self.body, self.base(item)) else { return true };
+        part.have().contains(&(base..base + 1))
     }
 
     fn judge_head(&self, name: &str, item: u32, size: u64, rules: &Rules) -> Result<(), Verdict> {
         if !rules.ask_types() {
             return Ok(());
+        }
+        if size > 0 && !self.has_head(item) {
+            return rules.judge_unseen(name);
         }
         let read = self.open_plain(item).and_then(|reader| head_of(size, |head| read_all(&reader, head)));
         read.map_or(Ok(()), |head| rules.judge_head(name, &head))

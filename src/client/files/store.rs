@@ -21,7 +21,8 @@ use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use rustix::fs::OFlags;
 
 use super::downloads::{DownloadError, Workplace};
-use super::part::Part;
+use super::hashing::tree_of;
+use super::part::{Part, PartBody, PartFolder};
 use crate::limits::PARTIAL_MAX;
 use crate::transfer::manifest::Manifest;
 use crate::transfer::name::SafeName;
@@ -36,11 +37,11 @@ use crate::wire::id::RoomId;
 pub(super) struct Store {
     place: Workplace,
     root: Root,
-    space: Space,
+    space: Arc<Space>,
     files: Files,
     tree: Arc<File>,
     // Of each item, the place of its first parent; by item, counted from the first.
-    pairs: Vec<u64>,
+    pairs: Arc<Vec<u64>>,
     first_item: u32,
     have: Partial,
     // Groups that were written since the state was.
@@ -50,7 +51,7 @@ pub(super) struct Store {
 #[derive(Debug)]
 enum Files {
     One(Arc<File>),
-    Folder { dir: Dir, paths: Vec<String>, open: Vec<(u32, File)> },
+    Folder { dir: Dir, paths: Arc<Vec<String>>, open: Vec<(u32, File)> },
 }
 
 impl Store {
@@ -88,7 +89,7 @@ impl Store {
             }
             made = folder;
         }
-        let paths = manifest.into_paths();
+        let paths = Arc::new(manifest.into_paths());
         Self::new(place, name, space, root, Files::Folder { dir, paths, open: Vec::new() })
     }
 
@@ -103,11 +104,12 @@ impl Store {
             next += span.geometry.outboard_size() / PAIR as u64;
         }
         let have = Partial::new(name.as_str(), root, space.size(), space.groups());
+        let (space, pairs) = (Arc::new(space), Arc::new(pairs));
         Ok(Self { place, root, space, files, tree, pairs, first_item, have, unsaved: 0 })
     }
 
     /// The numbering of its groups.
-    pub(super) fn space(&self) -> &Space {
+    pub(super) fn space(&self) -> &Arc<Space> {
         &self.space
     }
 
@@ -143,11 +145,25 @@ impl Store {
         path_of(paths, item).ok()
     }
 
-    /// What the members of a room may have of it, if it is a single file.
+    /// What the members of a room may have of it; nothing if it cannot be opened once more.
     pub(super) fn part(&self, room: RoomId) -> Option<Arc<Part>> {
-        let Files::One(data) = &self.files else { return None };
-        let (data, tree) = (Arc::clone(data), Arc::clone(&self.tree));
-        Some(Arc::new(Part::new(&self.have, room, data, tree)))
+        let body = match &self.files {
+            Files::One(data) => PartBody::File(Arc::clone(data)),
+            Files::Folder { dir, paths, .. } => {
+                let mut manifest = Vec::new();
+                self.place.dir.open("manifest").ok()?.read_to_end(&mut manifest).ok()?;
+                let outboard = tree_of(&manifest).ok()?.outboard;
+                PartBody::Folder(PartFolder {
+                    dir: dir.try_clone().ok()?,
+                    manifest: Arc::new(manifest),
+                    outboard,
+                    space: Arc::clone(&self.space),
+                    paths: Arc::clone(paths),
+                    pairs: Arc::clone(&self.pairs),
+                })
+            }
+        };
+        Some(Arc::new(Part::new(&self.have, room, body, Arc::clone(&self.tree))))
     }
 
     /// Takes over what was left from before, as far as it is what it should be. `watch` is told bytes that were read

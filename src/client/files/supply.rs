@@ -11,6 +11,7 @@ use crate::channel::{Batch, ConfigError, Failure, MAX_WINDOW, Side, SourceError,
 use crate::client::effects::{ChannelStart, LostReason};
 use crate::transfer::exchange::{Ask, Outbox, Wanted};
 use crate::transfer::planner::SourceId;
+use crate::transfer::ranges::RangeSet;
 use crate::wire::datagram::CloseCode;
 use crate::wire::id::TransferId;
 use crate::wire::name::Name;
@@ -22,8 +23,9 @@ pub(super) struct Supply {
     transfer: TransferId,
     /// Its number in the plan.
     pub(super) number: SourceId,
-    /// It has only a part, and says which.
+    /// It has only a part, and says which: what it has said so far.
     pub(super) partial: bool,
+    pub(super) has: RangeSet,
     // Groups that it was asked for and did not bring yet.
     pending: u64,
     tunnel: Tunnel,
@@ -65,6 +67,7 @@ impl Supply {
             transfer,
             number,
             partial,
+            has: RangeSet::new(),
             pending: 0,
             tunnel,
             way: Way::default(),

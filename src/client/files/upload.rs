@@ -213,7 +213,8 @@ impl Upload {
 
     /// The peer was told that everything is here.
     fn knows_all(&self) -> bool {
-        let groups = self.content.geometry(0).map_or(0, |geometry| geometry.groups());
+        let Body::Part(part) = &self.content.body else { return true };
+        let groups = part.groups();
         self.told.as_ref().is_some_and(|(told, _)| told.contains(&(0..groups)))
     }
 
@@ -297,7 +298,10 @@ impl Catalog for Shelf<'_> {
     fn item(&self, item: u32) -> Option<Item<'_>> {
         let geometry = self.content.geometry(item)?;
         let here = match self.part {
-            Some(ranges) => Here::Part { ranges, base: 0 },
+            Some(ranges) => match self.content.base(item) {
+                Some(base) => Here::Part { ranges, base },
+                None => Here::Whole,
+            },
             None if self.content.is_unchanged(item) => Here::Whole,
             None => {
                 self.changed.set(Some(item));

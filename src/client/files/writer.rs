@@ -93,7 +93,7 @@ pub(super) enum Report {
     /// Everything but what is here already can be fetched from now on.
     Opened {
         /// The numbering of groups.
-        space: Box<Space>,
+        space: Arc<Space>,
         /// Those that are there.
         have: RangeSet,
         /// Files in it.
