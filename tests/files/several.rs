@@ -178,6 +178,39 @@ async fn who_fetches_a_folder_serves_what_it_has_of_it() {
     }
 }
 
+#[tokio::test]
+async fn a_part_that_has_become_whole_is_not_read_any_more_once_its_owner_has_changed_it() {
+    let (mut holder, mut middle, mut last) = (Place::new(None), Place::new(None), Place::new(None));
+    let folder = holder.share().join("trip");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("notes"), bytes(16 << 20)).unwrap();
+    holder.command(FilesCommand::Share(ShareCommand::Set("trip/".into()))).await;
+    assert!(matches!(holder.next().await, FilesEvent::Shares { .. }));
+    middle.command(FilesCommand::Share(ShareCommand::Global(true))).await;
+    assert!(matches!(middle.next().await, FilesEvent::Shares { .. }));
+    middle.command(FilesCommand::Rates { up: None, down: Some(4 << 20) }).await;
+    last.command(FilesCommand::Rates { up: None, down: Some(100_000) }).await;
+    let (room, wanted, mut root) = (Some(id(50)), Wanted { kind: FileKind::Folder, ..wanted("trip") }, None);
+    let whole = Plan { room, wanted: wanted.clone(), ..Plan::new(id(1), "trip") };
+    whole.begin(&mut holder, &mut middle, |told| root = Some(told.root)).await;
+    until_bytes(&mut middle, 2 << 20).await;
+    middle.kept.clear();
+    let here = Wanted { root, rooms: vec![id(50)], ..wanted };
+    Plan { wanted: here, ..Plan::new(id(2), "trip") }.begin(&mut middle, &mut last, |_| {}).await;
+    until_bytes(&mut last, 1).await;
+    middle.command(FilesCommand::Rates { up: None, down: None }).await;
+    while !matches!(middle.next().await, FilesEvent::Done { .. }) {}
+    fs::write(middle.downloads().join("trip/notes"), vec![b'!'; 16 << 20]).unwrap();
+    last.command(FilesCommand::Rates { up: None, down: None }).await;
+    loop {
+        match last.next().await {
+            FilesEvent::SourceLost { reason, .. } => break assert_ne!(reason, LostReason::Lied),
+            event @ (FilesEvent::Done { .. } | FilesEvent::Failed { .. }) => panic!("{event:?}"),
+            _ => {}
+        }
+    }
+}
+
 /// What a search in this room finds, by name.
 async fn found(place: &mut Place, n: u8, room: u8) -> Vec<String> {
     let (search, asker, room) = (id(n), person("eve"), id(room));

@@ -183,13 +183,13 @@ impl Content {
         match &self.body {
             Body::File(opened) => Ok(Reader::File(opened.clone())),
             Body::Part(part) => match &part.body {
-                PartBody::File(data) => Ok(Reader::Part(Arc::clone(data), Arc::clone(&part.tree), 0)),
+                PartBody::File(data) => Ok(Reader::Part(Arc::clone(part), item, Arc::clone(data), 0)),
                 PartBody::Folder(folder) if item == 0 => {
                     Ok(Reader::Memory(Arc::clone(&folder.manifest), Arc::clone(&folder.outboard)))
                 }
                 PartBody::Folder(folder) => {
                     let (data, first) = folder.open(item)?;
-                    Ok(Reader::Part(Arc::new(data), Arc::clone(&part.tree), first))
+                    Ok(Reader::Part(Arc::clone(part), item, Arc::new(data), first))
                 }
             },
             Body::Folder(folder) if item == 0 => {
@@ -245,8 +245,8 @@ impl Opened {
 #[derive(Debug)]
 pub(super) enum Reader {
     File(Opened),
-    // Bytes, and where among parents its own begin.
-    Part(Arc<File>, Arc<File>, u64),
+    // An item of it, its bytes, and where among parents its own begin.
+    Part(Arc<Part>, u32, Arc<File>, u64),
     // Bytes and outboard.
     Memory(Arc<Vec<u8>>, Arc<Vec<u8>>),
 }
@@ -256,7 +256,7 @@ impl Reader {
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         match self {
             Self::File(opened) => opened.file.read_exact_at(buffer, offset),
-            Self::Part(data, ..) => data.read_exact_at(buffer, offset),
+            Self::Part(_, _, data, _) => data.read_exact_at(buffer, offset),
             Self::Memory(bytes, _) => {
                 let at = usize::try_from(offset).unwrap_or(usize::MAX);
                 let found = bytes.get(at..).and_then(|rest| rest.get(..buffer.len()));
@@ -270,9 +270,9 @@ impl Reader {
     pub(super) fn pair(&self, slot: u64) -> io::Result<Pair> {
         let at = slot.saturating_mul(PAIR as u64);
         let outboard: &[u8] = match self {
-            Self::Part(_, tree, first) => {
+            Self::Part(part, _, _, first) => {
                 let mut pair = [0; PAIR];
-                tree.read_exact_at(&mut pair, first.saturating_mul(PAIR as u64).saturating_add(at))?;
+                part.tree.read_exact_at(&mut pair, first.saturating_mul(PAIR as u64).saturating_add(at))?;
                 return Ok(pair);
             }
             Self::File(opened) => &opened.outboard,
@@ -287,7 +287,8 @@ impl Reader {
     pub(super) fn is_unchanged(&self) -> bool {
         match self {
             Self::File(opened) => opened.is_unchanged(),
-            Self::Part(..) | Self::Memory(..) => true,
+            Self::Part(part, item, data, _) => part.is_unchanged(*item, data),
+            Self::Memory(..) => true,
         }
     }
 }

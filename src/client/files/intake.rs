@@ -129,7 +129,12 @@ pub(super) fn restricted(verdict: &Verdict) -> DownloadError {
 impl Target {
     pub(super) fn finish(self, expected: &Expected) -> Result<Option<PathBuf>, DownloadError> {
         match self {
-            Self::Store(store, _) if store.is_whole() => store.finish(&expected.name).map(Some),
+            Self::Store(store, part) if store.is_whole() => {
+                if let Some(part) = part {
+                    part.settle(store.stamps()?);
+                }
+                store.finish(&expected.name).map(Some)
+            }
             _ => Err(io::Error::other("groups are missing").into()),
         }
     }

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cap_std::fs::Dir;
 
+use super::stamp::Stamp;
 use super::walk::open_beneath;
 use crate::transfer::partial::Partial;
 use crate::transfer::ranges::RangeSet;
@@ -30,6 +31,8 @@ pub(super) struct Part {
     pub(super) room: RoomId,
     // Groups that were checked and written, and whose parents were.
     have: Mutex<RangeSet>,
+    // How its files looked when it was whole: from then on they are the user's.
+    settled: OnceLock<Vec<Stamp>>,
 }
 
 #[derive(Debug)]
@@ -54,7 +57,16 @@ pub(super) struct PartFolder {
 impl Part {
     pub(super) fn new(known: &Partial, room: RoomId, body: PartBody, tree: Arc<File>) -> Self {
         let (name, root, size) = (known.name().to_owned(), *known.root(), known.size());
-        Self { name, root, size, body, tree, room, have: Mutex::new(known.verified().clone()) }
+        Self {
+            name,
+            root,
+            size,
+            body,
+            tree,
+            room,
+            have: Mutex::new(known.verified().clone()),
+            settled: OnceLock::new(),
+        }
     }
 
     pub(super) fn kind(&self) -> FileKind {
@@ -72,6 +84,22 @@ impl Part {
     /// More has been written.
     pub(super) fn add(&self, groups: Range<u64>) {
         self.lock().insert(groups);
+    }
+
+    /// It is whole and gets its name: whatever differs from these is not what was fetched.
+    pub(super) fn settle(&self, stamps: Vec<Stamp>) {
+        let _ = self.settled.set(stamps);
+    }
+
+    /// Whether this file of it, opened, is still what was fetched.
+    pub(super) fn is_unchanged(&self, item: u32, file: &File) -> bool {
+        let Some(stamps) = self.settled.get() else { return true };
+        let at = match self.body {
+            PartBody::File(_) => Some(item),
+            PartBody::Folder(_) => item.checked_sub(1),
+        };
+        let stamp = at.and_then(|at| usize::try_from(at).ok()).and_then(|at| stamps.get(at));
+        stamp.is_some_and(|stamp| file.metadata().is_ok_and(|metadata| Stamp::of_std(&metadata) == *stamp))
     }
 
     /// The groups of all of it.

@@ -23,6 +23,7 @@ use rustix::fs::OFlags;
 use super::downloads::{DownloadError, Workplace};
 use super::hashing::tree_of;
 use super::part::{Part, PartBody, PartFolder};
+use super::stamp::Stamp;
 use crate::limits::PARTIAL_MAX;
 use crate::transfer::manifest::Manifest;
 use crate::transfer::name::SafeName;
@@ -230,6 +231,16 @@ impl Store {
     /// Whether everything is there.
     pub(super) fn is_whole(&self) -> bool {
         self.have.is_complete()
+    }
+
+    /// How its files look.
+    pub(super) fn stamps(&self) -> io::Result<Vec<Stamp>> {
+        match &self.files {
+            Files::One(data) => Ok(vec![Stamp::of_std(&data.metadata()?)]),
+            Files::Folder { dir, paths, .. } => {
+                paths.iter().map(|path| Ok(Stamp::of(&dir.symlink_metadata(path)?))).collect()
+            }
+        }
     }
 
     /// Keeps what is there on disk, and gives it its name; returns its path.

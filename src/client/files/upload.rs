@@ -31,7 +31,8 @@ pub(super) struct Upload {
     open: OpenItems,
     // An item that was found to be another when it was asked for.
     changed: Cell<Option<u32>>,
-    // What was told of a part, and when.
+    // What was told of a part, and when, and how often.
+    words: u32,
     told: Option<(RangeSet, Duration)>,
     violation: Option<Violation>,
     started: Duration,
@@ -62,6 +63,7 @@ impl Upload {
             content,
             open: OpenItems::default(),
             changed: Cell::default(),
+            words: 0,
             told: None,
             violation: None,
             started: now,
@@ -119,7 +121,11 @@ impl Upload {
     /// When [`Self::on_time`] and [`Self::poll_transmit`] want to be called.
     pub(super) fn deadline(&self) -> Option<Duration> {
         let ended = self.ended.is_some().then_some(Duration::ZERO);
-        let told = self.told.as_ref().filter(|_| !self.over && !self.knows_all()).map(|(_, at)| *at + TELL_INTERVAL);
+        let told = self
+            .told
+            .as_ref()
+            .filter(|_| !self.over && !self.knows_all())
+            .map(|(_, at)| *at + tell_interval(self.words));
         let way = self.way.due().filter(|_| !self.over);
         self.tunnel.poll_timeout().into_iter().chain(ended).chain(told).chain(way).min()
     }
@@ -195,17 +201,18 @@ impl Upload {
         }
     }
 
-    /// Of a part, says what is here: at first, and when it has grown much.
+    /// Of a part, says what is here: at first and when it has grown, ever more seldom, as the peer takes only so many words.
     fn tell_part(&mut self, now: Duration) {
         let Body::Part(part) = &self.content.body else { return };
         let due = match &self.told {
             None => true,
-            Some((_, at)) => now.saturating_sub(*at) >= TELL_INTERVAL && !self.knows_all(),
+            Some((_, at)) => now.saturating_sub(*at) >= tell_interval(self.words) && !self.knows_all(),
         };
         if due {
             let have = part.have();
             if self.told.as_ref().is_none_or(|(told, _)| *told != have) {
                 self.answers.announce(&have);
+                self.words += 1;
             }
             self.told = Some((have, now));
         }
@@ -316,3 +323,21 @@ impl Catalog for Shelf<'_> {
 const LEAD: u64 = 256 << 20;
 /// How often the holder of a part says that it has more.
 const TELL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long after so many words the next one may follow.
+fn tell_interval(words: u32) -> Duration {
+    TELL_INTERVAL * (1 + words / 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::HAVES_MAX;
+
+    #[test]
+    fn the_peer_takes_all_that_is_said_of_a_part_in_a_day() {
+        let time: Duration = (0..HAVES_MAX).map(tell_interval).sum();
+        assert!(time > Duration::from_secs(24 * 60 * 60), "{time:?}");
+        assert_eq!(tell_interval(15), TELL_INTERVAL, "the first are quick");
+    }
+}
