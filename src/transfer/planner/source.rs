@@ -74,8 +74,8 @@ impl Source {
         self.rtt
     }
 
-    /// Bytes that it may still be asked for: two round trips and 200 ms of work are under way, and more as long as it
-    /// gets faster.
+    /// Bytes that it may still be asked for: the work of some round trips and 200 ms is under way, and more as long as it gets
+    /// faster. An answer takes one round trip, and where datagrams are lost again and again, some more.
     pub(super) fn room(&self) -> u64 {
         self.target().saturating_sub(self.outstanding_bytes)
     }
@@ -92,7 +92,7 @@ impl Source {
     }
 
     fn target(&self) -> u64 {
-        let lead = (self.rtt * 2 + WORK).as_secs_f64();
+        let lead = (self.rtt * LEAD + WORK).as_secs_f64();
         let steady = (self.rate() * lead) as u64;
         let begin = if self.meter.level < LEVEL { TARGET_FIRST.saturating_add(self.meter.arrived) } else { 0 };
         steady.max(begin).clamp(TARGET_MIN, TARGET_MAX)
@@ -157,17 +157,18 @@ impl Meter {
         let sample = self.bytes as f64 / time.as_secs_f64();
         let old = self.rate.unwrap_or(0.0);
         let begins = self.level < LEVEL;
-        // Later a burst is what waited behind a lost datagram: taken for speed, it would have its holder asked for far too much.
-        let sample = if begins { sample } else { sample.min(old * GROWTH_MAX) };
         self.level = if begins && sample > old * GROWTH { 0 } else { self.level.saturating_add(1) };
-        self.rate = Some(if begins && sample > old { sample } else { old.mul_add(0.75, sample * 0.25) }.max(1.0));
+        // Later each measurement counts for as long as it took: what waits behind a lost datagram makes one low and the next high.
+        let part = 1.0 - (-time.as_secs_f64() / MEMORY.max(rtt * 8).as_secs_f64()).exp();
+        self.rate = Some(if begins && sample > old { sample } else { (sample - old).mul_add(part, old) }.max(1.0));
         (self.since, self.bytes) = (now, 0);
     }
 }
 
 /// Wants under way: each is a few asks at most, of which a holder takes [`crate::limits::ASKS_WAITING`].
 const ASKS_OUT: usize = 256;
-/// What is under way beside two round trips.
+/// Round trips whose work is under way, and what is under way beside it.
+const LEAD: u32 = 6;
 const WORK: Duration = Duration::from_millis(200);
 /// Until it was measured.
 const RTT_GUESS: Duration = Duration::from_millis(100);
@@ -177,8 +178,8 @@ const RATE_GUESS: f64 = 4e6;
 const MEASURE: Duration = Duration::from_millis(50);
 /// A measurement this much above the one before is growth.
 const GROWTH: f64 = 1.25;
-/// After the beginning no measurement counts for more than so many times the rate before it.
-const GROWTH_MAX: f64 = 2.0;
+/// What was measured before this counts little.
+const MEMORY: Duration = Duration::from_millis(500);
 /// So many measurements without growth end the beginning.
 const LEVEL: u32 = 3;
 /// Nothing for this long, or three round trips, is a stall.

@@ -4,6 +4,8 @@ use super::*;
 use crate::limits::WANTS_MAX;
 use crate::transfer::tree::{GROUP, Geometry};
 use proptest::prelude::*;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{RngCore, SeedableRng};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
@@ -16,6 +18,15 @@ struct Holder {
     has: Option<RangeSet>,
     joins: Duration,
     ends: Option<(Duration, End)>,
+    /// The part of its datagrams that is lost; what comes behind one waits until it was sent again.
+    loss: f64,
+}
+
+/// What a holder's line is busy with.
+struct Line {
+    free_at: Duration,
+    delivered: Duration,
+    dice: ChaCha8Rng,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +63,7 @@ fn millis(ms: u64) -> Duration {
 }
 
 fn mbit(rate: f64, rtt: u64) -> Holder {
-    Holder { rate: rate * 125_000.0, rtt: millis(rtt), has: None, joins: Duration::ZERO, ends: None }
+    Holder { rate: rate * 125_000.0, rtt: millis(rtt), has: None, joins: Duration::ZERO, ends: None, loss: 0.0 }
 }
 
 fn one_file(size: u64) -> Arc<Space> {
@@ -62,7 +73,9 @@ fn one_file(size: u64) -> Arc<Space> {
 fn download(space: &Arc<Space>, holders: &[Holder]) -> Report {
     let mut planner = Planner::new(Arc::clone(space), RangeSet::new());
     let mut heap = BinaryHeap::new();
-    let mut free_at = vec![Duration::ZERO; holders.len()];
+    let line =
+        |seed| Line { free_at: Duration::ZERO, delivered: Duration::ZERO, dice: ChaCha8Rng::seed_from_u64(seed) };
+    let mut lines: Vec<_> = (0..).map(line).take(holders.len()).collect();
     for (id, holder) in (0..).zip(holders) {
         heap.push(Reverse((holder.joins, Happens::Join(id))));
         if let Some((at, End::Leaves)) = holder.ends {
@@ -108,7 +121,7 @@ fn download(space: &Arc<Space>, holders: &[Holder]) -> Report {
                 (turns, report.asks) = (turns + 1, report.asks + 1);
                 assert!(turns < 10_000, "it never stops asking");
                 report.largest_ask = report.largest_ask.max(space.bytes(&groups));
-                serve(space, holder, now, &mut free_at[id as usize], groups)
+                serve(space, holder, now, &mut lines[id as usize], groups)
                     .for_each(|(at, run)| heap.push(Reverse((at, Happens::Arrive(id, run.start, run.end)))));
             }
         }
@@ -123,14 +136,27 @@ fn serve<'a>(
     space: &'a Space,
     holder: &'a Holder,
     now: Duration,
-    free_at: &'a mut Duration,
+    line: &'a mut Line,
     groups: Range<u64>,
 ) -> impl Iterator<Item = (Duration, Range<u64>)> + 'a {
-    *free_at = (*free_at).max(now + holder.rtt / 2);
-    let runs = (groups.start..groups.end).step_by(16).map(move |start| start..groups.end.min(start + 16));
+    line.free_at = line.free_at.max(now + holder.rtt / 2);
+    let count = if holder.loss > 0.0 { 1 } else { 16 };
+    let runs = (groups.start..groups.end).step_by(count).map(move |start| start..groups.end.min(start + count as u64));
     runs.filter_map(move |run| {
-        *free_at += Duration::from_secs_f64(space.bytes(&run) as f64 / holder.rate);
-        let mut at = *free_at + holder.rtt / 2;
+        let bytes = space.bytes(&run);
+        let (mut sent, mut turns) = (bytes, 0);
+        if holder.loss > 0.0 {
+            for _ in 0..bytes.div_ceil(DATAGRAM) {
+                let mut lost = 0;
+                while f64::from(line.dice.next_u32()) < holder.loss * f64::from(u32::MAX) {
+                    lost += 1;
+                }
+                (sent, turns) = (sent + u64::from(lost) * DATAGRAM, turns.max(lost));
+            }
+        }
+        line.free_at += Duration::from_secs_f64(sent as f64 / holder.rate);
+        line.delivered = line.delivered.max(line.free_at + holder.rtt / 2 + holder.rtt * turns);
+        let mut at = line.delivered;
         match holder.ends {
             Some((end, End::Pauses(time))) if at >= end && at < end + time => at = end + time + holder.rtt,
             Some((end, End::Leaves | End::Freezes)) if at >= end => return None,
@@ -145,6 +171,8 @@ fn ideal(space: &Space, rate: f64) -> Duration {
 }
 
 const MIB: u64 = 1 << 20;
+/// Bytes of a datagram.
+const DATAGRAM: u64 = 1400;
 
 #[test]
 fn three_equal_holders_do_a_third_each() {
@@ -192,6 +220,27 @@ fn a_lone_holder_is_asked_in_order_and_never_idle() {
         assert!(report.complete && report.wasted == 0 && report.took < most, "{rate} {rtt} {report:?} {most:?}");
         assert!(report.asks < 300, "{report:?}");
     }
+}
+
+/// What comes behind a lost datagram waits for round trips: that is no reason to ask for less.
+#[test]
+fn a_lone_holder_behind_a_lossy_line_is_never_idle() {
+    for (rate, rtt, loss) in [(100.0, 100, 0.05), (200.0, 50, 0.2), (50.0, 200, 0.01), (1000.0, 20, 0.05)] {
+        let space = one_file((rate * 125_000.0 * 30.0) as u64);
+        let report = download(&space, &[Holder { loss, ..mbit(rate, rtt) }]);
+        let most = ideal(&space, rate * 125_000.0 * (1.0 - loss)).mul_f64(1.005) + millis(rtt * 12 + 500);
+        assert!(report.complete && report.took < most, "{rate} {rtt} {loss} {report:?} {most:?}");
+    }
+}
+
+#[test]
+fn lossy_holders_end_together() {
+    let space = one_file(256 * MIB);
+    let lossy = Holder { loss: 0.05, ..mbit(50.0, 50) };
+    let report = download(&space, &[lossy.clone(), lossy.clone(), lossy]);
+    let most = ideal(&space, 150.0 * 125_000.0 * 0.95).mul_f64(1.03);
+    assert!(report.complete && report.took < most, "{report:?} {most:?}");
+    assert!(report.wasted < 4 * MIB, "{report:?}");
 }
 
 #[test]
