@@ -21,7 +21,7 @@ struct Plan {
     // Bytes of each datagram but the last, and of all.
     stride: usize,
     bytes: usize,
-    // One large segment, which is read where it will stand.
+    // A single segment: it is read where it will stand.
     alone: bool,
 }
 
@@ -214,7 +214,9 @@ impl Connection {
             if !plan.alone {
                 // Only now, so that it is in the processor's first cache when it is sealed.
                 let piece = plain.split_off_mut(..usize::from(item.segment.len)).unwrap_or_default();
-                body(datagram).iter_mut().zip(piece).for_each(|(to, from)| *to = *from);
+                if let Some(room) = body(datagram).get_mut(..piece.len()) {
+                    room.copy_from_slice(piece);
+                }
             }
             if !seal_segment(&self.keys.send, &header, item, ask, datagram) {
                 whole = false;

@@ -160,7 +160,8 @@ impl Content {
             Body::Folder(folder) => {
                 folder.entry(item).map(|(path, ..)| format!("\"{}\" in the folder", path.join("/")))
             }
-            Body::File(_) | Body::Part(_) => None,
+            Body::Part(part) => part.path(item).map(|path| format!("\"{path}\" in the folder")),
+            Body::File(_) => None,
         };
         let what = what.unwrap_or_else(|| "the file".into());
         if self.is_unchanged(item) {

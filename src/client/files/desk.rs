@@ -141,10 +141,14 @@ impl Desk<'_> {
             if matches!(work, Work::Finish | Work::Remove) {
                 break Some(work);
             }
-            let result = self.at_table().as_mut().map_or(Ok(()), |intake| self.carry_out(work, intake));
+            // Under one lock: the near end finds no target after a failure.
+            let mut table = self.at_table();
+            let result = table.as_mut().map_or(Ok(()), |intake| self.carry_out(work, intake));
             if let Err(error) = result {
-                return Err(match self.clear_table() {
-                    Some(target) => target.fail(error),
+                let intake = table.take();
+                drop(table);
+                return Err(match intake {
+                    Some(intake) => intake.target.fail(error),
                     None => error,
                 });
             }
@@ -199,6 +203,10 @@ impl Desk<'_> {
                 Ok(())
             }
             Work::Save => intake.save(),
+            Work::Tell(report) => {
+                (self.tell)(report);
+                Ok(())
+            }
             Work::Failed(error) => Err(error),
             Work::Finish | Work::Remove => Ok(()),
         };

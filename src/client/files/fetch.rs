@@ -187,8 +187,8 @@ impl Fetch {
             let (transfer, number) = (supply.transfer(), supply.number);
             supply.on_time(now, &self.writer, &mut |turn| turns.push((transfer, number, turn)));
         }
-        for report in self.writer.found() {
-            self.on_report(now, report);
+        for (transfer, groups) in self.writer.found() {
+            self.on_report(now, Report::Got(transfer, groups));
         }
         for (transfer, number, turn) in turns {
             match turn {

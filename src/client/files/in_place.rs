@@ -1,15 +1,16 @@
 //! When whoever receives does a download's checking and writing itself, and what it has found then.
 //!
 //! With two processors a sender on the same machine has one of them and whoever receives the other: a third thread only takes
-//! the bytes out of the cache in which they were opened. But a slow disk must not hold up the socket.
+//! the bytes out of the cache in which they were opened. But a slow disk must not hold up the socket more than now and then.
 
 use std::cell::{Cell, RefCell};
 use std::num::NonZero;
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use super::writer::Report;
+use crate::wire::id::TransferId;
 
 /// Of one download.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(super) struct InPlace {
     // The disk was slow: not before then, and the next time for so long.
     not_before: Cell<Option<Instant>>,
     penalty: Cell<Duration>,
-    found: RefCell<Vec<Report>>,
+    found: RefCell<Vec<(TransferId, Range<u64>)>>,
 }
 
 impl InPlace {
@@ -49,28 +50,30 @@ impl InPlace {
 
     /// It took so long.
     pub(super) fn took(&self, now: Instant, time: Duration) {
-        if time > SLOW {
-            let penalty = self.penalty.get();
-            self.not_before.set(now.checked_add(penalty));
-            self.penalty.set((penalty * 2).min(PENALTY_MAX));
+        if time <= SLOW {
+            return;
         }
+        let good = self.not_before.get().map(|until| now.saturating_duration_since(until).saturating_sub(time));
+        let penalty = match good {
+            _ if time > HANGS => PENALTY_MAX,
+            Some(good) if good >= FORGOTTEN => PENALTY,
+            _ => self.penalty.get(),
+        };
+        self.not_before.set(now.checked_add(penalty));
+        self.penalty.set((penalty * 2).min(PENALTY_MAX));
     }
 
-    /// Keeps what was found until it is asked for.
-    pub(super) fn find(&self, report: Report) {
+    /// These groups were checked and written; kept until it is asked for.
+    pub(super) fn find(&self, source: TransferId, groups: Range<u64>) {
         let mut found = self.found.borrow_mut();
-        if let (Some(Report::Got(source, groups)), Report::Got(other, next)) = (found.last_mut(), &report)
-            && source == other
-            && groups.end == next.start
-        {
-            groups.end = next.end;
-        } else {
-            found.push(report);
+        match found.last_mut() {
+            Some((last, before)) if *last == source && before.end == groups.start => before.end = groups.end,
+            _ => found.push((source, groups)),
         }
     }
 
     /// What was found since this was asked.
-    pub(super) fn found(&self) -> Vec<Report> {
+    pub(super) fn found(&self) -> Vec<(TransferId, Range<u64>)> {
         self.found.take()
     }
 }
@@ -82,8 +85,12 @@ static HAS_FEW: OnceLock<bool> = OnceLock::new();
 const SLOW: Duration = Duration::from_millis(10);
 /// After that it is left to the thread for so long, each further time for twice as long ...
 const PENALTY: Duration = Duration::from_secs(1);
-/// ... up to this.
+/// ... up to this, and at once if it took as long as ...
 const PENALTY_MAX: Duration = Duration::from_secs(60);
+/// ... this.
+const HANGS: Duration = Duration::from_secs(1);
+/// After so long without a slow one the next is a first one again.
+const FORGOTTEN: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -107,15 +114,26 @@ mod tests {
     }
 
     #[test]
+    fn one_that_hangs_is_left_to_the_thread_at_once_and_a_good_stretch_is_a_new_beginning() {
+        let (place, start) = (InPlace::new(), Instant::now());
+        place.set_sensible(true);
+        let over = |seconds| start + Duration::from_secs(seconds);
+        place.took(over(5), Duration::from_secs(5));
+        assert!(!place.is_sensible(over(64)) && place.is_sensible(over(65)));
+        place.took(over(94), SLOW * 2);
+        assert!(!place.is_sensible(over(153)), "29 s are no good stretch");
+        assert!(place.is_sensible(over(154)));
+        place.took(over(185), SLOW * 2);
+        assert!(!place.is_sensible(over(185)) && place.is_sensible(over(186)));
+    }
+
+    #[test]
     fn neighbours_are_told_as_one() {
         let place = InPlace::new();
         for (source, start) in [(1, 0), (1, 1), (2, 2), (2, 4), (2, 5)] {
-            place.find(Report::Got(Id([source; 16]), start..start + 1));
+            place.find(Id([source; 16]), start..start + 1);
         }
-        let found = place.found().into_iter().map(|report| match report {
-            Report::Got(source, groups) => (source.0[0], groups),
-            other => panic!("{other:?}"),
-        });
+        let found = place.found().into_iter().map(|(source, groups)| (source.0[0], groups));
         assert_eq!(found.collect::<Vec<_>>(), [(1, 0..2), (2, 2..3), (2, 4..6)]);
         assert!(place.found().is_empty());
     }

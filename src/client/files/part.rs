@@ -81,6 +81,11 @@ impl Part {
         self.lock().clone()
     }
 
+    /// Whether all of these groups are here.
+    pub(super) fn has(&self, groups: &Range<u64>) -> bool {
+        self.lock().contains(groups)
+    }
+
     /// More has been written.
     pub(super) fn add(&self, groups: Range<u64>) {
         self.lock().insert(groups);
@@ -100,6 +105,14 @@ impl Part {
         };
         let stamp = at.and_then(|at| usize::try_from(at).ok()).and_then(|at| stamps.get(at));
         stamp.is_some_and(|stamp| file.metadata().is_ok_and(|metadata| Stamp::of_std(&metadata) == *stamp))
+    }
+
+    /// Of a folder, the path of a file.
+    pub(super) fn path(&self, item: u32) -> Option<&str> {
+        match &self.body {
+            PartBody::File(_) => None,
+            PartBody::Folder(folder) => folder.file(item).map(|(path, _)| path),
+        }
     }
 
     /// The groups of all of it.
@@ -123,9 +136,14 @@ impl PartFolder {
 
     /// Opens a file, of which something must be here; and the place of its first parent.
     pub(super) fn open(&self, item: u32) -> io::Result<(File, u64)> {
-        let at = item.checked_sub(1).and_then(|at| usize::try_from(at).ok()).ok_or(io::ErrorKind::NotFound)?;
-        let (path, first) = self.paths.get(at).zip(self.pairs.get(at)).ok_or(io::ErrorKind::NotFound)?;
+        let (path, first) = self.file(item).ok_or(io::ErrorKind::NotFound)?;
         let path: Vec<String> = path.split('/').map(str::to_owned).collect();
-        Ok((open_beneath(&self.dir, &path)?.into_std(), *first))
+        Ok((open_beneath(&self.dir, &path)?.into_std(), first))
+    }
+
+    /// The path of a file, and the place of its first parent.
+    fn file(&self, item: u32) -> Option<(&str, u64)> {
+        let at = usize::try_from(item.checked_sub(1)?).ok()?;
+        Some((self.paths.get(at)?, *self.pairs.get(at)?))
     }
 }

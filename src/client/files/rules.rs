@@ -39,7 +39,7 @@ impl Content {
     /// Whether the beginning of an item is here.
     fn has_head(&self, item: u32) -> bool {
         let (Body::Part(part), Some(base)) = (&self.body, self.base(item)) else { return true };
-        part.have().contains(&(base..base + 1))
+        part.has(&(base..base + 1))
     }
 
     fn judge_head(&self, name: &str, item: u32, size: u64, rules: &Rules) -> Result<(), Verdict> {

@@ -1,5 +1,6 @@
 //! A thread that opens, checks, writes and names one download, so that neither a slow disk nor hashing holds up the socket
-//! or other transfers. Where that is no gain, whoever receives does the checking and writing in place.
+//! or other transfers. Where [`InPlace`] finds that to be faster, whoever receives checks and writes in place instead, and a
+//! disk that turns slow then holds it up once before the thread has it again.
 
 use std::io;
 use std::ops::Range;
@@ -75,6 +76,8 @@ pub(super) enum Work {
     Gone(TransferId),
     /// It is time to write down what is there.
     Save,
+    /// The near end has found this.
+    Tell(Report),
     /// The near end has done some of it, and that went wrong.
     Failed(DownloadError),
     /// All is there.
@@ -148,8 +151,8 @@ impl Writer {
         self.in_place.set_alone(alone);
     }
 
-    /// What the near end has found.
-    pub(super) fn found(&self) -> Vec<Report> {
+    /// The groups that were checked and written in place, and the source of each, since this was asked.
+    pub(super) fn found(&self) -> Vec<(TransferId, Range<u64>)> {
         self.in_place.found()
     }
 
@@ -180,15 +183,21 @@ impl Writer {
         }
     }
 
-    /// The next bytes of a source's stream; an empty buffer is left in their place. Returns how many to gather for the next
-    /// time: if that is less than [`CHUNK`], nothing can be done with fewer.
+    /// The next bytes of a source's stream; an empty buffer is left in their place. Returns how many to gather before the next
+    /// call: [`CHUNK`], or where fewer complete what is begun, as many as that takes.
     pub(super) fn take(&self, source: TransferId, bytes: &mut Vec<u8>) -> usize {
+        let mut others = Vec::new();
         let done = self.do_in_place(|intake| {
-            intake.bytes(source, bytes, &mut |report| self.in_place.find(report))?;
+            intake.bytes(source, bytes, &mut |report| match report {
+                Report::Got(source, groups) => self.in_place.find(source, groups),
+                other => others.push(other),
+            })?;
             Ok(intake.needs(source))
         });
         if let Some(result) = done {
             bytes.clear();
+            // Through the thread, so that none overtakes what it has told.
+            others.into_iter().for_each(|report| self.hand_over(Work::Tell(report)));
             return result.unwrap_or(CHUNK).min(CHUNK);
         }
         let spare = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_ROOM));

@@ -211,7 +211,8 @@ impl Assembler {
     pub fn needs(&self) -> usize {
         match &self.answer {
             Answer::Data(data) => data.needs(&self.buffer).max(1),
-            Answer::None | Answer::Have(_) => 1,
+            Answer::Have(begun) => have_missing(begun).max(1),
+            Answer::None => 1,
         }
     }
 
@@ -263,15 +264,19 @@ impl Assembler {
     }
 }
 
+/// Bytes that a `have` still lacks: of its length, then of its body; 0 when it is whole.
+fn have_missing(begun: &[u8]) -> usize {
+    match begun.get(..2) {
+        Some([high, low]) => (2 + usize::from(u16::from_be_bytes([*high, *low]))).saturating_sub(begun.len()),
+        _ => 2_usize.saturating_sub(begun.len()),
+    }
+}
+
 /// Adds to a `have`; returns it when it is whole.
 fn take_have(begun: &mut Vec<u8>, bytes: &mut &[u8]) -> Result<Option<RangeSet>, Lie> {
     loop {
-        let (need, known) = match begun.get(..2) {
-            Some([high, low]) => (2 + usize::from(u16::from_be_bytes([*high, *low])), true),
-            _ => (2, false),
-        };
-        let missing = need.saturating_sub(begun.len());
-        if known && missing == 0 {
+        let missing = have_missing(begun);
+        if missing == 0 {
             return decode_have(begun.get(2..).unwrap_or_default()).map(Some).ok_or(Lie::Malformed);
         }
         if bytes.is_empty() {

@@ -323,6 +323,24 @@ fn a_word_about_many_ranges_is_cut_to_the_longest() {
     assert!(told.difference(&ranges).is_empty() && told.iter().all(|range| range.end - range.start > 30));
 }
 
+#[test]
+fn who_gathers_a_word_is_told_how_much_is_missing() {
+    let mut ranges = RangeSet::new();
+    (0..500).for_each(|n| {
+        ranges.insert(n * 7..n * 7 + 3);
+    });
+    let have = encode_have(&ranges);
+    let (mut assembler, mut got) = (Assembler::new(), Got::default());
+    let (mut at, mut pieces) = (0, Vec::new());
+    while at < have.len() {
+        let end = at + assembler.needs();
+        assembler.push(&have[at..end], &mut got).unwrap();
+        pieces.push(end - at);
+        at = end;
+    }
+    assert_eq!((pieces, got.has), (vec![1, 2, have.len() - 3], Some(ranges)));
+}
+
 fn sent(asks: &[Ask]) -> Vec<u8> {
     let mut bytes = Vec::new();
     asks.iter().for_each(|ask| ask.encode(&mut bytes));

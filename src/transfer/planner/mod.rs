@@ -237,8 +237,7 @@ impl Planner {
         (left as f64 * share) as u64
     }
 
-    /// The beginning of `free`, of about `step` bytes: aligned, so that it is hashed in large pieces, where that is
-    /// possible.
+    /// The beginning of `free`, of about `step` bytes: aligned where that is possible, so that few parents come with it.
     fn cut(&self, free: Range<u64>, step: u64) -> Range<u64> {
         let most = 1u64 << free.start.trailing_zeros().min(ITEMS_PER_ASK.ilog2());
         let mut count = 1;
