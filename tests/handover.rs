@@ -170,7 +170,12 @@ fn who_stops_waiting_cancels_the_transfer() {
     stage.bob.say("@me transfers").unwrap();
     stage.bob.wait_event("ok", WAIT, |_| true).unwrap();
     assert!(!stage.bob.events().any(|e| e.get("event").and_then(Value::as_str) == Some("transfer_progress")));
+    let into = stage.dir.path().join("in");
+    assert!(files(&into).iter().all(|name| name.starts_with(".secchat-")), "what has come is kept for another time");
+    let (code, _) = stage.fetch(&["--room", "lab", FILE]);
+    assert_eq!(code, Some(0), "{}", stage.log("fetch.log"));
+    assert!(std::fs::read(into.join(FILE)).unwrap() == stage.content);
+    assert_eq!(files(&into), [FILE], "nothing unfinished is left");
     stage.bob.say("exit").unwrap();
     assert_eq!(stage.bob.wait_exit(WAIT).unwrap(), Some(0));
-    assert_eq!(files(&stage.dir.path().join("in")), Vec::<String>::new(), "nothing unfinished is left");
 }
