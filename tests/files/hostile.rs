@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use secchat::client::effects::{FilesCommand, FilesEvent, LostReason};
 
-use crate::place::{Place, begin, ends, id, until_end};
+use crate::place::{Place, begin, download_of, ends, id, until_end};
 
 #[tokio::test]
 async fn bytes_other_than_those_agreed_on_never_get_the_name() {
@@ -112,13 +112,15 @@ async fn a_holder_that_stops_it_and_one_that_leaves_are_told_apart() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_refused_with_the_reason_and_leaves_nothing() {
+async fn a_size_that_the_root_does_not_have_is_a_lie_and_takes_no_room() {
     let (mut holder, mut asker) = (Place::new(None), Place::new(None));
     holder.offer("small", b"small").await;
     begin(&mut holder, &mut asker, id(1), "small", "small", |ready| ready.size = 1 << 42).await;
     let download = until_end(&mut asker).await;
-    let Some(FilesEvent::Failed { reason, detail, .. }) = download.last() else { panic!("{download:?}") };
-    assert_eq!(reason, "disk");
-    assert!(detail.contains("not enough room"), "{detail}");
+    let lost = |event: &FilesEvent| matches!(event, FilesEvent::SourceLost { .. });
+    assert!(download.iter().any(lost) && matches!(download.last(), Some(FilesEvent::Starved { .. })), "{download:?}");
+    let transfer = download_of(id(1));
+    asker.command(FilesCommand::Cancel { transfer, reason: "enough".into(), keep: true }).await;
+    until_end(&mut asker).await;
     assert!(asker.downloaded().is_empty(), "{:?}", asker.downloaded());
 }

@@ -8,4 +8,5 @@ mod moves;
 mod place;
 mod rules;
 mod several;
+mod sizes;
 mod slots;

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::downloads::{DownloadError, Downloads, Workplace};
+use super::downloads::{DownloadError, Downloads, Shape, Workplace};
 use super::intake::{Intake, Target, restricted};
 use super::rules::judge_manifest;
 use super::store::Store;
@@ -38,7 +38,9 @@ pub(super) struct Desk<'t> {
 impl Desk<'_> {
     /// `None` when the near end is gone without a finish.
     pub(super) fn work(&self, downloads: &Downloads) -> Result<Option<PathBuf>, DownloadError> {
-        let place = downloads.anew()?.workplace(&self.expected.root, self.expected.tag)?;
+        let Expected { root, kind, size, tag, .. } = &*self.expected;
+        let shape = if *kind == FileKind::File { Shape::File(*size) } else { Shape::Folder };
+        let place = downloads.anew()?.workplace(root, shape, *tag)?;
         let (expected, stopped) = (Arc::clone(&self.expected), Arc::clone(&self.stopped));
         let mut intake = Intake::new(expected, stopped, Target::Manifest(HashMap::new()));
         let Some(mut store) = self.open(place, &mut intake)? else { return Ok(None) };
@@ -50,6 +52,7 @@ impl Desk<'_> {
             }
             !self.stopped.load(Ordering::Relaxed)
         })?;
+        store.resume_size()?;
         if let Err(error) = self.check_heads(&mut store, true) {
             store.remove()?;
             return Err(error);

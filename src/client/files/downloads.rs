@@ -4,7 +4,7 @@
 //! What is not whole yet stands in a hidden directory of its own, named after its root, so that it is found again after a
 //! restart; [`Workplace`] is one of these.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,13 +14,34 @@ use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt};
 use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags};
 use thiserror::Error;
 
+use crate::limits::PARTIAL_MAX;
 use crate::transfer::name::SafeName;
+use crate::transfer::partial::Partial;
 
 /// Where downloads go.
 #[derive(Debug, Clone)]
 pub(super) struct Downloads {
     dir: Arc<Dir>,
     path: PathBuf,
+}
+
+/// What is put together, as far as its source says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Of so many bytes.
+    File(u64),
+    Folder,
+}
+
+impl Shape {
+    /// Whether this state is of one.
+    fn is_of(self, state: &Partial) -> bool {
+        match self {
+            Self::File(size) => state.size() == size,
+            // Its size is that of its list of files, and the state's that of the files.
+            Self::Folder => true,
+        }
+    }
 }
 
 /// Why a download does not stand under its name.
@@ -78,15 +99,22 @@ impl Downloads {
     }
 
     /// The place where what has this root is put together: the one that is left from before, unless somebody works there
-    /// now, else a new one. `tag` is random.
-    pub(super) fn workplace(&self, root: &[u8; 32], tag: [u8; 8]) -> io::Result<Workplace> {
+    /// now, else a new one. `tag` is random. What was begun with another size is left alone: which of them is the root's shows
+    /// only later.
+    pub(super) fn workplace(&self, root: &[u8; 32], shape: Shape, tag: [u8; 8]) -> io::Result<Workplace> {
         let name = format!("{WORKPLACE}{}", hex(root.get(..16).unwrap_or_default()));
-        match self.take_place(&name)? {
-            Some(place) => Ok(place),
-            None => {
-                self.take_place(&format!("{name}-{}", hex(&tag)))?.ok_or_else(|| io::ErrorKind::ResourceBusy.into())
+        let other = match shape {
+            Shape::File(size) => format!("{name}-{size}"),
+            Shape::Folder => format!("{name}-folder"),
+        };
+        let begun = |name: &&String| state_in(&self.dir, name).is_some_and(|state| shape.is_of(&state));
+        let names = [name.clone(), other, format!("{name}-{}", hex(&tag))];
+        for name in names.iter().filter(begun).chain(&names) {
+            if let Some(place) = self.take_place(name)?.filter(|place| place.suits(shape)) {
+                return Ok(place);
             }
         }
+        Err(io::ErrorKind::ResourceBusy.into())
     }
 
     /// Bytes that may still be written here.
@@ -184,11 +212,29 @@ impl Workplace {
         self.downloads.dir.remove_dir_all(&self.name)
     }
 
+    /// What its state says, if there is one.
+    pub(super) fn state(&self) -> Option<Partial> {
+        state_in(&self.dir, ".")
+    }
+
+    /// Whether nothing of another shape was begun in it.
+    fn suits(&self, shape: Shape) -> bool {
+        let other: &[&str] = if shape == Shape::Folder { &["data"] } else { &["files", "manifest"] };
+        !other.iter().any(|name| self.dir.exists(name)) && self.state().is_none_or(|state| shape.is_of(&state))
+    }
+
     /// When its state was last written.
     fn changed(&self) -> io::Result<SystemTime> {
         let found = self.dir.metadata("state").or_else(|_| self.dir.dir_metadata())?;
         Ok(found.modified()?.into_std())
     }
+}
+
+/// What the state in a workplace says, if there is one.
+fn state_in(dir: &Dir, place: &str) -> Option<Partial> {
+    let mut bytes = Vec::new();
+    dir.open(Path::new(place).join("state")).ok()?.take(PARTIAL_MAX as u64 + 1).read_to_end(&mut bytes).ok()?;
+    Partial::decode(&bytes).ok()
 }
 
 fn open_new_or_old(dir: &Dir, name: &str) -> io::Result<File> {
@@ -276,7 +322,7 @@ mod tests {
 
     fn fetch(downloads: &Downloads, name: &str, bytes: &[u8]) -> Option<PathBuf> {
         let name = SafeName::new(name).ok()?;
-        let place = downloads.workplace(&ROOT, [7; 8]).unwrap();
+        let place = downloads.workplace(&ROOT, Shape::Folder, [7; 8]).unwrap();
         place.file("data").unwrap().write_all_at(bytes, 0).unwrap();
         Some(place.settle("data", &name).unwrap())
     }
@@ -311,11 +357,11 @@ mod tests {
         let root = trap(&[]);
         let hidden = root.path().join("downloads").join(format!("{WORKPLACE}{}", hex(&ROOT[..16])));
         symlink(root.path().join("dir"), &hidden).unwrap();
-        assert!(downloads(&root).workplace(&ROOT, [7; 8]).is_err());
+        assert!(downloads(&root).workplace(&ROOT, Shape::Folder, [7; 8]).is_err());
         fs::remove_file(&hidden).unwrap();
         fs::create_dir(&hidden).unwrap();
         symlink(root.path().join("victim"), hidden.join("data")).unwrap();
-        assert!(downloads(&root).workplace(&ROOT, [7; 8]).unwrap().file("data").is_err());
+        assert!(downloads(&root).workplace(&ROOT, Shape::Folder, [7; 8]).unwrap().file("data").is_err());
         assert_eq!(fs::read(root.path().join("victim")).unwrap(), b"victim");
     }
 
@@ -324,25 +370,27 @@ mod tests {
         let root = trap(&[]);
         let downloads = downloads(&root);
         fs::remove_dir_all(root.path().join("downloads")).unwrap();
-        assert!(downloads.workplace(&ROOT, [1; 8]).is_err());
+        assert!(downloads.workplace(&ROOT, Shape::Folder, [1; 8]).is_err());
         assert!(fetch(&downloads.anew().unwrap(), "a", b"a").unwrap().is_file());
         fs::remove_dir_all(root.path().join("downloads")).unwrap();
         fs::write(root.path().join("downloads"), "in the way").unwrap();
-        let error = downloads.workplace(&ROOT, [1; 8]).unwrap_err();
+        let error = downloads.workplace(&ROOT, Shape::Folder, [1; 8]).unwrap_err();
         let told = downloads.named(error.into()).to_string();
         assert!(told.starts_with(root.path().to_str().unwrap()), "{told}");
     }
+
+    const SHAPE: Shape = Shape::File(4);
 
     #[test]
     fn what_was_left_is_found_again_and_two_never_work_at_one_place() {
         let root = trap(&[]);
         let downloads = downloads(&root);
-        let first = downloads.workplace(&ROOT, [1; 8]).unwrap();
+        let first = downloads.workplace(&ROOT, SHAPE, [1; 8]).unwrap();
         first.file("data").unwrap().write_all_at(b"part", 0).unwrap();
-        let second = downloads.workplace(&ROOT, [2; 8]).unwrap();
+        let second = downloads.workplace(&ROOT, SHAPE, [2; 8]).unwrap();
         assert_eq!(second.file("data").unwrap().metadata().unwrap().len(), 0);
         drop((first, second));
-        let again = downloads.workplace(&ROOT, [3; 8]).unwrap();
+        let again = downloads.workplace(&ROOT, SHAPE, [3; 8]).unwrap();
         assert_eq!(again.file("data").unwrap().metadata().unwrap().len(), 4);
     }
 
@@ -350,8 +398,8 @@ mod tests {
     fn what_nobody_came_back_for_is_removed_after_a_week_unless_somebody_works_there() {
         let root = trap(&[]);
         let downloads = downloads(&root);
-        let working = downloads.workplace(&ROOT, [1; 8]).unwrap();
-        drop(downloads.workplace(&[1; 32], [1; 8]).unwrap());
+        let working = downloads.workplace(&ROOT, Shape::Folder, [1; 8]).unwrap();
+        drop(downloads.workplace(&[1; 32], Shape::Folder, [1; 8]).unwrap());
         let there = || fs::read_dir(root.path().join("downloads")).unwrap().count();
         downloads.clean(SystemTime::now()).unwrap();
         assert_eq!(there(), 3);

@@ -26,6 +26,13 @@ use crate::wire::payload::FileKind;
 #[derive(Debug)]
 pub(super) struct Fetch {
     download: TransferId,
+    // Among all fetches.
+    serial: u64,
+    // The size is the root's; others fetch with another one; so far, or for good.
+    proven: bool,
+    rival: bool,
+    // Over without an end of the download.
+    abandoned: bool,
     expected: Expected,
     supplies: Vec<Supply>,
     next_number: SourceId,
@@ -71,7 +78,7 @@ impl Fetch {
     /// Opens what is left from before, or begins anew. `tell` passes on what the writing thread says.
     pub(super) fn new(
         now: Duration,
-        download: TransferId,
+        (download, serial): (TransferId, u64),
         expected: Expected,
         downloads: Downloads,
         tell: impl Fn(Report) + Send + 'static,
@@ -79,6 +86,10 @@ impl Fetch {
         let writer = Writer::start(downloads, expected.clone(), tell)?;
         Ok(Self {
             download,
+            serial,
+            proven: false,
+            rival: false,
+            abandoned: false,
             expected,
             supplies: Vec::new(),
             next_number: 0,
@@ -99,9 +110,54 @@ impl Fetch {
         self.download
     }
 
+    /// Its number among all.
+    pub(super) fn serial(&self) -> u64 {
+        self.serial
+    }
+
     /// What it fetches: later sources must have the same.
     pub(super) fn root(&self) -> &Root {
         &self.expected.root
+    }
+
+    /// Whether a source that says so has the same.
+    pub(super) fn expects(&self, other: &Expected) -> bool {
+        let Expected { root, kind, size, .. } = &self.expected;
+        (*root, *kind, *size) == (other.root, other.kind, other.size)
+    }
+
+    /// Whether the size is known to be the root's. A root stands for one size only, but that shows only in the last group: who
+    /// says another may bring many groups of the true file.
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// Whether others fetch the same with another size.
+    pub(super) fn set_rival(&mut self, rival: bool) {
+        if self.rival && !rival && self.starved {
+            self.told.push_back(FilesEvent::Starved { download: self.download });
+        }
+        self.rival = rival;
+    }
+
+    /// The download has come to its end, or is about to: no source is wanted any more.
+    pub(super) fn has_ended(&self) -> bool {
+        !self.abandoned && (self.over || matches!(self.stage, Stage::Ending))
+    }
+
+    /// It was false: nothing of it stays, and its sources have lied. The download goes on without it.
+    pub(super) fn abandon(&mut self, now: Duration, why: &str) {
+        self.lose_all(now, LostReason::Lied, why);
+        self.writer.remove();
+        (self.abandoned, self.over, self.stage) = (true, true, Stage::Ending);
+    }
+
+    fn lose_all(&mut self, now: Duration, reason: LostReason, why: &str) {
+        let live: Vec<_> = self.live_supplies().map(Supply::transfer).collect();
+        self.close_all(now, CloseCode::FILE, why);
+        let (download, detail) = (self.download, why.to_owned());
+        let lost = |transfer| FilesEvent::SourceLost { download, transfer, reason, detail: detail.clone() };
+        self.told.extend(live.into_iter().map(lost));
     }
 
     /// The number for the next source.
@@ -132,7 +188,8 @@ impl Fetch {
     /// What others may have of it.
     pub(super) fn part(&self) -> Option<Arc<Part>> {
         match &self.stage {
-            Stage::Running(running) if !self.over => running.part.clone(),
+            // With a false size it would be a lie of ours.
+            Stage::Running(running) if !self.over && self.proven => running.part.clone(),
             _ => None,
         }
     }
@@ -201,9 +258,13 @@ impl Fetch {
         self.supplies.retain(|supply| !supply.is_gone());
         self.pump(now, bucket);
         while let Some(event) = self.told.pop_front() {
-            tell(event);
+            // As long as there are rivals none of them speaks for the download.
+            if !self.rival || !matches!(event, FilesEvent::Starved { .. }) {
+                tell(event);
+            }
         }
         if let Stage::Running(running) = &self.stage
+            && !self.rival
             && let Some(rate) = self.meter.sample(now, running.bytes)
         {
             let (bytes, total) = (running.bytes, running.space.size());
@@ -241,7 +302,13 @@ impl Fetch {
                     // What was asked for has come; of several who were asked, the others still send it.
                     self.supplies.iter_mut().for_each(|supply| supply.brought(u64::MAX));
                 }
-                let plan = Planner::new(Arc::clone(&space), have);
+                let folder = self.expected.kind == FileKind::Folder;
+                let last = space.groups().saturating_sub(1);
+                self.proven = folder || have.contains(&(last..last + 1));
+                let mut plan = Planner::new(Arc::clone(&space), have);
+                if !self.proven {
+                    plan.begin_with(last..last + 1);
+                }
                 let mut running = Running { space, plan, waiting: VecDeque::new(), bytes, part };
                 self.supplies.iter().filter(|supply| supply.is_live()).for_each(|supply| running.add(now, supply));
                 self.stage = Stage::Running(Box::new(running));
@@ -279,6 +346,12 @@ impl Fetch {
                     DownloadError::Folder(_) => ("verification", CloseCode::CANCELLED, NOT_TAKEN),
                     _ => ("disk", CloseCode::CANCELLED, NOT_TAKEN),
                 };
+                if self.rival {
+                    // What ails this one is nothing to the others.
+                    self.lose_all(now, LostReason::Stalled, told);
+                    (self.abandoned, self.over, self.stage) = (true, true, Stage::Ending);
+                    return;
+                }
                 self.close_all(now, code, told);
                 self.failed(reason, detail);
             }
@@ -371,6 +444,7 @@ impl Fetch {
         let Stage::Running(running) = &mut self.stage else { return };
         // What a source brought before it went counts too.
         let new = running.plan.arrived(now, number.unwrap_or(SourceId::MAX), groups);
+        self.proven |= groups.end >= running.space.groups();
         running.bytes += new.iter().map(|range| running.space.bytes(&range)).sum::<u64>();
         if let Some(supply) = self.supplies.iter_mut().find(|supply| supply.transfer() == transfer) {
             supply.brought(groups.end - groups.start);

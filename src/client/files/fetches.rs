@@ -1,6 +1,6 @@
 //! The thread that receives: every download, with one session for each of its sources.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ use super::session::{Terms, patience};
 use super::supply::Supply;
 use super::wire::{Incoming, Wire};
 use super::writer::{Expected, Report};
-use crate::client::effects::{ChannelStart, FilesEvent};
+use crate::client::effects::{ChannelStart, FilesEvent, LostReason};
 use crate::transfer::tree::Root;
 use crate::wire::id::TransferId;
 
@@ -45,8 +45,8 @@ pub(super) enum FetchLetter {
     Relayed(Relayed),
     /// Peers may be on this machine.
     Loopback,
-    /// A writing thread has something to say.
-    Report(TransferId, Report),
+    /// The writing thread of a fetch, by its number, has something to say.
+    Report(u64, Report),
     /// Nobody listens any more.
     Leave,
 }
@@ -57,7 +57,13 @@ pub(super) type Parts = Arc<Mutex<HashMap<Root, Arc<Part>>>>;
 /// All downloads.
 #[derive(Debug)]
 pub(super) struct Fetches {
+    // Several of one download are rivals: their sources say different sizes, and none has proven its own.
     fetches: Vec<Fetch>,
+    next_number: u64,
+    // Downloads of which the core knows the end, latest last: who comes too late for one is not begun with.
+    ended: VecDeque<TransferId>,
+    // How many are served to others while they come.
+    serving: usize,
     // Whose turn it is to ask first, while the rate is limited.
     turn: usize,
     bucket: Bucket,
@@ -76,7 +82,8 @@ impl Fetches {
         terms: Terms,
         bucket: Bucket,
     ) -> Self {
-        Self { fetches: Vec::new(), turn: 0, bucket, terms, parts, events, address }
+        let (fetches, ended) = Default::default();
+        Self { fetches, next_number: 0, ended, serving: 0, turn: 0, bucket, terms, parts, events, address }
     }
 
     fn start(
@@ -87,25 +94,54 @@ impl Fetches {
         expected: Expected,
         downloads: Downloads,
     ) -> Result<(), String> {
-        let known = self.fetches.iter().position(|fetch| fetch.download() == download && !fetch.is_over());
-        let at = match known {
+        let ours = || self.fetches.iter().filter(|fetch| fetch.download() == download);
+        if self.ended.contains(&download) || ours().any(Fetch::has_ended) {
+            return Ok(());
+        }
+        if expected.root != channel.root || ours().any(|fetch| *fetch.root() != channel.root) {
+            return Err("this source has something else".into());
+        }
+        let fits = |fetch: &Fetch| fetch.download() == download && !fetch.is_over() && fetch.expects(&expected);
+        let at = match self.fetches.iter().position(fits) {
             Some(at) => at,
+            None if ours().any(Fetch::is_proven) => {
+                let (transfer, reason, detail) = (channel.transfer, LostReason::Lied, FALSE_SIZE.to_owned());
+                let event = FilesEvent::SourceLost { download, transfer, reason, detail };
+                let _ = self.events.send(Internal::Event(event));
+                return Ok(());
+            }
+            None if ours().count() >= RIVALS_MAX => return Err("too many say different sizes of it".into()),
             None => {
-                let address = self.address.clone();
-                let tell = move |report| address.send(FetchLetter::Report(download, report));
-                let fetch = Fetch::new(now, download, expected, downloads, tell).map_err(|error| error.to_string())?;
+                let (number, address) = (self.next_number, self.address.clone());
+                self.next_number += 1;
+                let tell = move |report| address.send(FetchLetter::Report(number, report));
+                let fetch = Fetch::new(now, (download, number), expected, downloads, tell)
+                    .map_err(|error| error.to_string())?;
                 self.fetches.push(fetch);
                 self.fetches.len() - 1
             }
         };
         let fetch = self.fetches.get_mut(at).ok_or_else(String::new)?;
-        if *fetch.root() != channel.root {
-            return Err("this source has something else".into());
-        }
         let number = fetch.number();
         let supply = Supply::new(now, channel, number, self.terms).map_err(|error| error.to_string())?;
         fetch.add(now, supply);
         Ok(())
+    }
+
+    /// Which of them are rivals. Once one has proven its size, the others are over, and their sources have lied.
+    fn compare(&mut self, now: Duration) {
+        let proven: Vec<_> = self.fetches.iter().filter(|f| f.is_proven()).map(Fetch::download).collect();
+        let open = |fetch: &&mut Fetch| !fetch.is_over();
+        for fetch in self.fetches.iter_mut().filter(open) {
+            if !fetch.is_proven() && proven.contains(&fetch.download()) {
+                fetch.abandon(now, FALSE_SIZE);
+            }
+        }
+        let open: Vec<_> = self.fetches.iter().filter(|f| !f.is_over()).map(Fetch::download).collect();
+        for fetch in &mut self.fetches {
+            let of_it = open.iter().filter(|download| **download == fetch.download()).count();
+            fetch.set_rival(of_it > 1);
+        }
     }
 
     /// Tells who serves parts what there is.
@@ -148,14 +184,10 @@ impl Lane for Fetches {
                 wire.came_by_link(&relayed.0, |datagram| self.on_datagram(now, datagram));
             }
             FetchLetter::Loopback => self.terms.loopback = true,
-            FetchLetter::Report(download, report) => {
-                let opened = matches!(report, Report::Opened { .. });
-                let fetch = self.fetches.iter_mut().rfind(|fetch| fetch.download() == download);
+            FetchLetter::Report(number, report) => {
+                let fetch = self.fetches.iter_mut().find(|fetch| fetch.serial() == number);
                 if let Some(fetch) = fetch {
                     fetch.on_report(now, report);
-                }
-                if opened {
-                    self.share();
                 }
             }
             FetchLetter::Leave => return ControlFlow::Break(()),
@@ -172,6 +204,7 @@ impl Lane for Fetches {
     }
 
     fn on_time(&mut self, now: Duration) {
+        self.compare(now);
         let events = &self.events;
         let (count, first) = (self.fetches.len(), self.turn);
         for at in (0..count).map(|n| first.wrapping_add(n) % count) {
@@ -185,8 +218,16 @@ impl Lane for Fetches {
             }
         }
         let before = self.fetches.len();
+        for gone in self.fetches.iter().filter(|fetch| fetch.is_gone() && fetch.has_ended()) {
+            if self.ended.len() >= ENDED_MAX {
+                self.ended.pop_front();
+            }
+            self.ended.push_back(gone.download());
+        }
         self.fetches.retain(|fetch| !fetch.is_gone());
-        if self.fetches.len() != before {
+        let serving = self.fetches.iter().filter(|fetch| fetch.part().is_some()).count();
+        if self.fetches.len() != before || self.serving != serving {
+            self.serving = serving;
             self.share();
         }
     }
@@ -231,3 +272,10 @@ impl Lane for Fetches {
         self.fetches.is_empty()
     }
 }
+
+/// What a source is told to have done.
+const FALSE_SIZE: &str = "it says another size than the root has";
+/// Different sizes that sources of one download may say before one is proven.
+const RIVALS_MAX: usize = 8;
+/// Downloads whose end is remembered: more do not end within the moment in which a source may still come.
+const ENDED_MAX: usize = 256;

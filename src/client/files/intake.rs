@@ -229,7 +229,7 @@ impl VerifiedSink for Taking<'_> {
                     }
                     self.got.end = at + 1;
                 }
-                Err(error) => self.failed = Some(error.into()),
+                Err(error) => self.failed = Some(error),
             },
         }
     }

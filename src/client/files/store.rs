@@ -24,7 +24,6 @@ use super::downloads::{DownloadError, Workplace};
 use super::hashing::tree_of;
 use super::part::{Part, PartBody, PartFolder};
 use super::stamp::Stamp;
-use crate::limits::PARTIAL_MAX;
 use crate::transfer::manifest::Manifest;
 use crate::transfer::name::SafeName;
 use crate::transfer::partial::Partial;
@@ -59,10 +58,26 @@ impl Store {
     /// The place of a single file. `free` bytes are asked for at once.
     pub(super) fn file(place: Workplace, name: &SafeName, space: Space, root: Root) -> Result<Self, DownloadError> {
         let data = place.file("data")?.into_std();
-        data.set_len(space.size())?;
-        let allocated = data.metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(512));
-        let place = with_room(place, space.size(), |_| allocated, root, &space)?;
         Self::new(place, name, space, root, Files::One(Arc::new(data)))
+    }
+
+    /// If the last group is there from before, so much it is.
+    pub(super) fn resume_size(&self) -> Result<(), DownloadError> {
+        let last = self.space.groups().saturating_sub(1);
+        match &self.files {
+            Files::One(data) if self.have().contains(&(last..last + 1)) => self.settle_size(data),
+            _ => Ok(()),
+        }
+    }
+
+    /// The last group was checked: so much it is, and no more. Until then the size is what somebody says, and nothing is done for it.
+    fn settle_size(&self, data: &File) -> Result<(), DownloadError> {
+        let (needed, free) = (self.space.size(), self.place.free()?);
+        let allocated = data.metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(512));
+        if needed.saturating_sub(allocated) > free {
+            return Err(DownloadError::Full { needed, free });
+        }
+        Ok(data.set_len(needed)?)
     }
 
     /// The place of a folder.
@@ -219,8 +234,13 @@ impl Store {
     }
 
     /// Writes a group of an item that was checked, as its parents were; returns its number in the space.
-    pub(super) fn write(&mut self, item: u32, group: u64, bytes: &[u8]) -> io::Result<u64> {
-        let span = self.space.item(item).ok_or(io::ErrorKind::NotFound)?;
+    pub(super) fn write(&mut self, item: u32, group: u64, bytes: &[u8]) -> Result<u64, DownloadError> {
+        let span = self.space.item(item).ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+        if let Files::One(data) = &self.files
+            && group + 1 == span.geometry.groups()
+        {
+            self.settle_size(data)?;
+        }
         let offset = span.geometry.bytes(&(group..group + 1)).start;
         self.write_at(item, offset, bytes, span.geometry.groups() == 1)?;
         let at = self.space.base(item).unwrap_or(0) + group;
@@ -313,9 +333,7 @@ impl Store {
 
 /// What the state says is there.
 fn claimed(place: &Workplace, root: &Root, space: &Space) -> Option<RangeSet> {
-    let mut bytes = Vec::new();
-    place.dir.open("state").ok()?.take(PARTIAL_MAX as u64 + 1).read_to_end(&mut bytes).ok()?;
-    let partial = Partial::decode(&bytes).ok()?;
+    let partial = place.state()?;
     partial.is_of(root, space.size(), space.groups()).then(|| partial.verified().clone())
 }
 
@@ -402,7 +420,7 @@ const OPEN_MAX: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::files::downloads::Downloads;
+    use crate::client::files::downloads::{Downloads, Shape};
     use crate::transfer::manifest::Entry;
     use crate::transfer::tree::{Geometry, PairSink, TreeHasher};
     use std::convert::Infallible;
@@ -422,7 +440,8 @@ mod tests {
     }
 
     fn open(dir: &TempDir, geometry: Geometry, root: Root) -> Store {
-        let place = Downloads::open(dir.path()).unwrap().workplace(&root, [1; 8]).unwrap();
+        let shape = Shape::File(geometry.size());
+        let place = Downloads::open(dir.path()).unwrap().workplace(&root, shape, [1; 8]).unwrap();
         Store::file(place, &SafeName::new("film").unwrap(), Space::file(geometry, root), root).unwrap()
     }
 
@@ -460,10 +479,21 @@ mod tests {
     }
 
     #[test]
+    fn a_file_takes_room_once_its_size_is_known_and_not_before() {
+        let dir = TempDir::new().unwrap();
+        let geometry = Geometry::new(1 << 45).unwrap();
+        let mut store = open(&dir, geometry, [3; 32]);
+        assert_eq!(store.write(0, 0, &[1; 65_536]).unwrap(), 0, "nobody knows yet");
+        let refused = store.write(0, geometry.groups() - 1, &[1; 65_536]);
+        let Err(DownloadError::Full { needed, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!((needed, store.have().clone()), (1 << 45, RangeSet::of(0..1)));
+    }
+
+    #[test]
     fn a_folder_of_nothing_but_names_needs_room_too_and_without_it_nothing_is_made() {
         let dir = TempDir::new().unwrap();
         let (root, name) = ([3; 32], SafeName::new("trip").unwrap());
-        let place = || Downloads::open(dir.path()).unwrap().workplace(&root, [1; 8]).unwrap();
+        let place = || Downloads::open(dir.path()).unwrap().workplace(&root, Shape::Folder, [1; 8]).unwrap();
         let entry = |path: &str, size| Entry::new(path.split('/'), size, [7; 32]).unwrap();
         let manifest = Manifest::new(vec![entry("a/b/c/x", 0), entry("a/b/y", 0), entry("z", 1 << 49)]).unwrap();
         let refused = Store::folder(place(), &name, manifest, Vec::new(), root);

@@ -33,6 +33,8 @@ pub struct Planner {
     // Missing, and asked of nobody that has not stalled.
     todo: RangeSet,
     verified: RangeSet,
+    // To be asked for before anything else.
+    first: Option<Range<u64>>,
     sources: BTreeMap<SourceId, Source>,
     events: VecDeque<PlanEvent>,
 }
@@ -41,7 +43,12 @@ impl Planner {
     /// A download of which `verified` is here already.
     pub fn new(space: Arc<Space>, verified: RangeSet) -> Self {
         let todo = verified.gaps(0..space.groups());
-        Self { space, todo, verified, sources: BTreeMap::new(), events: VecDeque::new() }
+        Self { space, todo, verified, first: None, sources: BTreeMap::new(), events: VecDeque::new() }
+    }
+
+    /// Asks for these groups before anything else, of the first that has them.
+    pub fn begin_with(&mut self, groups: Range<u64>) {
+        self.first = Some(groups);
     }
 
     /// A holder has come, with its round trip where it is known and what it has (`None`: everything). One that is there
@@ -79,8 +86,10 @@ impl Planner {
     /// come, left or stalled.
     pub fn next(&mut self, now: Duration, id: SourceId) -> Option<Range<u64>> {
         let source = self.sources.get(&id).filter(|source| !source.stalled && !source.is_full())?;
-        let groups = match self.first_todo(id, source) {
-            Some(free) => {
+        let begin = self.first.clone().filter(|first| source.has(first) && self.todo.contains(first));
+        let groups = match (&begin, self.first_todo(id, source)) {
+            (Some(begin), _) => begin.clone(),
+            (None, Some(free)) => {
                 let step = self.fair_share(source, source.step());
                 // Asks as small as the room left would be many.
                 if source.outstanding_bytes > 0 && source.room() < step.max(ROOM_MIN) {
@@ -88,8 +97,11 @@ impl Planner {
                 }
                 self.cut(free, step)
             }
-            None => self.help(id, source)?,
+            (None, None) => self.help(id, source)?,
         };
+        if begin.is_some() {
+            self.first = None;
+        }
         self.todo.remove(groups.clone());
         self.sources.get_mut(&id)?.ask(now, groups.clone(), &self.space);
         Some(groups)
