@@ -160,15 +160,23 @@ impl Connection {
     /// Bytes `[0, end)` of our stream exist: the source can be asked for them. A smaller end than before, or any after
     /// [`Self::finish_stream`], changes nothing.
     pub fn set_stream_end(&mut self, now: Duration, end: u64) {
-        self.outgoing.set_end(end);
+        self.lengthen(now, |outgoing| outgoing.set_end(end));
         self.source_waits = false;
-        self.moved_at = now;
     }
 
     /// Our stream ends where [`Self::set_stream_end`] said last.
     pub fn finish_stream(&mut self, now: Duration) {
-        self.outgoing.finish();
-        self.moved_at = now;
+        self.lengthen(now, Outgoing::finish);
+    }
+
+    /// What we say of our stream is no sign that it moves. But a peer that had everything has, from the moment on when there is more, the
+    /// whole time to take some of it.
+    fn lengthen(&mut self, now: Duration, change: impl FnOnce(&mut Outgoing)) {
+        let had_all = self.outgoing.is_taken();
+        change(&mut self.outgoing);
+        if had_all && !self.outgoing.is_taken() {
+            self.moved_at = now;
+        }
     }
 
     /// The bytes of our stream below this are acknowledged: the source will not be asked for them again.

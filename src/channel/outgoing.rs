@@ -108,6 +108,11 @@ impl Outgoing {
         self.fin_sent && self.base == self.next
     }
 
+    /// Whether all that exists so far was sent and acknowledged.
+    pub(super) fn is_taken(&self) -> bool {
+        self.base == self.next && !self.has_new()
+    }
+
     /// Whether everything was sent once, the end too.
     pub(super) fn is_all_sent(&self) -> bool {
         self.fin_sent

@@ -120,7 +120,7 @@ impl Upload {
         self.rate / now.saturating_sub(self.pace.heard).as_secs().max(1)
     }
 
-    /// Compares each minute with the floor, bytes a second.
+    /// Compares each minute with the floor, bytes a second. Of a minute without a byte the time before counts for nothing.
     pub fn look(&mut self, now: Duration, floor: u64) {
         let (began, before) = self.pace.minute;
         let passed = now.saturating_sub(began);
@@ -128,6 +128,7 @@ impl Upload {
             let rate = self.bytes.saturating_sub(before) / passed.as_secs().max(1);
             (self.pace.slow, self.pace.minute) = (rate < floor, (now, self.bytes));
         }
+        self.pace.slow |= floor > 0 && now.saturating_sub(self.pace.heard) >= TURN;
     }
 
     /// When its slot is to go on to somebody with this claim, or it is looked at again.

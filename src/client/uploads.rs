@@ -126,11 +126,19 @@ impl Core {
             self.transfers.queue.pass(id, &upload.peer);
             Verdict::Go
         } else {
-            self.transfers.queue.ask(now, id, &upload.peer, size, asked.request.wait)
+            // Who would not wait is in line for a moment all the same: what others hardly use is given to them too.
+            self.transfers.queue.ask(now, id, &upload.peer, size, true)
         };
         match verdict {
             Verdict::Go => self.open_upload(&id),
             Verdict::Busy => self.refuse_upload(&id, FileRefusal::Busy),
+            Verdict::Wait if !asked.request.wait => {
+                self.pass_slots_on();
+                let left_over = |upload: &Upload| matches!(upload.stage, Stage::Measuring { .. });
+                if self.transfers.uploads.get(&id).is_some_and(left_over) {
+                    self.refuse_upload(&id, FileRefusal::Busy);
+                }
+            }
             Verdict::Wait => {
                 if let Some(Upload { stage, .. }) = self.transfers.uploads.get_mut(&id)
                     && let Stage::Measuring { asked, .. } = std::mem::replace(stage, Stage::Running)
@@ -344,8 +352,8 @@ impl Core {
         self.config.files.up.map_or(FLOOR, |up| FLOOR.min(each(up)))
     }
 
-    /// Slots go on to those who have none: a peer's second one, and those of which nearly nothing comes. Who loses one stands in
-    /// line again and goes on from where it was.
+    /// Slots go on to those who have a claim to them: a peer's second one, and those of which nearly nothing comes. Who loses one stands
+    /// in line again and goes on from where it was.
     fn pass_slots_on(&mut self) {
         let (now, floor) = (self.now, self.floor());
         let running = self.transfers.uploads.iter().filter(|(_, upload)| matches!(upload.stage, Stage::Running));
@@ -362,7 +370,9 @@ impl Core {
                 continue;
             }
             self.tell_files(FilesCommand::Cancel { transfer: id, reason: "others wait for it".into(), keep: true });
+            let next = if self.running.is_leaving() { None } else { self.transfers.queue.pass_on(id) };
             let Some(upload) = self.forget_upload(&id) else { continue };
+            next.iter().for_each(|next| self.open_upload(next));
             let told = event::Transfer { reason: Some("busy".into()), bytes: Some(upload.bytes), ..upload.told(&id) };
             self.tell(self.upload_ticket(&upload), Event::TransferFailed(told));
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::slots::{Slot, Slots};
+use super::slots::{SMALL, Slot, Slots};
 use crate::wire::id::TransferId;
 
 /// Slots and the line before them: first come, first served, but nobody gets a second slot while others wait. Bounded in all and for each
@@ -39,9 +39,9 @@ pub enum Verdict {
 /// Why somebody in line should have a slot that another has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
-    /// It has none.
+    /// It has none like it.
     First,
-    /// It has none, and whoever has this one has another.
+    /// The same, and whoever has this one has another.
     Second,
 }
 
@@ -123,14 +123,38 @@ impl<P: Ord + Clone> Queue<P> {
         }
     }
 
-    /// Whether somebody without a plain slot waits for this one, which another has.
+    /// Whether somebody waits who should have this slot, which another has.
     pub fn claim(&self, transfer: TransferId) -> Option<Claim> {
+        self.claimant(transfer).map(|(_, _, claim)| claim)
+    }
+
+    /// Where the first of them stands, and what it would have: a plain slot is for who has none, the small one for what fits in it. Nobody is
+    /// waited for who got past the line.
+    fn claimant(&self, transfer: TransferId) -> Option<(usize, Slot, Claim)> {
         if self.waiting.is_empty() {
             return None;
         }
-        let holder = self.slots.holder(transfer)?;
-        let waits = self.waiting.iter().any(|waiting| waiting.peer != *holder && !self.slots.has(&waiting.peer));
-        waits.then(|| if self.slots.count(holder) > 1 { Claim::Second } else { Claim::First })
+        let (holder, slot) = self.slots.holder(transfer)?;
+        let fits = |waiting: &Waiting<P>| match slot {
+            Slot::Plain => !self.slots.has(&waiting.peer),
+            Slot::Small => waiting.size <= SMALL,
+            Slot::Granted => false,
+        };
+        let at = self.waiting.iter().position(|waiting| waiting.peer != *holder && fits(waiting))?;
+        let second = slot == Slot::Plain && self.slots.count(holder) > 1;
+        Some((at, slot, if second { Claim::Second } else { Claim::First }))
+    }
+
+    /// Gives this slot to the first who has a claim to it, before others of whoever loses it; `None` if there are fewer slots by now.
+    pub fn pass_on(&mut self, transfer: TransferId) -> Option<TransferId> {
+        let (at, slot, _) = self.claimant(transfer)?;
+        self.slots.release(transfer);
+        if slot == Slot::Plain && self.slots.free() == 0 || self.slots.limit() == 0 {
+            return None;
+        }
+        let waiting = self.waiting.remove(at)?;
+        self.slots.take(waiting.transfer, waiting.peer, slot);
+        Some(waiting.transfer)
     }
 
     /// A transfer is over, or waits no more. Returns whether it had a slot or a place.
@@ -245,6 +269,37 @@ mod tests {
         assert_eq!(queue.claim(id(2)), None);
         assert_eq!(queue.ask(START, id(5), &"dave", BIG, true), Verdict::Wait);
         assert_eq!((queue.claim(id(2)), queue.claim(id(4))), (Some(Claim::First), Some(Claim::First)));
+    }
+
+    #[test]
+    fn the_small_slot_can_be_claimed_for_what_is_small() {
+        let mut queue = full();
+        assert_eq!(queue.ask(START, id(3), &"carol", SMALL, true), Verdict::Go);
+        assert_eq!(queue.ask(START, id(4), &"carol", SMALL, true), Verdict::Wait);
+        assert_eq!(queue.ask(START, id(5), &"dave", SMALL + 1, true), Verdict::Wait);
+        assert_eq!(queue.claim(id(3)), None, "nobody else waits for something small");
+        assert_eq!(queue.ask(START, id(6), &"eve", SMALL, true), Verdict::Wait);
+        assert_eq!(queue.claim(id(3)), Some(Claim::First));
+        assert_eq!((queue.pass_on(id(3)), queue.admit()), (Some(id(6)), None), "not to another of carol's");
+        queue.grant(START, "dave");
+        assert_eq!((queue.admit(), queue.claim(id(5))), (Some(id(5)), None), "the user's word stands");
+        queue.release(id(6));
+        assert_eq!(queue.admit(), Some(id(4)));
+    }
+
+    #[test]
+    fn what_is_passed_on_does_not_come_back_by_the_line() {
+        let mut queue = full();
+        for (n, who) in [(3, "bob"), (4, "carol")] {
+            assert_eq!(queue.ask(START, id(n), &who, BIG, true), Verdict::Wait);
+        }
+        queue.release(id(2));
+        assert_eq!(queue.ask(START, id(5), &"dave", BIG, true), Verdict::Go);
+        assert_eq!((queue.pass_on(id(1)), queue.pass_on(id(5))), (Some(id(4)), Some(id(3))));
+        assert_eq!(queue.ask(START, id(6), &"eve", BIG, true), Verdict::Wait);
+        queue.set_limit(1);
+        assert_eq!(queue.pass_on(id(3)), None, "there is one slot, and carol has it");
+        assert_eq!((queue.admit(), queue.places().count()), (None, 1));
     }
 
     #[test]

@@ -59,9 +59,9 @@ impl<P: Ord> Slots<P> {
         self.taken.values().any(|(who, slot)| who == peer && *slot == Slot::Plain)
     }
 
-    /// Who has this plain slot.
-    pub fn holder(&self, transfer: TransferId) -> Option<&P> {
-        self.taken.get(&transfer).filter(|(_, slot)| *slot == Slot::Plain).map(|(who, _)| who)
+    /// Who has this slot, and by which right.
+    pub fn holder(&self, transfer: TransferId) -> Option<(&P, Slot)> {
+        self.taken.get(&transfer).map(|(who, slot)| (who, *slot))
     }
 
     /// How many plain slots the peer has.

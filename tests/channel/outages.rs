@@ -116,6 +116,55 @@ fn a_receiver_that_stops_is_waited_for_and_then_given_up() {
     assert!(sim.now < now + Config::default().stall_timeout + Duration::from_secs(5));
 }
 
+/// Runs for so many seconds, in each of which both ends say that their streams are as long as they were.
+fn say_the_same(sim: &mut Sim, seconds: u64) {
+    for _ in 0..seconds {
+        let (now, lens) = (sim.now, sim.streams.each_ref().map(|stream| stream.len() as u64));
+        sim.ends.iter_mut().zip(lens).for_each(|(end, len)| end.set_stream_end(now, len));
+        sim.run(Duration::from_secs(1));
+    }
+}
+
+fn stalled(sim: &Sim) -> bool {
+    sim.events.iter().flatten().any(|event| *event == Event::Failed(Failure::Stalled))
+}
+
+#[test]
+fn a_stream_that_is_said_to_be_as_long_as_before_has_not_moved() {
+    for (window, finished) in [(0, false), (0, true), (1_000, false)] {
+        let mut sim = Sim::unfinished(5, Link::clean(), slow(), [200_000, 10]);
+        let (now, peer) = (sim.now, sim.addrs[HOLDER]);
+        sim.ends[ASKER].add_candidate(now, peer);
+        sim.run(Duration::from_millis(200));
+        let now = sim.now;
+        sim.ends[ASKER].set_receive_window(now, window);
+        if finished {
+            sim.ends[HOLDER].finish_stream(now);
+        }
+        say_the_same(&mut sim, 110);
+        assert!(!stalled(&sim), "{window} {:?}", sim.events);
+        assert_eq!(sim.received[ASKER].len() == 200_000, window > 0);
+        say_the_same(&mut sim, 20);
+        assert!(stalled(&sim), "{window} {:?}", sim.events);
+    }
+}
+
+#[test]
+fn what_comes_after_a_long_pause_has_the_whole_time() {
+    let mut sim = Sim::unfinished(5, Link::clean(), slow(), [20_000, 10]);
+    let (now, peer) = (sim.now, sim.addrs[HOLDER]);
+    sim.ends[ASKER].add_candidate(now, peer);
+    say_the_same(&mut sim, 100);
+    let now = sim.now;
+    sim.ends[ASKER].set_receive_window(now, 0);
+    sim.run(Duration::from_secs(1));
+    sim.streams.iter_mut().for_each(|stream| stream.resize(stream.len() + 10_000, 7));
+    say_the_same(&mut sim, 110);
+    assert!(!stalled(&sim), "{:?}", sim.events);
+    say_the_same(&mut sim, 20);
+    assert!(stalled(&sim), "{:?}", sim.events);
+}
+
 #[test]
 fn a_close_before_anything_was_sent_reaches_the_peer_too() {
     for (closing, at) in [HOLDER, ASKER].into_iter().flat_map(|end| (0..150).step_by(5).map(move |at| (end, at))) {

@@ -176,6 +176,24 @@ fn whoever_is_lost_is_asked_again_with_fresh_keys() {
 }
 
 #[test]
+fn a_download_outlives_sessions_that_end_because_it_had_nothing_to_ask_for() {
+    let (mut world, number) = asking(1);
+    let mut ended = Vec::new();
+    for n in 0..20 {
+        let theirs: Vec<_> = with(&world, "bob").into_iter().filter(|id| !ended.contains(id)).collect();
+        assert_eq!((theirs.len(), world.clients[0].done.contains_key(&number)), (1, false), "{n}");
+        world.pass(Duration::from_secs(120));
+        lose(&mut world, theirs[0], if n % 2 == 0 { LostReason::Stalled } else { LostReason::Left });
+        let (download, transfer) = (download(&world), theirs[0]);
+        world.news(0, FilesEvent::Starved { download });
+        let (reason, detail) = ("timeout".to_owned(), "the transfer stands still".to_owned());
+        world.news(1, FilesEvent::Failed { transfer, reason, detail });
+        ended.push(transfer);
+        world.pass(Duration::from_secs(65));
+    }
+}
+
+#[test]
 fn a_path_that_takes_less_leads_to_a_new_agreement_at_once() {
     let (mut world, _) = asking(1);
     let bob = with(&world, "bob")[0];

@@ -198,6 +198,42 @@ fn a_trickle_keeps_no_slot_while_others_wait() {
 }
 
 #[test]
+fn who_takes_nothing_keeps_the_small_slot_from_nobody() {
+    let mut world = busy(&["alice", "bob", "carol", "dave"]);
+    let alice = upload_to(&world, "alice");
+    world.say(2, "@bob getfile small");
+    world.say(3, "@bob getfile small");
+    let carol = upload_to(&world, "carol");
+    for n in 1..=7 {
+        assert_eq!((world.clients[3].channels.len(), given_up(&world)), (0, vec![]), "{n}");
+        progress(&mut world, &[alice], n * 200_000);
+        world.pass(Duration::from_secs(9));
+    }
+    assert_eq!((world.clients[3].channels.len(), given_up(&world)), (1, vec![carol]));
+}
+
+#[test]
+fn who_would_not_wait_gets_a_slot_of_which_nothing_comes() {
+    let mut world = busy(&["alice", "bob"]);
+    let alice = upload_to(&world, "alice");
+    world.rules = FileRules { wait: false, ..FileRules::default() };
+    let carol = world.join_mesh("carol");
+    // However much it took before.
+    progress(&mut world, &[alice], 3 << 20);
+    for seconds in [1, 30, 28] {
+        world.pass(Duration::from_secs(seconds));
+        world.say(carol, "@bob getfile big");
+        assert_eq!((world.clients[carol].channels.len(), given_up(&world)), (0, vec![]));
+    }
+    assert!(places(&world, carol).is_empty() && world.clients[carol].errors().iter().all(|code| code == "busy"));
+    // Nor do others of the same peer's, who would wait, come first.
+    world.say(0, "@bob getfile big");
+    world.pass(Duration::from_secs(2));
+    world.say(carol, "@bob getfile big");
+    assert_eq!((world.clients[carol].channels.len(), given_up(&world)), (1, vec![alice]));
+}
+
+#[test]
 fn what_an_upload_did_long_ago_counts_for_no_estimate() {
     let mut world = busy(&["alice", "bob", "carol", "dave"]);
     let first = upload_to(&world, "alice");

@@ -111,6 +111,14 @@ impl Content {
         Self { root, size, total, entries, skipped, body: Body::Part(part) }
     }
 
+    /// Bytes of all items: of the files, and of a folder's list of them.
+    pub(super) fn all_items(&self) -> u64 {
+        match self.kind() {
+            FileKind::File => self.total,
+            FileKind::Folder => self.total.saturating_add(self.size),
+        }
+    }
+
     pub(super) fn is_part(&self) -> bool {
         matches!(self.body, Body::Part(_))
     }

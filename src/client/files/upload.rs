@@ -54,12 +54,12 @@ impl Upload {
     ) -> Result<Self, ConfigError> {
         let (transfer, config) = (start.transfer, config_of(&start, terms));
         let tunnel = Tunnel::new(now, start, Side::Holder, config, terms)?;
-        let total = content.total.saturating_add(content.size);
+        let all = content.all_items();
         let mut upload = Self {
             transfer,
             tunnel,
             way: Way::default(),
-            answers: Answers::new(total, LEAD),
+            answers: Answers::new(all, LEAD),
             content,
             open: OpenItems::default(),
             changed: Cell::default(),
@@ -332,7 +332,155 @@ fn tell_interval(words: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::{ChannelKeys, Config, Connection, ConnectionIds, Event, StreamSource};
+    use crate::client::effects::{Congestion, Reach};
+    use crate::client::files::hashing::Trees;
+    use crate::client::files::stamp::Stamp;
+    use crate::crypto::seal::SealKey;
     use crate::limits::HAVES_MAX;
+    use crate::transfer::exchange::Ask;
+    use crate::wire::id::Id;
+    use crate::wire::name::FullName;
+    use crate::wire::packet::ConnectionId;
+    use crate::wire::payload::{Arq, FileKind};
+    use cap_std::ambient_authority;
+    use cap_std::fs::Dir;
+    use std::fs;
+    use tempfile::TempDir;
+    use zeroize::Zeroizing;
+
+    const MIB: u64 = 1 << 20;
+    const NOW: Duration = Duration::from_secs(100);
+    const STALL: Duration = Duration::from_secs(120);
+    const TERMS: Terms = Terms { loopback: true, congestion: Congestion::Bbr, reach: Reach::Any };
+
+    fn addr(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    /// A file of a MiB, or a folder with that file in it, and where it is.
+    fn content(folder: bool) -> (Arc<Content>, TempDir) {
+        let place = TempDir::new().unwrap();
+        let dir = place.path().join("dir");
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("a"), vec![7; 1 << 20]).unwrap();
+        let trees = Arc::new(Trees::new(place.path()));
+        let made = if folder {
+            let dir = Dir::open_ambient_dir(dir, ambient_authority()).unwrap();
+            Content::of_folder(dir, &trees, &mut |_, _| true)
+        } else {
+            let file = fs::File::open(dir.join("a")).unwrap();
+            let stamp = Stamp::of_std(&file.metadata().unwrap());
+            Content::of_file(file, stamp, &trees, &mut |_| true)
+        };
+        (Arc::new(made.unwrap()), place)
+    }
+
+    fn upload(content: &Arc<Content>) -> Upload {
+        let name = Name::parse("mallory").unwrap();
+        let start = ChannelStart {
+            transfer: Id([1; 16]),
+            peer: FullName::new(name.clone(), name),
+            send: Zeroizing::new([1; 44]),
+            receive: Zeroizing::new([2; 44]),
+            our_connection: [1; 8],
+            peer_connection: [2; 8],
+            peer_candidates: Vec::new(),
+            kind: FileKind::File,
+            size: content.size,
+            root: content.root,
+            partial: false,
+            arq: Arq::Auto,
+            window: None,
+            max_datagram: 1_452,
+            mode: String::new(),
+            handover: None,
+        };
+        Upload::new(NOW, start, Arc::clone(content), TERMS).unwrap()
+    }
+
+    /// An asker that gives nothing up by itself.
+    fn asker() -> Connection {
+        let key = |which: u8| SealKey::new([which; 32], [which; 12]);
+        let config = Config { stall_timeout: STALL * 1_000, max_datagram: 1_452, ..Config::default() };
+        let ids = ConnectionIds { local: ConnectionId([2; 8]), remote: ConnectionId([1; 8]) };
+        let keys = ChannelKeys { send: key(2), recv: key(1) };
+        let mut asker = Connection::new(config, keys, ids, Side::Asker, [9; 32], NOW).unwrap();
+        asker.add_candidate(NOW, addr(1));
+        asker
+    }
+
+    /// One pass of both: what is under way arrives, what is due is done.
+    fn pass(now: Duration, upload: &mut Upload, asker: &mut Connection, mut asks: &[u8], told: &mut Vec<FilesEvent>) {
+        let (mut batch, mut got) = (Batch::new(16), Vec::new());
+        for _ in 0..8 {
+            asker.handle_timeout(now);
+            while asker.poll_transmit(now, &mut asks as &mut dyn StreamSource, &mut batch).is_some() {
+                for bytes in batch.datagrams_mut() {
+                    upload.on_datagram(now, Incoming { id: [1; 8], from: addr(2), bytes, ce: false, linked: false });
+                }
+            }
+            upload.on_time(now, &mut |event| told.push(event));
+            while upload.poll_transmit(now, &mut batch).is_some() {
+                batch.datagrams_mut().for_each(|bytes| asker.handle_datagram(now, addr(1), bytes, false, &mut got));
+            }
+            asker.end_of_batch(now);
+        }
+    }
+
+    #[test]
+    fn who_asks_for_nothing_or_takes_nothing_is_given_up_though_it_gives_signs_of_life() {
+        let mut asks = Vec::new();
+        Ask::Want { item: 0, first: 0, count: 16 }.encode(&mut asks);
+        // Nothing; the file without a window for it; the same, and its own stream has ended.
+        for (takes, ends) in [(None, false), (Some(0), false), (Some(0), true), (Some(3), false)] {
+            let (content, _place) = content(false);
+            let (mut upload, mut asker, mut told) = (upload(&content), asker(), Vec::new());
+            let mut asked = false;
+            let ended = (0..2_000).map(|n| NOW + Duration::from_millis(100) * n).find(|now| {
+                if let Some(window) = takes.filter(|_| asker.path().is_some() && !asked) {
+                    asked = true;
+                    asker.set_receive_window(*now, window);
+                    asker.set_stream_end(*now, asks.len() as u64);
+                    if ends {
+                        asker.finish_stream(*now);
+                    }
+                }
+                pass(*now, &mut upload, &mut asker, &asks, &mut told);
+                upload.over
+            });
+            let ended = ended.expect("given up") - NOW;
+            assert!((STALL..STALL + Duration::from_secs(20)).contains(&ended), "{takes:?} {ended:?}");
+            let stands_still = |detail: &str| detail.contains("stands still");
+            assert!(
+                matches!(told.last(), Some(FilesEvent::Failed { reason, detail, .. }) if reason == "timeout" && stands_still(detail)),
+                "{told:?}"
+            );
+            let events: Vec<_> = std::iter::from_fn(|| asker.poll_event()).collect();
+            assert!(
+                matches!(events.last(), Some(Event::Closed { code: CloseCode::GONE, reason, .. }) if stands_still(reason)),
+                "{events:?}"
+            );
+            assert_eq!(upload.tunnel.acked() >= MIB, takes == Some(3), "{takes:?}");
+        }
+    }
+
+    #[test]
+    fn four_times_what_there_is_may_be_asked_for_and_64_mib() {
+        // A folder's list of files is asked for beside these.
+        for (folder, item, most) in [(false, 0, 68), (true, 1, 68)] {
+            let (content, _place) = content(folder);
+            let mut upload = upload(&content);
+            let mut asks = Vec::new();
+            Ask::Want { item, first: 0, count: 16 }.encode(&mut asks);
+            for n in 1..=most + 1 {
+                upload.answers.push(&asks).unwrap();
+                upload.advance(NOW);
+                assert_eq!(upload.over, n > most, "{n}");
+            }
+            assert!(matches!(&upload.ended, Some(FilesEvent::Failed { reason, .. }) if reason == "protocol"));
+        }
+    }
 
     #[test]
     fn the_peer_takes_all_that_is_said_of_a_part_in_a_day() {
