@@ -1,5 +1,7 @@
 //! Files between real clients, as their people steer them: offers, several holders, the line, the split key.
 
+use rand_chacha::ChaCha8Rng;
+use rand_core::{RngCore, SeedableRng};
 use secchat::cli::drive::{Process, Server, start_client};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -221,6 +223,62 @@ fn a_killed_asker_goes_on_with_the_same_command() {
     let first = bob.wait_event("transfer_progress", WAIT, |_| true).unwrap();
     assert!(first["bytes"].as_u64() >= Some(30_000_000), "{first}");
     same(&arrived(&mut bob), &stage.path("alice", "share").join("big.bin"));
+}
+
+/// Either end, at any moment; who was killed starts again and, as the asker, asks again.
+#[test]
+fn whoever_is_killed_fifty_times_the_file_comes_whole() {
+    let seed = std::env::var("SECCHAT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
+    println!("SECCHAT_SEED={seed}");
+    let mut dice = ChaCha8Rng::seed_from_u64(seed);
+    let stage = Stage::new();
+    let _keeper = stage.client("keeper", &["--create"]);
+    let slow = ["--up", "12MB"];
+    let mut alice = stage.client("alice", &slow);
+    std::fs::write(stage.path("alice", "share").join("big.bin"), noise(1, 300_000_000)).unwrap();
+    share(&mut alice);
+    let mut bob = stage.client("bob", &[]);
+    bob.say("@alice getfile big.bin").unwrap();
+    let (mut there, mut killed) = (0, [0, 0]);
+    for _ in 0..50 {
+        // Every fourth at once, the others when a little more has come.
+        if dice.next_u32() % 4 > 0 {
+            let more = there + u64::from(dice.next_u32() % 2_000_000);
+            let said = bob.wait_event("transfer_progress", WAIT, |e| e["bytes"].as_u64() >= Some(more)).unwrap();
+            there = said["bytes"].as_u64().unwrap();
+        }
+        if dice.next_u32() % 2 == 0 {
+            drop(alice);
+            alice = stage.client("alice", &slow);
+            killed[0] += 1;
+        } else {
+            drop(bob);
+            bob = stage.client("bob", &[]);
+            bob.say("@alice getfile big.bin").unwrap();
+            killed[1] += 1;
+        }
+    }
+    assert!(killed[0] > 15 && killed[1] > 15, "{killed:?}");
+    let said = bob.wait_event("transfer_progress", WAIT, |_| true).unwrap();
+    assert!(said["bytes"].as_u64() > Some(there / 2), "what had come was kept: {there}, {said}");
+    drop(alice);
+    let _alice = stage.client("alice", &[]);
+    same(&arrived(&mut bob), &stage.path("alice", "share").join("big.bin"));
+    assert_eq!(stage.downloaded("bob"), ["big.bin"], "nothing unfinished is left");
+}
+
+#[test]
+fn a_file_comes_whole_over_a_line_that_does_everything_wrong() {
+    let stage = Stage::new();
+    let harm = "loss=20%,reorder=25%/2ms,dup=5%,corrupt=2%,seed=3";
+    let mut alice = stage.client("alice", &["--create", "--inject", harm]);
+    std::fs::write(stage.path("alice", "share").join("big.bin"), noise(1, 8_000_000)).unwrap();
+    share(&mut alice);
+    for (name, arq) in [("bob", "selective-repeat"), ("carol", "go-back-n")] {
+        let mut asker = stage.client(name, &["--inject", harm, "--arq", arq]);
+        asker.say("@alice getfile big.bin").unwrap();
+        same(&arrived(&mut asker), &stage.path("alice", "share").join("big.bin"));
+    }
 }
 
 #[test]

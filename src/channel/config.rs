@@ -20,8 +20,8 @@ pub struct Config {
     pub congestion: CongestionKind,
     /// Bytes of the largest datagram that the path is probed for, from 1,200 up to 65,507.
     pub max_datagram: usize,
-    /// Bytes that may be under way to us: what is kept of what came out of order, and what the window offers. At least 1;
-    /// not above what the socket's receive buffer holds, or a burst is lost there.
+    /// Bytes that may be under way to us: what is kept of what came out of order, and what the window offers. At least 1. With
+    /// a fixed window in segments not above what the socket's receive buffer holds, or a burst is lost there.
     pub receive_bytes: u64,
     /// Bytes a second that we send at most, whatever the path would carry.
     pub rate_limit: Option<u64>,

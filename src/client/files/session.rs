@@ -18,6 +18,8 @@ pub(super) struct Terms {
     pub(super) loopback: bool,
     pub(super) congestion: Congestion,
     pub(super) reach: Reach,
+    /// Bytes that the system holds for us.
+    pub(super) receive_buffer: u64,
 }
 
 /// The way that a session's file takes, and what the core knows of it.
@@ -131,8 +133,14 @@ pub(super) fn config_of(start: &ChannelStart, terms: Terms) -> Config {
         Congestion::Cubic => CongestionKind::Cubic,
         Congestion::None => CongestionKind::None,
     };
-    let idle_timeout = SILENCE;
-    Config { window, arq, congestion, max_datagram: start.max_datagram, idle_timeout, ..Config::default() }
+    let (idle_timeout, usual) = (SILENCE, Config::default());
+    let receive_bytes = match window {
+        // Nothing else keeps it below what the system holds. A controller does, at about what the path contains: on a long
+        // path that is far more, and none of it waits here.
+        Some(_) => terms.receive_buffer.clamp(RECEIVE_LEAST, usual.receive_bytes),
+        None => usual.receive_bytes,
+    };
+    Config { window, arq, congestion, max_datagram: start.max_datagram, idle_timeout, receive_bytes, ..usual }
 }
 
 /// How long a datagram may lie unread where the round trip is that: nobody notices, and the next look finds more of them.
@@ -172,15 +180,53 @@ const SILENT_AGAIN: Duration = Duration::from_secs(2);
 const LONGEST_PATIENCE: Duration = Duration::from_millis(1);
 /// A sleep that is shorter costs as much as it saves.
 const SHORTEST_PATIENCE: Duration = Duration::from_micros(150);
+/// Two of the largest datagrams: with less nothing would move.
+const RECEIVE_LEAST: u64 = 128 << 10;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::name::FullName;
+    use zeroize::Zeroizing;
 
     const NOW: Duration = Duration::from_secs(9);
 
     fn addr(text: &str) -> SocketAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_window_of_segments_stays_below_what_the_system_holds_for_us() {
+        let receive_bytes = |window, receive_buffer| {
+            let terms = Terms { loopback: true, congestion: Congestion::None, reach: Reach::Any, receive_buffer };
+            config_of(&start(window), terms).receive_bytes
+        };
+        assert_eq!(receive_bytes(Some(512), 200 << 10), 200 << 10);
+        assert_eq!(receive_bytes(Some(512), 0), RECEIVE_LEAST);
+        assert_eq!(receive_bytes(Some(512), 1 << 40), Config::default().receive_bytes);
+        assert_eq!(receive_bytes(None, 200 << 10), Config::default().receive_bytes, "the path may contain more");
+    }
+
+    fn start(window: Option<u32>) -> ChannelStart {
+        let name = Name::parse("mallory").unwrap();
+        ChannelStart {
+            transfer: crate::wire::id::Id([1; 16]),
+            peer: FullName::new(name.clone(), name),
+            send: Zeroizing::new([1; 44]),
+            receive: Zeroizing::new([2; 44]),
+            our_connection: [1; 8],
+            peer_connection: [2; 8],
+            peer_candidates: Vec::new(),
+            kind: payload::FileKind::File,
+            size: 1,
+            root: [0; 32],
+            partial: false,
+            arq: payload::Arq::Auto,
+            window,
+            max_datagram: 1_452,
+            mode: String::new(),
+            handover: None,
+        }
     }
 
     #[test]

@@ -230,7 +230,12 @@ fn start_lanes(
     parts: &Parts,
     origin: Instant,
 ) -> io::Result<Lanes> {
-    let terms = Terms { loopback: config.loopback, congestion: config.congestion, reach: config.reach };
+    let terms = Terms {
+        loopback: config.loopback,
+        congestion: config.congestion,
+        reach: config.reach,
+        receive_buffer: down.receive_buffer() as u64,
+    };
     let (now, seen) = (origin.elapsed(), [Seen::default(), Seen::default()]);
     let (address, letters) = mailbox()?;
     let (uploads, wire) = (

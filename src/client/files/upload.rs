@@ -352,7 +352,8 @@ mod tests {
     const MIB: u64 = 1 << 20;
     const NOW: Duration = Duration::from_secs(100);
     const STALL: Duration = Duration::from_secs(120);
-    const TERMS: Terms = Terms { loopback: true, congestion: Congestion::Bbr, reach: Reach::Any };
+    const TERMS: Terms =
+        Terms { loopback: true, congestion: Congestion::Bbr, reach: Reach::Any, receive_buffer: 1 << 20 };
 
     fn addr(port: u16) -> SocketAddr {
         ([127, 0, 0, 1], port).into()
