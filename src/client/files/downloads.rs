@@ -184,6 +184,11 @@ impl Workplace {
         self.downloads.dir.remove_dir_all(&self.name)
     }
 
+    /// Whether it was never written down that something is in it.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.dir.symlink_metadata("state").is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
     /// When its state was last written.
     fn changed(&self) -> io::Result<SystemTime> {
         let found = self.dir.metadata("state").or_else(|_| self.dir.dir_metadata())?;

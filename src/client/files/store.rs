@@ -30,7 +30,7 @@ use crate::transfer::name::SafeName;
 use crate::transfer::partial::Partial;
 use crate::transfer::ranges::RangeSet;
 use crate::transfer::space::{Space, Span};
-use crate::transfer::tree::{GROUP, PAIR, Pair, PairSource, RUN_GROUPS, Root, check};
+use crate::transfer::tree::{CheckError, GROUP, PAIR, Pair, PairSource, RUN_GROUPS, Root, check};
 use crate::wire::id::RoomId;
 
 /// The unfinished download. What is in it stays when this is dropped.
@@ -45,6 +45,8 @@ pub(super) struct Store {
     pairs: Arc<Vec<u64>>,
     first_item: u32,
     have: Partial,
+    // Claimed by the state and not looked at yet, or not readable now: it stays claimed until a check says otherwise.
+    unchecked: RangeSet,
     // Groups that were written since the state was.
     unsaved: u64,
 }
@@ -106,7 +108,7 @@ impl Store {
         }
         let have = Partial::new(name.as_str(), root, space.size(), space.groups());
         let (space, pairs) = (Arc::new(space), Arc::new(pairs));
-        Ok(Self { place, root, space, files, tree, pairs, first_item, have, unsaved: 0 })
+        Ok(Self { place, root, space, files, tree, pairs, first_item, have, unchecked: RangeSet::new(), unsaved: 0 })
     }
 
     /// The numbering of its groups.
@@ -117,6 +119,11 @@ impl Store {
     /// The groups that are there.
     pub(super) fn have(&self) -> &RangeSet {
         self.have.verified()
+    }
+
+    /// Whether nothing is there, nor may be.
+    pub(super) fn is_empty(&self) -> bool {
+        self.have().is_empty() && self.unchecked.is_empty()
     }
 
     /// Its items: one, or the files of the folder.
@@ -170,7 +177,8 @@ impl Store {
     /// Takes over what was left from before, as far as it is what it should be. `watch` is told bytes that were read
     /// and bytes in all, and says whether to go on.
     pub(super) fn resume(&mut self, watch: &mut dyn FnMut(u64, u64) -> bool) -> io::Result<()> {
-        let Some(claimed) = claimed(&self.place, &self.root, &self.space) else { return Ok(()) };
+        let claimed = claimed(&self.place, &self.root, &self.space)?;
+        self.unchecked = claimed.clone();
         let total = claimed.iter().map(|range| self.space.bytes(&range)).sum();
         let (mut read, mut buffer) = (0, Vec::new());
         for range in claimed.iter() {
@@ -195,28 +203,43 @@ impl Store {
         let bytes = span.geometry.bytes(&groups);
         let len = usize::try_from(bytes.end - bytes.start).unwrap_or(0);
         buffer.resize(len, 0);
-        let sound = self.read(span.item, bytes.start, buffer).is_ok() && self.fits(span, groups.clone(), buffer);
+        let read = self.read(span.item, bytes.start, buffer);
         let base = self.space.base(span.item).unwrap_or(0);
-        if sound {
-            self.have.mark(base + groups.start..base + groups.end);
-        } else if groups.end - groups.start > 1 {
-            for group in groups {
-                self.believe(span, group..group + 1, buffer);
+        let place = base + groups.start..base + groups.end;
+        match read.and_then(|()| self.fits(span, groups.clone(), buffer)) {
+            Ok(true) => {
+                self.have.mark(place.clone());
+                self.unchecked.remove(place);
             }
+            _ if groups.end - groups.start > 1 => {
+                for group in groups {
+                    self.believe(span, group..group + 1, buffer);
+                }
+            }
+            Ok(false) => drop(self.unchecked.remove(place)),
+            // Less is there than was claimed.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => drop(self.unchecked.remove(place)),
+            Err(error) => tracing::warn!("a part of an unfinished download cannot be checked now: {error}"),
         }
         len as u64
     }
 
     /// Whether the bytes of these groups are right; the parents above them are from then on, too, as others may get them.
-    fn fits(&self, span: &Span, groups: Range<u64>, bytes: &[u8]) -> bool {
+    fn fits(&self, span: &Span, groups: Range<u64>, bytes: &[u8]) -> io::Result<bool> {
         let first = self.first_pair(span.item).unwrap_or(0);
         let mut parents = Parents { tree: &self.tree, first };
-        let Ok(made) = check(&span.geometry, &span.root, &mut parents, groups, bytes) else { return false };
-        made.iter().all(|(slot, pair)| {
-            let stands = parents.read_pair(*slot).is_ok_and(|found| found == *pair);
+        let made = match check(&span.geometry, &span.root, &mut parents, groups, bytes) {
+            Ok(made) => made,
+            Err(CheckError::Source(error)) => return Err(error),
+            Err(CheckError::Tree | CheckError::Group(_)) => return Ok(false),
+        };
+        for (slot, pair) in made {
             // The bytes may have survived a crash that the parents did not.
-            stands || self.tree.write_all_at(pair, (first + slot) * PAIR as u64).is_ok()
-        })
+            if !parents.read_pair(slot).is_ok_and(|found| found == pair) {
+                self.tree.write_all_at(&pair, (first + slot) * PAIR as u64)?;
+            }
+        }
+        Ok(true)
     }
 
     /// Keeps a parent that was checked.
@@ -270,7 +293,11 @@ impl Store {
     /// Writes down which groups are there, unless that stands there already.
     pub(super) fn save(&mut self) -> io::Result<()> {
         if self.unsaved > 0 {
-            write_beside(&self.place, "state", &[&self.have.encode()])?;
+            let mut claimed = self.have.clone();
+            for range in self.unchecked.iter() {
+                claimed.mark(range);
+            }
+            write_beside(&self.place, "state", &[&claimed.encode()])?;
             self.unsaved = 0;
         }
         Ok(())
@@ -318,12 +345,17 @@ impl Store {
     }
 }
 
-/// What the state says is there.
-fn claimed(place: &Workplace, root: &Root, space: &Space) -> Option<RangeSet> {
+/// What the state says is there: nothing where there is none, or a damaged one. One that cannot be read now may say
+/// anything.
+fn claimed(place: &Workplace, root: &Root, space: &Space) -> io::Result<RangeSet> {
     let mut bytes = Vec::new();
-    place.dir.open("state").ok()?.take(PARTIAL_MAX as u64 + 1).read_to_end(&mut bytes).ok()?;
-    let partial = Partial::decode(&bytes).ok()?;
-    partial.is_of(root, space.size(), space.groups()).then(|| partial.verified().clone())
+    match place.dir.open("state") {
+        Ok(state) => state.take(PARTIAL_MAX as u64 + 1).read_to_end(&mut bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(RangeSet::new()),
+        Err(error) => return Err(error),
+    };
+    let partial = Partial::decode(&bytes).ok().filter(|partial| partial.is_of(root, space.size(), space.groups()));
+    Ok(partial.map(|partial| partial.verified().clone()).unwrap_or_default())
 }
 
 /// Sees that what is needed fits, beside what is there from before: `allocated` bytes, given what the state claims. If it
@@ -335,7 +367,7 @@ fn with_room(
     root: Root,
     space: &Space,
 ) -> Result<Workplace, DownloadError> {
-    let claimed = claimed(&place, &root, space).unwrap_or_default();
+    let claimed = claimed(&place, &root, space)?;
     let free = place.free()?;
     if needed.saturating_sub(allocated(&claimed)) <= free {
         return Ok(place);

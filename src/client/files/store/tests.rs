@@ -1,5 +1,6 @@
 use super::*;
 use crate::client::files::downloads::Downloads;
+use crate::client::files::intake::Target;
 use crate::transfer::manifest::Entry;
 use crate::transfer::tree::{Geometry, PairSink, Step, TreeHasher};
 use std::convert::Infallible;
@@ -106,4 +107,42 @@ fn every_parent_of_what_is_believed_is_right() {
         }
         fs::write(place.join("tree"), &whole).unwrap();
     }
+}
+
+#[test]
+fn a_check_that_is_broken_off_takes_nothing_from_what_is_claimed() {
+    let dir = TempDir::new().unwrap();
+    let (geometry, root, place) = left(&dir);
+    let whole = fs::read(place.join("tree")).unwrap();
+    let cut_short = || {
+        // Beneath another top nothing fits.
+        damage(&place.join("tree"), geometry.outboard_size() - 10);
+        let mut store = open(&dir, geometry, root);
+        store.resume(&mut |_, _| false).unwrap();
+        assert!(store.have().is_empty());
+        store
+    };
+    Target::Store(Box::new(cut_short()), None).leave().unwrap();
+    fs::write(place.join("tree"), &whole).unwrap();
+    assert_eq!(missing(&dir, geometry, root), [0; 0]);
+    let mut store = cut_short();
+    let group = fs::read(place.join("data")).unwrap()[..GROUP as usize].to_vec();
+    store.write(0, 0, &group).unwrap();
+    Target::Store(Box::new(store), None).leave().unwrap();
+    fs::write(place.join("tree"), &whole).unwrap();
+    assert!(missing(&dir, geometry, root).into_iter().eq(1..RUN_GROUPS), "those that were checked and did not fit");
+}
+
+#[test]
+fn a_state_that_cannot_be_read_now_is_no_empty_one() {
+    let dir = TempDir::new().unwrap();
+    let (geometry, root, place) = left(&dir);
+    fs::rename(place.join("state"), place.join("aside")).unwrap();
+    fs::create_dir(place.join("state")).unwrap();
+    let workplace = Downloads::open(dir.path()).unwrap().workplace(&root, [1; 8]).unwrap();
+    let opened = Store::file(workplace, &SafeName::new("film").unwrap(), Space::file(geometry, root), root);
+    assert!(matches!(opened, Err(DownloadError::Disk(_))), "{opened:?}");
+    fs::remove_dir(place.join("state")).unwrap();
+    fs::rename(place.join("aside"), place.join("state")).unwrap();
+    assert_eq!(missing(&dir, geometry, root), [0; 0]);
 }
