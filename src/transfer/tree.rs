@@ -263,7 +263,22 @@ pub(super) fn merge(left: &Root, right: &Root, is_root: bool) -> Root {
 }
 
 /// The value of the subtree over `bytes`, which are the groups from `first` on: one whole subtree of the file's tree, or
-/// the file itself if `is_root`.
+/// the file itself if `is_root`. Adds its parents to `made`, in the order of their places.
+fn grow(first: u64, bytes: &[u8], is_root: bool, made: &mut Vec<Pair>) -> Root {
+    let groups = bytes.len().div_ceil(GROUP_LEN);
+    // The left side is the largest power of two below the count.
+    let left = groups.next_power_of_two() / 2;
+    match bytes.split_at_checked(left * GROUP_LEN) {
+        Some((before, after)) if groups > 1 => {
+            let (a, b) = (grow(first, before, false, made), grow(first + left as u64, after, false, made));
+            made.push(join(&a, &b));
+            merge(&a, &b, is_root)
+        }
+        _ => subtree(first, bytes, is_root),
+    }
+}
+
+/// The value of the subtree over `bytes`, as [`grow`] has it, without its parents.
 pub(super) fn subtree(first: u64, bytes: &[u8], is_root: bool) -> Root {
     if is_root {
         return *blake3::hash(bytes).as_bytes();
@@ -287,15 +302,16 @@ pub enum CheckError<E> {
     Group(u64),
 }
 
-/// Checks `bytes`, which are `groups` of the file, against its root through the outboard. Runs of 16 groups, aligned to
-/// 16, are hashed at once.
+/// Checks `bytes`, which are `groups` of the file, against its root through the outboard. Of whole subtrees of at most
+/// [`RUN_GROUPS`] groups the parents are not read but made: returns these, each with its place. So every parent above one
+/// of `groups` was checked or is returned.
 pub fn check<S: PairSource>(
     geometry: &Geometry,
     root: &Root,
     pairs: &mut S,
     groups: Range<u64>,
     bytes: &[u8],
-) -> Result<(), CheckError<S::Error>> {
+) -> Result<Vec<(u64, Pair)>, CheckError<S::Error>> {
     let span = geometry.bytes(&groups);
     if groups.is_empty() || groups.end > geometry.groups() || bytes.len() as u64 != span.end - span.start {
         return Err(CheckError::Group(groups.start));
@@ -306,6 +322,7 @@ pub fn check<S: PairSource>(
         bytes.get(range)
     };
     let mut expected = vec![*root];
+    let (mut made, mut beneath) = (Vec::new(), Vec::new());
     // Pieces beneath a subtree that was hashed as a whole are passed over.
     let mut done = groups.start;
     for step in geometry.layout(groups.clone()) {
@@ -321,9 +338,12 @@ pub fn check<S: PairSource>(
         let whole = node.end - node.start <= RUN_GROUPS && groups.start <= node.start && node.end <= groups.end;
         if whole {
             let part = of(&node).ok_or(CheckError::Group(node.start))?;
-            if subtree(node.start, part, is_root) != value {
+            if grow(node.start, part, is_root, &mut beneath) != value {
                 return Err(CheckError::Group(node.start));
             }
+            // In post-order those beneath the subtree's own stand right before it.
+            let first = slot.map(|slot| slot + 1 - beneath.len() as u64);
+            made.extend(first.into_iter().flat_map(|first| first..).zip(beneath.drain(..)));
             done = node.end;
             continue;
         }
@@ -334,9 +354,11 @@ pub fn check<S: PairSource>(
         }
         expected.extend([right.then_some(b), left.then_some(a)].into_iter().flatten());
     }
-    Ok(())
+    Ok(made)
 }
 
+/// A group's bytes in memory.
+const GROUP_LEN: usize = GROUP as usize;
 /// 64 chunks of 1 KiB.
 const GROUP_CHUNKS_LOG: u8 = 6;
 

@@ -53,6 +53,32 @@ async fn a_thousand_small_files_and_a_large_one_arrive_as_they_are() {
     assert!(all_files(&asker.downloads().join("photos")) == all_files(&folder));
 }
 
+/// What a session needs the trees of is opened away from the lane: read where they were kept, or hashed again.
+#[tokio::test]
+async fn files_whose_trees_are_large_or_lost_arrive_as_they_are() {
+    for lost in [false, true] {
+        let (mut holder, mut asker) = (Place::new(None), Place::new(None));
+        let folder = holder.share().join("films");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("long.mkv"), bytes(66 << 20)).unwrap();
+        fs::write(folder.join("short.mkv"), bytes(3 << 20)).unwrap();
+        offer_folder(&mut holder, "films").await;
+        let wanted = Wanted { kind: FileKind::Folder, ..wanted("films") };
+        let trees = holder.dir.path().join("data/outboards");
+        let forget = |_: &mut _| {
+            if lost {
+                fs::remove_dir_all(&trees).unwrap();
+            }
+        };
+        Plan { wanted, ..Plan::new(id(1), "films") }.begin(&mut holder, &mut asker, forget).await;
+        let ends = ends(&mut holder, &mut asker).await;
+        assert!(matches!(ends.download.last(), Some(FilesEvent::Done { .. })), "{lost}: {:?}", ends.download);
+        assert!(matches!(ends.upload.last(), Some(FilesEvent::Done { .. })), "{lost}: {:?}", ends.upload);
+        assert!(all_files(&asker.downloads().join("films")) == all_files(&folder));
+        assert!(trees.exists(), "they are kept again");
+    }
+}
+
 #[tokio::test]
 async fn an_offered_folder_leaves_links_out_and_names_them() {
     let (mut holder, mut asker) = (Place::new(None), Place::new(None));

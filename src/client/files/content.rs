@@ -58,6 +58,9 @@ pub(super) struct Folder {
     trees: Arc<Trees>,
 }
 
+/// An item that was opened, and what the disk has read for its tree, bytes.
+pub(super) type Costly = (Reader, u64);
+
 impl Content {
     /// A file, hashed if it has to be.
     pub(super) fn of_file(file: File, stamp: Stamp, trees: &Trees, watch: Watch<'_>) -> Result<Self, HashError> {
@@ -183,12 +186,36 @@ impl Content {
     pub(super) fn open_plain(&self, item: u32) -> io::Result<Reader> {
         match &self.body {
             Body::Folder(folder) if item > 0 => folder.open_plain(item).map(Reader::File),
-            _ => self.open(item),
+            _ => self.open_simple(item),
         }
     }
 
-    /// Opens an item to read from.
-    pub(super) fn open(&self, item: u32) -> io::Result<Reader> {
+    /// Opens an item to read from, if that takes no longer than to read a group of it; `None` if it does.
+    pub(super) fn open_quickly(&self, item: u32) -> io::Result<Option<Costly>> {
+        match &self.body {
+            Body::Folder(folder) if item > 0 => folder.open_quickly(item),
+            _ => self.open_simple(item).map(|reader| Some((reader, 0))),
+        }
+    }
+
+    /// The same for as long as it takes to read a tree that was kept; `None` if the item has to be hashed.
+    pub(super) fn open_known(&self, item: u32) -> io::Result<Option<Costly>> {
+        match &self.body {
+            Body::Folder(folder) if item > 0 => folder.open_known(item),
+            _ => self.open_quickly(item),
+        }
+    }
+
+    /// The same for as long as it takes, hashed if it has to be.
+    pub(super) fn open_hashed(&self, item: u32, watch: Watch<'_>) -> io::Result<Costly> {
+        match &self.body {
+            Body::Folder(folder) if item > 0 => folder.open_hashed(item, watch),
+            _ => self.open_simple(item).map(|reader| (reader, 0)),
+        }
+    }
+
+    /// Opens what has its parents in memory, or beside it.
+    fn open_simple(&self, item: u32) -> io::Result<Reader> {
         match &self.body {
             Body::File(opened) => Ok(Reader::File(opened.clone())),
             Body::Part(part) => match &part.body {
@@ -204,7 +231,7 @@ impl Content {
             Body::Folder(folder) if item == 0 => {
                 Ok(Reader::Memory(Arc::clone(&folder.manifest), Arc::clone(&folder.outboard)))
             }
-            Body::Folder(folder) => folder.open(item).map(Reader::File),
+            Body::Folder(_) => Err(io::ErrorKind::NotFound.into()),
         }
     }
 }
@@ -232,15 +259,32 @@ impl Folder {
         Ok(Opened { file: Arc::new(file), stamp: *stamp, outboard: Arc::default() })
     }
 
-    fn open(&self, item: u32) -> io::Result<Opened> {
-        let (path, stamp, geometry) = self.entry(item).ok_or(io::ErrorKind::NotFound)?;
-        let file = open_beneath(&self.dir, path)?.into_std();
-        let outboard = if geometry.outboard_size() == 0 {
-            Arc::default()
-        } else {
-            self.trees.of(&file, *stamp, &mut |_| true).map_err(io::Error::other)?.outboard
-        };
-        Ok(Opened { file: Arc::new(file), stamp: *stamp, outboard })
+    fn open_quickly(&self, item: u32) -> io::Result<Option<Costly>> {
+        let (_, _, geometry) = self.entry(item).ok_or(io::ErrorKind::NotFound)?;
+        match geometry.outboard_size() {
+            0 => Ok(Some((Reader::File(self.open_plain(item)?), 0))),
+            1..=QUICK_TREE => self.open_known(item),
+            _ => Ok(None),
+        }
+    }
+
+    fn open_known(&self, item: u32) -> io::Result<Option<Costly>> {
+        let opened = self.open_plain(item)?;
+        let Some(Tree { outboard, .. }) = self.trees.known(opened.stamp) else { return Ok(None) };
+        let read = outboard.len() as u64;
+        Ok(Some((Reader::File(Opened { outboard, ..opened }), read)))
+    }
+
+    fn open_hashed(&self, item: u32, watch: Watch<'_>) -> io::Result<Costly> {
+        let opened = self.open_plain(item)?;
+        let mut read = 0;
+        let tree = self.trees.of(&opened.file, opened.stamp, &mut |bytes| {
+            read += bytes;
+            watch(bytes)
+        });
+        let outboard = tree.map_err(io::Error::other)?.outboard;
+        read += outboard.len() as u64;
+        Ok((Reader::File(Opened { outboard, ..opened }), read))
     }
 }
 
@@ -292,6 +336,14 @@ impl Reader {
         found.copied().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
+    /// What its tree takes in memory, bytes.
+    pub(super) fn tree_size(&self) -> usize {
+        match self {
+            Self::File(opened) => opened.outboard.len(),
+            Self::Part(..) | Self::Memory(..) => 0,
+        }
+    }
+
     /// Whether what was read is what was hashed: asked after reading.
     pub(super) fn is_unchanged(&self) -> bool {
         match self {
@@ -301,3 +353,6 @@ impl Reader {
         }
     }
 }
+
+/// Bytes of trees that are read where files are: those of files of 64 MiB.
+const QUICK_TREE: u64 = 64 << 10;

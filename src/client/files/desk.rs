@@ -54,8 +54,7 @@ impl Desk<'_> {
         })?;
         store.resume_size()?;
         if let Err(error) = self.check_heads(&mut store, true) {
-            store.remove()?;
-            return Err(error);
+            return Err(Target::Store(Box::new(store), None).fail(error));
         }
         let part = self.expected.room.and_then(|room| store.part(room));
         let (space, have) = (Arc::clone(store.space()), store.have().clone());
@@ -72,25 +71,28 @@ impl Desk<'_> {
         }
         let kept = self.kept_manifest(&place);
         let fetched = match kept {
-            Some(kept) => Some(kept),
+            Some(kept) => Ok(kept),
             None => self.fetch_manifest(intake)?,
         };
         match fetched {
-            Some((manifest, _)) if !self.is_as_offered(&manifest) => {
-                if self.kept_manifest(&place).is_none() {
+            Ok((manifest, _)) if !self.is_as_offered(&manifest) => {
+                if place.is_fresh() {
                     place.remove()?;
                 }
                 Err(DownloadError::Folder("it is not as much as was offered".into()))
             }
-            Some((manifest, bytes)) => {
+            Ok((manifest, bytes)) => {
                 if let Err(verdict) = judge_manifest(name.as_str(), &manifest, &self.expected.rules) {
                     place.remove()?;
                     return Err(restricted(&verdict));
                 }
                 Store::folder(place, name, manifest, bytes, *root).map(Some)
             }
-            None => {
-                place.remove()?;
+            Err(ended) => {
+                // The list may be lost, or not readable now, beside files that are there.
+                if ended == Ended::Unwanted || place.is_fresh() {
+                    place.remove()?;
+                }
                 Ok(None)
             }
         }
@@ -114,15 +116,15 @@ impl Desk<'_> {
         Some((Manifest::decode(&bytes).ok()?, bytes))
     }
 
-    /// `None` when the near end is gone first.
-    fn fetch_manifest(&self, intake: &mut Intake) -> Result<Option<(Manifest, Vec<u8>)>, DownloadError> {
+    /// An inner error when nobody waits for it any more.
+    fn fetch_manifest(&self, intake: &mut Intake) -> Result<Result<(Manifest, Vec<u8>), Ended>, DownloadError> {
         if self.expected.size > MANIFEST_MAX as u64 {
             return Err(DownloadError::Folder("its list of files is too long".into()));
         }
         (self.tell)(Report::NeedsManifest);
         while let Ok(work) = self.queue.recv() {
             if matches!(work, Work::Finish | Work::Remove) {
-                return Ok(None);
+                return Ok(Err(Ended::Unwanted));
             }
             self.carry_out(work, intake)?;
             let Target::Manifest(collected) = &mut intake.target else { continue };
@@ -131,10 +133,10 @@ impl Desk<'_> {
                 let bytes = std::mem::take(bytes);
                 // It is what the root says: the fault is whose root it is.
                 let manifest = Manifest::decode(&bytes).map_err(|error| DownloadError::Folder(error.to_string()))?;
-                return Ok(Some((manifest, bytes)));
+                return Ok(Ok((manifest, bytes)));
             }
         }
-        Ok(None)
+        Ok(Err(Ended::Left))
     }
 
     fn write(&self, intake: Intake) -> Result<Option<PathBuf>, DownloadError> {
@@ -225,6 +227,15 @@ impl Desk<'_> {
     fn clear_table(&self) -> Option<Target> {
         self.at_table().take().map(|intake| intake.target)
     }
+}
+
+/// Why nobody waits any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// It stays for another time.
+    Left,
+    /// It is to be removed.
+    Unwanted,
 }
 
 /// Bytes between two words about a check.

@@ -107,7 +107,9 @@ impl Downloads {
             Shape::File(size) => format!("{name}-{size}"),
             Shape::Folder => format!("{name}-folder"),
         };
-        let begun = |name: &&String| state_in(&self.dir, name).is_some_and(|state| shape.is_of(&state));
+        let begun = |name: &&String| {
+            state_in(&self.dir, name).is_ok_and(|state| state.is_some_and(|state| shape.is_of(&state)))
+        };
         let names = [name.clone(), other, format!("{name}-{}", hex(&tag))];
         for name in names.iter().filter(begun).chain(&names) {
             if let Some(place) = self.take_place(name)?.filter(|place| place.suits(shape)) {
@@ -212,15 +214,21 @@ impl Workplace {
         self.downloads.dir.remove_dir_all(&self.name)
     }
 
-    /// What its state says, if there is one.
-    pub(super) fn state(&self) -> Option<Partial> {
+    /// What its state says: nothing where there is none, or a damaged one. One that cannot be read now may say anything.
+    pub(super) fn state(&self) -> io::Result<Option<Partial>> {
         state_in(&self.dir, ".")
     }
 
     /// Whether nothing of another shape was begun in it.
     fn suits(&self, shape: Shape) -> bool {
         let other: &[&str] = if shape == Shape::Folder { &["data"] } else { &["files", "manifest"] };
-        !other.iter().any(|name| self.dir.exists(name)) && self.state().is_none_or(|state| shape.is_of(&state))
+        let of_another = |state: Option<Partial>| state.is_some_and(|state| !shape.is_of(&state));
+        !other.iter().any(|name| self.dir.exists(name)) && !self.state().is_ok_and(of_another)
+    }
+
+    /// Whether it was never written down that something is in it.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.dir.symlink_metadata("state").is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 
     /// When its state was last written.
@@ -230,11 +238,14 @@ impl Workplace {
     }
 }
 
-/// What the state in a workplace says, if there is one.
-fn state_in(dir: &Dir, place: &str) -> Option<Partial> {
+fn state_in(dir: &Dir, place: &str) -> io::Result<Option<Partial>> {
     let mut bytes = Vec::new();
-    dir.open(Path::new(place).join("state")).ok()?.take(PARTIAL_MAX as u64 + 1).read_to_end(&mut bytes).ok()?;
-    Partial::decode(&bytes).ok()
+    match dir.open(Path::new(place).join("state")) {
+        Ok(state) => state.take(PARTIAL_MAX as u64 + 1).read_to_end(&mut bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(Partial::decode(&bytes).ok())
 }
 
 fn open_new_or_old(dir: &Dir, name: &str) -> io::Result<File> {

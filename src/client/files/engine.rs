@@ -62,6 +62,9 @@ pub(super) struct Engine {
     pub(super) outbox: VecDeque<FilesEvent>,
     pub(super) results: mpsc::UnboundedSender<Internal>,
     pub(super) searches: Arc<tokio::sync::Semaphore>,
+    // Hashes for sessions that are under way, and what ends them with the engine.
+    pub(super) rehashes: Arc<tokio::sync::Semaphore>,
+    pub(super) ended: CancelOnDrop,
     pub(super) share_commands: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -105,6 +108,8 @@ pub(super) enum Internal {
     Sharing(bool),
     /// Something was opened and hashed to be sent, or not.
     Prepared(TransferId, Result<Arc<Content>, FileRefusal>),
+    /// A session waits for this item of a folder, until this is true.
+    Open(TransferId, u32, Arc<AtomicBool>, Arc<Content>),
     /// Something was opened and hashed to be offered, or not.
     Offered(OfferId, Result<(Arc<Content>, OfferReady), OfferRefusal>),
     /// A rule is against what was opened.
@@ -218,6 +223,7 @@ impl Engine {
                 self.look_outside();
                 self.look_at_shares();
             }
+            Internal::Open(transfer, item, gone, content) => self.open_item(transfer, item, gone, content),
             Internal::Restricted(transfer, detail) => self.on_restricted(transfer, detail),
             Internal::Prepared(transfer, result) => self.on_prepared(transfer, result),
             Internal::Offered(offer, result) => self.on_offered(offer, result),

@@ -58,6 +58,8 @@ pub(super) struct Trees {
     disk: Outboards,
     // At most ROOTS_MAX.
     roots: Mutex<HashMap<Stamp, Root>>,
+    // Those that the disk did not take, the latest last; at most UNKEPT_MAX bytes, or one.
+    unkept: Mutex<Vec<(Stamp, Tree)>>,
     // What is being hashed now: whoever wants the same waits for it.
     making: Mutex<HashSet<Stamp>>,
     made: Condvar,
@@ -66,8 +68,12 @@ pub(super) struct Trees {
 impl Trees {
     /// Kept in `data`.
     pub(super) fn new(data: &Path) -> Self {
-        let disk = Outboards::new(data, OUTBOARDS_MAX);
-        Self { disk, roots: Mutex::default(), making: Mutex::default(), made: Condvar::new() }
+        Self::with_limit(data, OUTBOARDS_MAX)
+    }
+
+    pub(super) fn with_limit(data: &Path, limit: u64) -> Self {
+        let (roots, unkept, making) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { disk: Outboards::new(data, limit), roots, unkept, making, made: Condvar::new() }
     }
 
     /// The root of a file that looks like this, if it is in memory.
@@ -78,6 +84,9 @@ impl Trees {
     /// The tree of a file that looks like this, if it was made before.
     pub(super) fn known(&self, stamp: Stamp) -> Option<Tree> {
         let geometry = Geometry::new(stamp.size).ok()?;
+        if let Some((_, tree)) = self.unkept().iter().find(|(of, _)| *of == stamp) {
+            return Some(tree.clone());
+        }
         let kept = match self.root(stamp) {
             Some(root) if geometry.outboard_size() == 0 => Kept { root, outboard: Vec::new() },
             _ => self.disk.get(stamp)?,
@@ -121,8 +130,24 @@ impl Trees {
         if !tree.outboard.is_empty()
             && let Err(error) = self.disk.put(stamp, &tree.root, &tree.outboard)
         {
-            tracing::warn!("a hash tree cannot be kept: {error}");
+            tracing::warn!("a hash tree is held in memory, it cannot be kept: {error}");
+            self.keep_in_memory(stamp, tree);
         }
+    }
+
+    /// Where the disk is full, say, or the tree too large: who has waited for a hash, and maybe not to its end, finds it the
+    /// next time.
+    fn keep_in_memory(&self, stamp: Stamp, tree: &Tree) {
+        let mut unkept = self.unkept();
+        unkept.retain(|(of, _)| *of != stamp);
+        unkept.push((stamp, tree.clone()));
+        while unkept.len() > 1 && unkept.iter().map(|(_, tree)| tree.outboard.len()).sum::<usize>() > UNKEPT_MAX {
+            unkept.remove(0);
+        }
+    }
+
+    fn unkept(&self) -> MutexGuard<'_, Vec<(Stamp, Tree)>> {
+        self.unkept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remember(&self, stamp: Stamp, root: Root) {
@@ -237,6 +262,8 @@ const READ_SIZE: usize = 1 << 20;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Roots that are held in memory; some 8 MB.
 const ROOTS_MAX: usize = 100_000;
+/// Bytes of trees that are held in memory because the disk does not take them: those of 64 GiB of files.
+const UNKEPT_MAX: usize = 64 << 20;
 /// How long a changed file may wait for its new hash, unless somebody asks for it first.
 const RESCAN: Duration = Duration::from_secs(10);
 
@@ -283,5 +310,18 @@ mod tests {
         let mut edit = |_| fs::write(&path, vec![8; 2_000_000]).is_ok();
         assert!(matches!(trees.of(&file, stamp, &mut edit), Err(HashError::Changed)));
         assert!(trees.known(stamp).is_none());
+    }
+
+    #[test]
+    fn a_tree_that_the_disk_does_not_take_is_found_all_the_same() {
+        let (data, full, dir) = (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
+        // Nothing can be made beneath it.
+        fs::write(full.path().join("outboards"), "").unwrap();
+        let (file, stamp) = open(&dir, &vec![7; 3_000_000]);
+        for trees in [Trees::with_limit(data.path(), 1_000), Trees::new(full.path())] {
+            let tree = trees.of(&file, stamp, &mut |_| true).unwrap();
+            let again = trees.of(&file, stamp, &mut |_| panic!("it is read")).unwrap();
+            assert_eq!((again.root, again.outboard), (tree.root, tree.outboard));
+        }
     }
 }

@@ -156,10 +156,10 @@ impl Target {
         error
     }
 
-    /// Stays for another time, if there is anything.
+    /// Stays for another time, if there is anything, or may be.
     pub(super) fn leave(self) -> io::Result<()> {
         match self {
-            Self::Store(store, _) if store.have().is_empty() => store.remove(),
+            Self::Store(store, _) if store.is_empty() => store.remove(),
             Self::Store(mut store, _) => store.save(),
             Self::Manifest(_) => Ok(()),
         }

@@ -48,10 +48,10 @@ impl Outboards {
         Some(kept)
     }
 
-    /// Keeps a tree; the least recently used go where it gets too much.
+    /// Keeps a tree, unless it would take more than half of the room; the least recently used go where it gets too much.
     pub(super) fn put(&self, stamp: Stamp, root: &[u8; 32], outboard: &[u8]) -> io::Result<()> {
         if outboard.len() as u64 > self.limit / 2 {
-            return Ok(());
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
         fs::create_dir_all(&self.dir)?;
         let mut beside = tempfile::NamedTempFile::new_in(&self.dir)?;
@@ -109,7 +109,7 @@ const DIRECTORY: &str = "outboards";
 const MAGIC: &[u8] = b"secchat outboard 1\n";
 /// What the smallest entry counts.
 const ENTRY_MIN: u64 = 4_096;
-/// Bytes of trees that are kept: those of some 256 GiB of files.
+/// Bytes of trees that are kept: those of some 256 GiB of files. That of a single file above half of it is not.
 pub(super) const OUTBOARDS_MAX: u64 = 256 << 20;
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What the engine does on each command: from a request to a running channel.
 
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -202,6 +203,32 @@ impl Engine {
                 _ => Internal::Prepared(transfer, content),
             };
             let _ = results.send(told);
+        });
+    }
+
+    /// Opens an item of a folder for a session that waits for it. What must be hashed for it is hashed to the end even if the
+    /// session does not live so long: the next one finds it.
+    pub(super) fn open_item(&self, transfer: TransferId, item: u32, gone: Arc<AtomicBool>, content: Arc<Content>) {
+        let (lane, rehashes) = (self.up.address.clone(), Arc::clone(&self.rehashes));
+        let ended = Arc::clone(&self.ended.0);
+        tokio::spawn(async move {
+            let looked = Arc::clone(&content);
+            let known = tokio::task::spawn_blocking(move || looked.open_known(item)).await;
+            let result = match known.map_err(io::Error::other).and_then(|known| known) {
+                Ok(Some(opened)) => Ok(opened),
+                Err(error) => Err(error),
+                Ok(None) => {
+                    let Ok(permit) = rehashes.acquire_owned().await else { return };
+                    if gone.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let hash = move || content.open_hashed(item, &mut |_| !ended.load(Ordering::Relaxed));
+                    let hashed = tokio::task::spawn_blocking(hash).await;
+                    drop(permit);
+                    hashed.map_err(io::Error::other).and_then(|hashed| hashed)
+                }
+            };
+            lane.send(UploadLetter::Opened(transfer, item, result));
         });
     }
 

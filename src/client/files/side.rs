@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use super::downloads::Downloads;
-use super::engine::{Direction, Engine, Inputs, Internal, Settings};
+use super::engine::{CancelOnDrop, Direction, Engine, Inputs, Internal, Settings};
 use super::fetches::{FetchLetter, Fetches, Parts};
 use super::harm::Harm;
 use super::hashing::{Hasher, Trees};
@@ -188,6 +188,8 @@ pub fn start(config: FilesConfig) -> Result<FilesHandle, StartError> {
         outbox: VecDeque::new(),
         results: results.clone(),
         searches: Arc::new(tokio::sync::Semaphore::new(SEARCHES_WAITING)),
+        rehashes: Arc::new(tokio::sync::Semaphore::new(REHASHES)),
+        ended: CancelOnDrop(Arc::default()),
         share_commands: Arc::new(tokio::sync::Mutex::new(())),
     };
     let thread = std::thread::Builder::new().name("files".into()).spawn(move || {
@@ -261,6 +263,8 @@ fn start_lanes(
 
 /// Hashes of requested files, and searches, that may run at once; more wait.
 const BLOCKING_THREADS: usize = 8;
+/// How many of these hash again what sessions send: the others stay free for what is quick.
+const REHASHES: usize = 4;
 /// How long the router is asked to keep our ports open; half of it after the last time it was, it is asked again.
 const LEASE: Duration = Duration::from_secs(600);
 /// How long the router has to close them, from when the lanes have ended.

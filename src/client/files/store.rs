@@ -29,7 +29,7 @@ use crate::transfer::name::SafeName;
 use crate::transfer::partial::Partial;
 use crate::transfer::ranges::RangeSet;
 use crate::transfer::space::{Space, Span};
-use crate::transfer::tree::{GROUP, PAIR, Pair, PairSource, RUN_GROUPS, Root, check};
+use crate::transfer::tree::{CheckError, GROUP, PAIR, Pair, PairSource, RUN_GROUPS, Root, check};
 use crate::wire::id::RoomId;
 
 /// The unfinished download. What is in it stays when this is dropped.
@@ -44,6 +44,8 @@ pub(super) struct Store {
     pairs: Arc<Vec<u64>>,
     first_item: u32,
     have: Partial,
+    // Claimed by the state and not looked at yet, or not readable now: it stays claimed until a check says otherwise.
+    unchecked: RangeSet,
     // Groups that were written since the state was.
     unsaved: u64,
 }
@@ -121,7 +123,7 @@ impl Store {
         }
         let have = Partial::new(name.as_str(), root, space.size(), space.groups());
         let (space, pairs) = (Arc::new(space), Arc::new(pairs));
-        Ok(Self { place, root, space, files, tree, pairs, first_item, have, unsaved: 0 })
+        Ok(Self { place, root, space, files, tree, pairs, first_item, have, unchecked: RangeSet::new(), unsaved: 0 })
     }
 
     /// The numbering of its groups.
@@ -132,6 +134,11 @@ impl Store {
     /// The groups that are there.
     pub(super) fn have(&self) -> &RangeSet {
         self.have.verified()
+    }
+
+    /// Whether nothing is there, nor may be.
+    pub(super) fn is_empty(&self) -> bool {
+        self.have().is_empty() && self.unchecked.is_empty()
     }
 
     /// Its items: one, or the files of the folder.
@@ -185,7 +192,8 @@ impl Store {
     /// Takes over what was left from before, as far as it is what it should be. `watch` is told bytes that were read
     /// and bytes in all, and says whether to go on.
     pub(super) fn resume(&mut self, watch: &mut dyn FnMut(u64, u64) -> bool) -> io::Result<()> {
-        let Some(claimed) = claimed(&self.place, &self.root, &self.space) else { return Ok(()) };
+        let claimed = claimed(&self.place, &self.root, &self.space)?;
+        self.unchecked = claimed.clone();
         let total = claimed.iter().map(|range| self.space.bytes(&range)).sum();
         let (mut read, mut buffer) = (0, Vec::new());
         for range in claimed.iter() {
@@ -210,21 +218,43 @@ impl Store {
         let bytes = span.geometry.bytes(&groups);
         let len = usize::try_from(bytes.end - bytes.start).unwrap_or(0);
         buffer.resize(len, 0);
-        let sound = self.read(span.item, bytes.start, buffer).is_ok() && self.fits(span, groups.clone(), buffer);
+        let read = self.read(span.item, bytes.start, buffer);
         let base = self.space.base(span.item).unwrap_or(0);
-        if sound {
-            self.have.mark(base + groups.start..base + groups.end);
-        } else if groups.end - groups.start > 1 {
-            for group in groups {
-                self.believe(span, group..group + 1, buffer);
+        let place = base + groups.start..base + groups.end;
+        match read.and_then(|()| self.fits(span, groups.clone(), buffer)) {
+            Ok(true) => {
+                self.have.mark(place.clone());
+                self.unchecked.remove(place);
             }
+            _ if groups.end - groups.start > 1 => {
+                for group in groups {
+                    self.believe(span, group..group + 1, buffer);
+                }
+            }
+            Ok(false) => drop(self.unchecked.remove(place)),
+            // Less is there than was claimed.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => drop(self.unchecked.remove(place)),
+            Err(error) => tracing::warn!("a part of an unfinished download cannot be checked now: {error}"),
         }
         len as u64
     }
 
-    fn fits(&self, span: &Span, groups: Range<u64>, bytes: &[u8]) -> bool {
+    /// Whether the bytes of these groups are right; the parents above them are from then on, too, as others may get them.
+    fn fits(&self, span: &Span, groups: Range<u64>, bytes: &[u8]) -> io::Result<bool> {
         let first = self.first_pair(span.item).unwrap_or(0);
-        check(&span.geometry, &span.root, &mut Parents { tree: &self.tree, first }, groups, bytes).is_ok()
+        let mut parents = Parents { tree: &self.tree, first };
+        let made = match check(&span.geometry, &span.root, &mut parents, groups, bytes) {
+            Ok(made) => made,
+            Err(CheckError::Source(error)) => return Err(error),
+            Err(CheckError::Tree | CheckError::Group(_)) => return Ok(false),
+        };
+        for (slot, pair) in made {
+            // The bytes may have survived a crash that the parents did not.
+            if !parents.read_pair(slot).is_ok_and(|found| found == pair) {
+                self.tree.write_all_at(&pair, (first + slot) * PAIR as u64)?;
+            }
+        }
+        Ok(true)
     }
 
     /// Keeps a parent that was checked.
@@ -283,7 +313,11 @@ impl Store {
     /// Writes down which groups are there, unless that stands there already.
     pub(super) fn save(&mut self) -> io::Result<()> {
         if self.unsaved > 0 {
-            write_beside(&self.place, "state", &[&self.have.encode()])?;
+            let mut claimed = self.have.clone();
+            for range in self.unchecked.iter() {
+                claimed.mark(range);
+            }
+            write_beside(&self.place, "state", &[&claimed.encode()])?;
             self.unsaved = 0;
         }
         Ok(())
@@ -332,9 +366,9 @@ impl Store {
 }
 
 /// What the state says is there.
-fn claimed(place: &Workplace, root: &Root, space: &Space) -> Option<RangeSet> {
-    let partial = place.state()?;
-    partial.is_of(root, space.size(), space.groups()).then(|| partial.verified().clone())
+fn claimed(place: &Workplace, root: &Root, space: &Space) -> io::Result<RangeSet> {
+    let state = place.state()?.filter(|partial| partial.is_of(root, space.size(), space.groups()));
+    Ok(state.map(|partial| partial.verified().clone()).unwrap_or_default())
 }
 
 /// Sees that what is needed fits, beside what is there from before: `allocated` bytes, given what the state claims. If it
@@ -346,7 +380,7 @@ fn with_room(
     root: Root,
     space: &Space,
 ) -> Result<Workplace, DownloadError> {
-    let claimed = claimed(&place, &root, space).unwrap_or_default();
+    let claimed = claimed(&place, &root, space)?;
     let free = place.free()?;
     if needed.saturating_sub(allocated(&claimed)) <= free {
         return Ok(place);
@@ -418,105 +452,4 @@ const BLOCK: u64 = 4096;
 const OPEN_MAX: usize = 16;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::client::files::downloads::{Downloads, Shape};
-    use crate::transfer::manifest::Entry;
-    use crate::transfer::tree::{Geometry, PairSink, TreeHasher};
-    use std::convert::Infallible;
-    use std::fs;
-    use tempfile::TempDir;
-
-    #[derive(Default)]
-    struct Pairs(Vec<Pair>);
-
-    impl PairSink for Pairs {
-        type Error = Infallible;
-
-        fn put(&mut self, _slot: u64, pair: &Pair) -> Result<(), Infallible> {
-            self.0.push(*pair);
-            Ok(())
-        }
-    }
-
-    fn open(dir: &TempDir, geometry: Geometry, root: Root) -> Store {
-        let shape = Shape::File(geometry.size());
-        let place = Downloads::open(dir.path()).unwrap().workplace(&root, shape, [1; 8]).unwrap();
-        Store::file(place, &SafeName::new("film").unwrap(), Space::file(geometry, root), root).unwrap()
-    }
-
-    /// A download of 40 groups, all of which are there, let go of.
-    fn left(dir: &TempDir) -> (Geometry, Root, PathBuf) {
-        let bytes: Vec<u8> = (0..40 * GROUP - 7).map(|n| (n / 1_000) as u8).collect();
-        let geometry = Geometry::new(bytes.len() as u64).unwrap();
-        let (mut hasher, mut pairs) = (TreeHasher::new(geometry), Pairs::default());
-        hasher.push(&bytes, &mut pairs).unwrap();
-        let root = hasher.finish(&mut pairs).unwrap();
-        let mut store = open(dir, geometry, root);
-        for (slot, pair) in (0..).zip(&pairs.0) {
-            store.write_pair(0, slot, pair).unwrap();
-        }
-        (0..)
-            .zip(bytes.chunks(GROUP as usize))
-            .for_each(|(group, bytes)| assert_eq!(store.write(0, group, bytes).unwrap(), group));
-        store.save().unwrap();
-        assert!(store.is_whole());
-        drop(store);
-        let place = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
-        (geometry, root, place)
-    }
-
-    /// The groups that are not believed.
-    fn missing(dir: &TempDir, geometry: Geometry, root: Root) -> Vec<u64> {
-        let mut store = open(dir, geometry, root);
-        store.resume(&mut |_, _| true).unwrap();
-        store.have().gaps(0..40).iter().flatten().collect()
-    }
-
-    fn damage(path: &std::path::Path, at: u64) {
-        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
-        file.write_all_at(b"evil", at).unwrap();
-    }
-
-    #[test]
-    fn a_file_takes_room_once_its_size_is_known_and_not_before() {
-        let dir = TempDir::new().unwrap();
-        let geometry = Geometry::new(1 << 45).unwrap();
-        let mut store = open(&dir, geometry, [3; 32]);
-        assert_eq!(store.write(0, 0, &[1; 65_536]).unwrap(), 0, "nobody knows yet");
-        let refused = store.write(0, geometry.groups() - 1, &[1; 65_536]);
-        let Err(DownloadError::Full { needed, .. }) = refused else { panic!("{refused:?}") };
-        assert_eq!((needed, store.have().clone()), (1 << 45, RangeSet::of(0..1)));
-    }
-
-    #[test]
-    fn a_folder_of_nothing_but_names_needs_room_too_and_without_it_nothing_is_made() {
-        let dir = TempDir::new().unwrap();
-        let (root, name) = ([3; 32], SafeName::new("trip").unwrap());
-        let place = || Downloads::open(dir.path()).unwrap().workplace(&root, Shape::Folder, [1; 8]).unwrap();
-        let entry = |path: &str, size| Entry::new(path.split('/'), size, [7; 32]).unwrap();
-        let manifest = Manifest::new(vec![entry("a/b/c/x", 0), entry("a/b/y", 0), entry("z", 1 << 49)]).unwrap();
-        let refused = Store::folder(place(), &name, manifest, Vec::new(), root);
-        let Err(DownloadError::Full { needed, .. }) = refused else { panic!("{refused:?}") };
-        assert_eq!(needed, (1 << 49) + 6 * BLOCK);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-        let small = Manifest::new(vec![entry("a/b/c/x", 0)]).unwrap();
-        assert!(Store::folder(place(), &name, small, Vec::new(), root).is_ok());
-    }
-
-    #[test]
-    fn what_a_state_claims_and_the_disk_does_not_hold_is_fetched_again() {
-        let dir = TempDir::new().unwrap();
-        let (geometry, root, place) = left(&dir);
-        assert_eq!(missing(&dir, geometry, root), [0; 0]);
-        damage(&place.join("data"), 5 * GROUP + 100);
-        damage(&place.join("data"), 39 * GROUP);
-        assert_eq!(missing(&dir, geometry, root), [5, 39]);
-        // Parents that do not lead to the root prove nothing.
-        damage(&place.join("tree"), 10);
-        assert!(missing(&dir, geometry, root).contains(&0));
-        // A state of another file, or none at all, claims nothing.
-        damage(&place.join("state"), 20);
-        assert_eq!(missing(&dir, geometry, root).len(), 40);
-    }
-}
+mod tests;

@@ -1,11 +1,13 @@
 //! One upload: asks in, a file's bytes out.
 
 use std::cell::Cell;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::content::{Body, Content};
+use super::content::{Body, Content, Costly};
 use super::meter::Meter;
 use super::reading::{OpenItems, UploadSource};
 use super::session::{Terms, Way, WayNews, config_of, reason_of_close, reason_of_failure};
@@ -142,6 +144,17 @@ impl Upload {
         self.tunnel.poll_transmit(now, &mut source, batch)
     }
 
+    /// An item that the next bytes wait for, to be opened away from here; and whether nobody waits for it any more.
+    pub(super) fn wants_opened(&mut self) -> Option<(u32, Arc<AtomicBool>, Arc<Content>)> {
+        let (item, gone) = self.open.wanted()?;
+        Some((item, gone, Arc::clone(&self.content)))
+    }
+
+    /// It was opened, or cannot be.
+    pub(super) fn opened(&mut self, item: u32, result: io::Result<Costly>) {
+        self.open.opened(item, result);
+    }
+
     /// Everything that had come was taken: answers it, and tells the core.
     pub(super) fn on_time(&mut self, now: Duration, tell: &mut dyn FnMut(FilesEvent)) {
         self.tunnel.end_of_batch(now);
@@ -185,7 +198,7 @@ impl Upload {
         let shelf = Shelf { content: &self.content, part, changed: &self.changed };
         let laid = match self.violation.take() {
             Some(violation) => Err(violation),
-            None => self.answers.advance(&shelf),
+            None => self.answers.charge(self.open.spent()).and_then(|()| self.answers.advance(&shelf)),
         };
         match laid {
             Ok(end) => {

@@ -1,5 +1,6 @@
 //! The thread that sends: one session for each peer that fetches something from us.
 
+use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::content::Content;
+use super::content::{Content, Costly};
 use super::engine::{Internal, Relayed};
 use super::lane::Lane;
 use super::legs::Ticket;
@@ -34,6 +35,8 @@ pub(super) enum UploadLetter {
     LookOutside,
     /// A session may run over a server, if it is one of ours.
     Relay(Ticket),
+    /// An item of a session's folder was opened, or cannot be.
+    Opened(TransferId, u32, io::Result<Costly>),
     /// Datagrams have come over the link, if they are for a leg of ours.
     Relayed(Relayed),
     /// Peers may be on this machine.
@@ -95,6 +98,11 @@ impl Lane for Uploads {
                     upload.add_relay(now, wire.add_leg(now, ticket), server);
                 }
             }
+            UploadLetter::Opened(transfer, item, result) => {
+                if let Some(upload) = self.sessions.iter_mut().find(|upload| upload.transfer() == transfer) {
+                    upload.opened(item, result);
+                }
+            }
             UploadLetter::Relayed(relayed) => {
                 wire.came_by_link(&relayed.0, |datagram| self.on_datagram(now, datagram));
             }
@@ -143,6 +151,9 @@ impl Lane for Uploads {
                     break;
                 }
                 let bytes = wire.send(now, |batch| upload.poll_transmit(now, batch));
+                if let Some((item, gone, content)) = upload.wants_opened() {
+                    let _ = self.events.send(Internal::Open(upload.transfer(), item, gone, content));
+                }
                 if bytes == 0 {
                     break;
                 }

@@ -186,6 +186,12 @@ impl Answers {
         }
     }
 
+    /// To answer so far, so many bytes more were read than are sent: they count as if they had been asked for.
+    pub fn charge(&mut self, bytes: u64) -> Result<(), Violation> {
+        self.budget = self.budget.checked_sub(bytes).ok_or(Violation::Greedy)?;
+        Ok(())
+    }
+
     /// Lays out more of the stream, as far as asks and lead go; returns its end so far.
     pub fn advance(&mut self, catalog: &impl Catalog) -> Result<u64, Violation> {
         while self.end - self.acked < self.lead && self.pieces.len() < PIECES_MAX {
@@ -273,7 +279,7 @@ impl Answers {
         self.place(1, What::Kind(kind));
         if kind == DATA {
             let bytes = geometry.bytes(&groups);
-            self.budget = self.budget.checked_sub(bytes.end - bytes.start).ok_or(Violation::Greedy)?;
+            self.charge(bytes.end - bytes.start)?;
             self.current = Some((item, geometry, geometry.layout(groups)));
         }
         Ok(true)

@@ -401,6 +401,19 @@ fn who_asks_for_the_same_for_ever_is_stopped_and_takes_no_memory() {
 }
 
 #[test]
+fn what_was_read_to_answer_counts_as_asked_for() {
+    let holder = Holder::of(1, [10, 3 * G]);
+    let mut answers = Answers::new(holder.space().size(), G);
+    let ask = sent(&[Ask::Want { item: 2, first: 0, count: 1 }]);
+    let mut answer = |read| {
+        answers.push(&ask).unwrap();
+        answers.charge(read).and_then(|()| answers.advance(&holder)).map(|end| answers.forget(end))
+    };
+    assert_eq!((0..50).try_for_each(|_| answer(1 << 20)), Ok(()));
+    assert_eq!((0..50).try_for_each(|_| answer(1 << 20)), Err(Violation::Greedy));
+}
+
+#[test]
 fn what_is_laid_out_follows_the_acknowledgements() {
     let holder = Holder::of(0, [100 * G]);
     let mut answers = Answers::new(100 * G, 10 * G);

@@ -1,5 +1,6 @@
 use super::*;
 use bao_tree::io::outboard::PostOrderMemOutboard;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 
 impl PairSink for Vec<u8> {
@@ -17,6 +18,21 @@ impl PairSource for &[u8] {
 
     fn read_pair(&mut self, slot: u64) -> Result<Pair, Infallible> {
         Ok(self[slot as usize * PAIR..][..PAIR].try_into().unwrap())
+    }
+}
+
+/// Notes which parents are read.
+struct Noting<'n> {
+    from: &'n [u8],
+    read: BTreeSet<u64>,
+}
+
+impl PairSource for Noting<'_> {
+    type Error = Infallible;
+
+    fn read_pair(&mut self, slot: u64) -> Result<Pair, Infallible> {
+        self.read.insert(slot);
+        self.from.read_pair(slot)
     }
 }
 
@@ -125,7 +141,18 @@ fn every_range_is_checked_and_one_wrong_byte_is_found() {
             for end in (first + 1..=geometry.groups()).step_by(5) {
                 let at = geometry.bytes(&(first..end));
                 let mut part = bytes[at.start as usize..at.end as usize].to_vec();
-                check(&geometry, &root, &mut outboard.as_slice(), first..end, &part).unwrap();
+                let mut pairs = Noting { from: &outboard, read: BTreeSet::new() };
+                let made = check(&geometry, &root, &mut pairs, first..end, &part).unwrap();
+                let Noting { mut from, mut read } = pairs;
+                for (slot, pair) in made {
+                    assert_eq!(from.read_pair(slot), Ok(pair), "{size} {first} {end} {slot}");
+                    assert!(read.insert(slot), "{slot} is read and made");
+                }
+                let above = geometry.layout(first..end).filter_map(|step| match step {
+                    Step::Parent { slot, .. } => Some(slot),
+                    Step::Group { .. } => None,
+                });
+                assert_eq!(read, above.collect(), "each is read and checked, or made");
                 if let Some(byte) = part.last_mut() {
                     *byte ^= 1;
                     let found = check(&geometry, &root, &mut outboard.as_slice(), first..end, &part);

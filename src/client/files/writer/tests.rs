@@ -1,9 +1,14 @@
 //! A download without a network: what is told and what stands on the disk, whoever does the work.
 
 use super::*;
+use crate::client::files::downloads::Shape;
+use crate::crypto::identity::Identity;
 use crate::transfer::exchange::{Answers, Ask, Catalog, Here, Item, PartSource};
+use crate::transfer::restrict::{Compiled, Maker, Used, check, parse};
 use crate::transfer::tree::{GROUP, Geometry, Pair, PairSink, TreeHasher};
 use crate::wire::id::Id;
+use crate::wire::name::{FullName, Name};
+use crate::wire::sharing::{Rule, Scope};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
@@ -67,6 +72,19 @@ impl Holder {
     }
 }
 
+fn expected(holder: &Holder) -> Expected {
+    Expected {
+        name: SafeName::new("film").unwrap(),
+        kind: FileKind::File,
+        size: SIZE,
+        root: holder.root,
+        offered: None,
+        room: None,
+        rules: Rules::default(),
+        tag: [1; 8],
+    }
+}
+
 /// One download, and everything that is told of it.
 struct Bench {
     dir: TempDir,
@@ -78,16 +96,7 @@ impl Bench {
     /// Ready for bytes.
     fn new(holder: &Holder, in_place: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let expected = Expected {
-            name: SafeName::new("film").unwrap(),
-            kind: FileKind::File,
-            size: SIZE,
-            root: holder.root,
-            offered: None,
-            room: None,
-            rules: Rules::default(),
-            tag: [1; 8],
-        };
+        let expected = expected(holder);
         let (tell, told) = channel();
         let tell = move |report| drop(tell.send(report));
         let writer = Writer::start(Downloads::open(dir.path()).unwrap(), expected, tell).unwrap();
@@ -207,5 +216,57 @@ fn what_a_holder_says_of_itself_is_told_in_order_whoever_does_the_work() {
         bench.feed(&holder.stream());
         let Report::Has(SOURCE, groups) = bench.next_of_all() else { panic!("it comes first, in place: {in_place}") };
         assert_eq!(groups, RangeSet::of(0..GROUPS));
+    }
+}
+
+#[test]
+fn a_beginning_that_cannot_be_read_costs_no_partial() {
+    let holder = Holder::new();
+    let mut bench = Bench::new(&holder, false);
+    bench.feed(&holder.stream());
+    bench.writer.leave();
+    while !matches!(bench.next(), Report::Ended) {}
+    let place = std::fs::read_dir(bench.dir.path()).unwrap().next().unwrap().unwrap().path();
+    let limits = check(&parse("--deny-type application/x-executable").unwrap().limits).unwrap();
+    let rule = Rule { id: 3, scope: Scope::All, limits, reason: None };
+    let key = Identity::from_seed(&[1; 32]).public();
+    let person = (FullName::new(Name::parse("bob").unwrap(), Name::parse("s1").unwrap()), key);
+    let maker = Maker::Server(Name::parse("s1").unwrap());
+    let rules = Rules::among([Compiled::new(maker, rule).into()], &[], person, &key, Used::default());
+    assert!(rules.ask_types());
+    let (tell, told) = channel();
+    let data = place.join("data");
+    let tell = move |report| match report {
+        // Between the check and the look at the beginning.
+        Report::Checking(..) => std::fs::File::create(&data).map(drop).unwrap(),
+        other => drop(tell.send(other)),
+    };
+    let expected = Expected { rules, ..expected(&holder) };
+    let writer = Writer::start(Downloads::open(bench.dir.path()).unwrap(), expected, tell).unwrap();
+    let found = told.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(matches!(found, Report::Failed(_)), "{found:?}");
+    drop(writer);
+    assert!(place.join("state").exists());
+}
+
+#[test]
+fn a_folder_whose_list_is_lost_is_not_given_up_for_it() {
+    let holder = Holder::new();
+    for wanted in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let expected = Expected { kind: FileKind::Folder, ..expected(&holder) };
+        let place = Downloads::open(dir.path()).unwrap();
+        place.workplace(&holder.root, Shape::Folder, [1; 8]).unwrap().file("state").unwrap();
+        let (tell, told) = channel();
+        let mut writer = Writer::start(place, expected, move |report| drop(tell.send(report))).unwrap();
+        let next = || told.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(matches!(next(), Report::NeedsManifest));
+        if wanted {
+            writer.leave()
+        } else {
+            writer.remove()
+        }
+        assert!(matches!(next(), Report::Ended));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), usize::from(wanted));
     }
 }
