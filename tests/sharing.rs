@@ -225,6 +225,24 @@ fn a_killed_asker_goes_on_with_the_same_command() {
     same(&arrived(&mut bob), &stage.path("alice", "share").join("big.bin"));
 }
 
+const ASK: &str = "@alice getfile big.bin";
+
+/// Waits until that much has come. Who hears that alice is not here, for she has just been killed, asks again.
+fn comes(bob: &mut Process, bytes: u64) -> Value {
+    let problems = |bob: &Process| bob.events().filter(|e| field(e, "event") == "error").count();
+    let mut heard = 0;
+    loop {
+        match bob.wait_event("transfer_progress", Duration::from_secs(5), |e| e["bytes"].as_u64() >= Some(bytes)) {
+            Ok(said) => return said,
+            Err(_) if problems(bob) > heard => {
+                heard = problems(bob);
+                bob.say(ASK).unwrap();
+            }
+            Err(_) => return bob.wait_event("transfer_progress", WAIT, |_| true).unwrap(),
+        }
+    }
+}
+
 /// Either end, at any moment; who was killed starts again and, as the asker, asks again.
 #[test]
 fn whoever_is_killed_fifty_times_the_file_comes_whole() {
@@ -244,7 +262,7 @@ fn whoever_is_killed_fifty_times_the_file_comes_whole() {
         // Every fourth at once, the others when a little more has come.
         if dice.next_u32() % 4 > 0 {
             let more = there + u64::from(dice.next_u32() % 2_000_000);
-            let said = bob.wait_event("transfer_progress", WAIT, |e| e["bytes"].as_u64() >= Some(more)).unwrap();
+            let said = comes(&mut bob, more);
             there = said["bytes"].as_u64().unwrap();
         }
         if dice.next_u32() % 2 == 0 {
@@ -254,12 +272,12 @@ fn whoever_is_killed_fifty_times_the_file_comes_whole() {
         } else {
             drop(bob);
             bob = stage.client("bob", &[]);
-            bob.say("@alice getfile big.bin").unwrap();
+            bob.say(ASK).unwrap();
             killed[1] += 1;
         }
     }
     assert!(killed[0] > 15 && killed[1] > 15, "{killed:?}");
-    let said = bob.wait_event("transfer_progress", WAIT, |_| true).unwrap();
+    let said = comes(&mut bob, 1);
     assert!(said["bytes"].as_u64() > Some(there / 2), "what had come was kept: {there}, {said}");
     drop(alice);
     let _alice = stage.client("alice", &[]);
