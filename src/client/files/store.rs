@@ -74,12 +74,12 @@ impl Store {
 
     /// The last group was checked: so much it is, and no more. Until then the size is what somebody says, and nothing is done for it.
     fn settle_size(&self, data: &File) -> Result<(), DownloadError> {
-        let (needed, free) = (self.space.size(), self.place.free()?);
-        let allocated = data.metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(512));
-        if needed.saturating_sub(allocated) > free {
+        let (needed, free, found) = (self.space.size(), self.place.free()?, data.metadata()?);
+        if needed.saturating_sub(found.blocks().saturating_mul(512)) > free {
             return Err(DownloadError::Full { needed, free });
         }
-        Ok(data.set_len(needed)?)
+        // What lies behind it is of another time. Longer it gets by being written.
+        if found.len() > needed { Ok(data.set_len(needed)?) } else { Ok(()) }
     }
 
     /// The place of a folder.
