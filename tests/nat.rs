@@ -1,4 +1,4 @@
-//! Files between people behind routers, by `tests/nat/run.py` and `tests/nat/mapping.py`. Needs root, Python and the emulator that SECCHAT_WAN names; says so
+//! Files between people behind routers, by `tests/nat/run.py` and `tests/nat/mapping.py`, and over long links, by `tests/wan/run.py`. Needs root, Python and the emulator that SECCHAT_WAN names; says so
 //! and passes where they are missing. A short form of each row is run here; the script alone does the whole table.
 
 use std::process::Command;
@@ -61,4 +61,9 @@ fn routers_that_open_ports_on_demand_make_hopeless_pairs_direct() {
 #[test]
 fn the_doctor_and_a_foreign_stun_client_see_each_kind_of_router() {
     script(&["--doctor"]);
+}
+
+#[test]
+fn files_come_whole_over_links_that_are_long_lossy_or_dark() {
+    run(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/wan/run.py"), &["--short"]);
 }
