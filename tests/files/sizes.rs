@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use secchat::client::effects::{FilesCommand, FilesEvent, LostReason};
+use secchat::client::effects::{FilesCommand, FilesEvent, LostReason, ShareCommand, Wanted};
+use secchat::wire::payload::FileKind;
 
-use crate::place::{Place, Plan, bytes, id, until_end};
+use crate::place::{Place, Plan, bytes, id, until_end, wanted};
 
 const SIZE: usize = 12 << 20;
 
@@ -27,9 +28,9 @@ async fn begin(holder: &mut Place, asker: &mut Place, n: u8, size: Option<u64>) 
 }
 
 /// Sizes that fall into the same tree, one group more or less, nothing, and more than any disk has.
-fn false_sizes() -> [u64; 6] {
+fn false_sizes() -> [u64; 7] {
     let size = SIZE as u64;
-    [size - 1, size + 1, size - (64 << 10), size * 2, 1, 1 << 45]
+    [size - 1, size + 1, size - (64 << 10), size * 2, 1, 1 << 45, u64::MAX]
 }
 
 #[tokio::test]
@@ -72,7 +73,8 @@ async fn what_is_left_from_before_stays_whatever_size_somebody_says() {
     while !matches!(asker.next().await, FilesEvent::Failed { .. }) {}
     until_end(&mut holder).await;
     asker.command(FilesCommand::Rates { up: None, down: None }).await;
-    for (n, false_size) in (10..).zip(false_sizes()) {
+    // Of one that cannot be at all nothing is begun.
+    for (n, false_size) in (10..).zip(false_sizes().into_iter().filter(|size| *size < u64::MAX)) {
         let (download, mut liar) = (id(50 + n), Place::new(None));
         liar.offer("film", &content).await;
         Plan { download, ..Plan::new(id(n), "film") }.begin(&mut liar, &mut asker, |told| told.size = false_size).await;
@@ -102,4 +104,72 @@ async fn who_comes_when_all_is_there_begins_nothing() {
     Plan::new(id(3), "film").begin(&mut holder, &mut asker, |_| {}).await;
     while !matches!(asker.next().await, FilesEvent::Done { .. }) {}
     assert_eq!(asker.downloaded(), ["film", "film (1)"], "one for each download");
+}
+
+/// A folder of a few files, and who shares it.
+async fn sharer(name: &str) -> Place {
+    let mut place = Place::new(None);
+    let folder = place.share().join(name);
+    fs::create_dir_all(&folder).unwrap();
+    for n in 0..6 {
+        fs::write(folder.join(format!("{n}.bin")), bytes((2 << 20) + n)).unwrap();
+    }
+    place.command(FilesCommand::Share(ShareCommand::Set(format!("{name}/")))).await;
+    assert!(matches!(place.next().await, FilesEvent::Shares { missing: None, .. }));
+    place
+}
+
+async fn begin_folder(holder: &mut Place, asker: &mut Place, (n, download): (u8, u8), change: fn(u64) -> u64) {
+    let wanted = Wanted { kind: FileKind::Folder, ..wanted("trip") };
+    let plan = Plan { download: id(download), wanted, ..Plan::new(id(n), "trip") };
+    plan.begin(holder, asker, |told| told.size = change(told.size)).await;
+}
+
+#[tokio::test]
+async fn a_false_size_of_a_list_costs_no_partial_and_makes_nobody_else_a_liar() {
+    let changes: [fn(u64) -> u64; 5] = [|size| size - 1, |size| size + 1, |_| 1, |_| 1 << 20, |_| u64::MAX];
+    for (change, begun) in changes.into_iter().flat_map(|change| [(change, false), (change, true)]) {
+        let (mut asker, mut liar, mut honest) = (Place::new(None), sharer("trip").await, sharer("trip").await);
+        if begun {
+            let mut first = sharer("trip").await;
+            asker.command(FilesCommand::Rates { up: None, down: Some(20 << 20) }).await;
+            begin_folder(&mut first, &mut asker, (1, 98), |size| size).await;
+            while !matches!(asker.files.next().await.unwrap(), FilesEvent::Progress { bytes, .. } if bytes > 6 << 20) {}
+            asker.command(FilesCommand::Cancel { transfer: id(98), reason: "later".into(), keep: true }).await;
+            while !matches!(asker.next().await, FilesEvent::Failed { .. }) {}
+            asker.command(FilesCommand::Rates { up: None, down: None }).await;
+        }
+        begin_folder(&mut liar, &mut asker, (9, 99), change).await;
+        begin_folder(&mut honest, &mut asker, (2, 99), |size| size).await;
+        let lost = until_done(&mut asker).await;
+        assert!(lost.iter().all(|(who, _)| *who == 9), "{lost:?}");
+        for n in 0..6 {
+            assert!(fs::read(asker.downloads().join(format!("trip/{n}.bin"))).unwrap() == bytes((2 << 20) + n));
+        }
+        if begun && lost.is_empty() {
+            continue;
+        }
+        if begun {
+            let brought = until_end(&mut honest).await;
+            let Some(FilesEvent::Done { bytes, .. }) = brought.last() else { panic!("{brought:?}") };
+            assert!(*bytes < 7 << 20, "what was there is not fetched again: {bytes}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_who_say_a_size_and_go_keep_nobody_out() {
+    let content = bytes(SIZE);
+    let (mut asker, mut holder) = (Place::new(None), Place::new(None));
+    holder.offer("film", &content).await;
+    for n in 0..10 {
+        let mut liar = Place::new(None);
+        liar.offer("film", &content).await;
+        begin(&mut liar, &mut asker, 10 + n, Some(SIZE as u64 + 1 + u64::from(n))).await;
+        drop(liar);
+        while !matches!(asker.next().await, FilesEvent::SourceLost { .. }) {}
+    }
+    begin(&mut holder, &mut asker, 1, None).await;
+    assert_eq!(until_done(&mut asker).await, []);
+    assert_eq!(asker.downloaded(), ["film"]);
 }

@@ -82,6 +82,7 @@ impl Desk<'_> {
                 Err(DownloadError::Folder("it is not as much as was offered".into()))
             }
             Ok((manifest, bytes)) => {
+                (self.tell)(Report::ListKnown(bytes.len() as u64));
                 if let Err(verdict) = judge_manifest(name.as_str(), &manifest, &self.expected.rules) {
                     place.remove()?;
                     return Err(restricted(&verdict));

@@ -31,8 +31,11 @@ pub(super) struct Fetch {
     // The size is the root's; others fetch with another one; so far, or for good.
     proven: bool,
     rival: bool,
-    // Over without an end of the download.
+    // Of the rivals it has got furthest: it shows how far.
+    leads: bool,
+    // Over without an end of the download; its thread is still putting things in order.
     abandoned: bool,
+    clearing: bool,
     expected: Expected,
     supplies: Vec<Supply>,
     next_number: SourceId,
@@ -89,7 +92,9 @@ impl Fetch {
             serial,
             proven: false,
             rival: false,
+            leads: false,
             abandoned: false,
+            clearing: false,
             expected,
             supplies: Vec::new(),
             next_number: 0,
@@ -126,14 +131,25 @@ impl Fetch {
         (*root, *kind, *size) == (other.root, other.kind, other.size)
     }
 
-    /// Whether the size is known to be the root's. A root stands for one size only, but that shows only in the last group: who
+    /// Whether the size is known to be the root's, or that of the manifest that is here. A root stands for one size only, but that shows only in the last group: who
     /// says another may bring many groups of the true file.
     pub(super) fn is_proven(&self) -> bool {
-        self.proven
+        self.proven && !self.abandoned
     }
 
-    /// Whether others fetch the same with another size.
-    pub(super) fn set_rival(&mut self, rival: bool) {
+    /// Without a source, and without a proof of its size.
+    pub(super) fn is_dead(&self) -> bool {
+        !self.proven && self.live_supplies().next().is_none()
+    }
+
+    /// File bytes that are there.
+    pub(super) fn bytes(&self) -> u64 {
+        if let Stage::Running(running) = &self.stage { running.bytes } else { 0 }
+    }
+
+    /// Whether others fetch the same with another size, and whether it shows how far they are.
+    pub(super) fn set_rival(&mut self, rival: bool, leads: bool) {
+        self.leads = leads;
         if self.rival && !rival && self.starved {
             self.told.push_back(FilesEvent::Starved { download: self.download });
         }
@@ -145,11 +161,22 @@ impl Fetch {
         !self.abandoned && (self.over || matches!(self.stage, Stage::Ending))
     }
 
-    /// It was false: nothing of it stays, and its sources have lied. The download goes on without it.
+    /// Its size was false: nothing of it stays, and its sources have lied. The download goes on without it.
     pub(super) fn abandon(&mut self, now: Duration, why: &str) {
         self.lose_all(now, LostReason::Lied, why);
-        self.writer.remove();
-        (self.abandoned, self.over, self.stage) = (true, true, Stage::Ending);
+        if self.expected.kind == FileKind::File {
+            self.writer.remove();
+        } else {
+            // It may have found files there that were right.
+            self.writer.leave();
+        }
+        (self.abandoned, self.clearing, self.over, self.stage) = (true, true, true, Stage::Ending);
+    }
+
+    /// Nobody brings anything for it, and others go on: what is there stays for another time.
+    pub(super) fn retire(&mut self) {
+        self.writer.leave();
+        (self.abandoned, self.clearing, self.over, self.stage) = (true, true, true, Stage::Ending);
     }
 
     fn lose_all(&mut self, now: Duration, reason: LostReason, why: &str) {
@@ -182,7 +209,8 @@ impl Fetch {
 
     /// Nothing is left to do or to tell.
     pub(super) fn is_gone(&self) -> bool {
-        self.over && self.told.is_empty() && self.farewell.is_none() && self.supplies.is_empty()
+        let told = self.told.is_empty() && self.farewell.is_none();
+        self.over && told && !self.clearing && self.supplies.is_empty()
     }
 
     /// What others may have of it.
@@ -264,7 +292,7 @@ impl Fetch {
             }
         }
         if let Stage::Running(running) = &self.stage
-            && !self.rival
+            && (!self.rival || self.leads)
             && let Some(rate) = self.meter.sample(now, running.bytes)
         {
             let (bytes, total) = (running.bytes, running.space.size());
@@ -276,7 +304,8 @@ impl Fetch {
     /// What the writing thread says.
     pub(super) fn on_report(&mut self, now: Duration, report: Report) {
         if self.over {
-            if matches!(report, Report::Ended | Report::Failed(_)) {
+            if matches!(report, Report::Ended | Report::Failed(_) | Report::Done(_)) {
+                self.clearing = false;
                 // How it ends is known, and now it has.
                 self.told.extend(self.farewell.take());
             }
@@ -285,6 +314,11 @@ impl Fetch {
         match report {
             Report::Ended => {}
             Report::NeedsManifest => self.stage = Stage::Manifest(Vec::new(), now),
+            Report::ListKnown(bytes) => {
+                // Whatever a source said of it.
+                self.expected.size = bytes;
+                self.proven = true;
+            }
             Report::Checking(bytes, total) => {
                 if bytes == total || now.saturating_sub(self.checked) >= CHECK_INTERVAL {
                     self.checked = now;
@@ -302,9 +336,8 @@ impl Fetch {
                     // What was asked for has come; of several who were asked, the others still send it.
                     self.supplies.iter_mut().for_each(|supply| supply.brought(u64::MAX));
                 }
-                let folder = self.expected.kind == FileKind::Folder;
                 let last = space.groups().saturating_sub(1);
-                self.proven = folder || have.contains(&(last..last + 1));
+                self.proven |= have.contains(&(last..last + 1));
                 let mut plan = Planner::new(Arc::clone(&space), have);
                 if !self.proven {
                     plan.begin_with(last..last + 1);

@@ -21,8 +21,10 @@ use super::supply::Supply;
 use super::wire::{Incoming, Wire};
 use super::writer::{Expected, Report};
 use crate::client::effects::{ChannelStart, FilesEvent, LostReason};
+use crate::limits::{FILE_SIZE_MAX, MANIFEST_MAX};
 use crate::transfer::tree::Root;
 use crate::wire::id::TransferId;
+use crate::wire::payload::FileKind;
 
 /// What the receiving thread is told.
 #[derive(Debug)]
@@ -98,6 +100,15 @@ impl Fetches {
         if self.ended.contains(&download) || ours().any(Fetch::has_ended) {
             return Ok(());
         }
+        let lied = |transfer| {
+            let (reason, detail) = (LostReason::Lied, FALSE_SIZE.to_owned());
+            Internal::Event(FilesEvent::SourceLost { download, transfer, reason, detail })
+        };
+        let most = if expected.kind == FileKind::File { FILE_SIZE_MAX } else { MANIFEST_MAX as u64 };
+        if expected.size > most {
+            let _ = self.events.send(lied(channel.transfer));
+            return Ok(());
+        }
         if expected.root != channel.root || ours().any(|fetch| *fetch.root() != channel.root) {
             return Err("this source has something else".into());
         }
@@ -105,9 +116,7 @@ impl Fetches {
         let at = match self.fetches.iter().position(fits) {
             Some(at) => at,
             None if ours().any(Fetch::is_proven) => {
-                let (transfer, reason, detail) = (channel.transfer, LostReason::Lied, FALSE_SIZE.to_owned());
-                let event = FilesEvent::SourceLost { download, transfer, reason, detail };
-                let _ = self.events.send(Internal::Event(event));
+                let _ = self.events.send(lied(channel.transfer));
                 return Ok(());
             }
             None if ours().count() >= RIVALS_MAX => return Err("too many say different sizes of it".into()),
@@ -125,11 +134,18 @@ impl Fetches {
         let number = fetch.number();
         let supply = Supply::new(now, channel, number, self.terms).map_err(|error| error.to_string())?;
         fetch.add(now, supply);
+        self.compare(now);
         Ok(())
     }
 
-    /// Which of them are rivals. Once one has proven its size, the others are over, and their sources have lied.
+    /// Which of them are rivals. Once one has proven its size, the others are over, and their sources have lied. One without
+    /// sources gives way to those that have some.
     fn compare(&mut self, now: Duration) {
+        let several = |fetch: &Fetch| self.fetches.iter().filter(|f| f.download() == fetch.download()).count() > 1;
+        let crowded: Vec<_> = self.fetches.iter().filter(|f| several(f)).map(Fetch::download).collect();
+        if crowded.is_empty() {
+            return self.fetches.iter_mut().for_each(|fetch| fetch.set_rival(false, false));
+        }
         let proven: Vec<_> = self.fetches.iter().filter(|f| f.is_proven()).map(Fetch::download).collect();
         let open = |fetch: &&mut Fetch| !fetch.is_over();
         for fetch in self.fetches.iter_mut().filter(open) {
@@ -137,10 +153,16 @@ impl Fetches {
                 fetch.abandon(now, FALSE_SIZE);
             }
         }
-        let open: Vec<_> = self.fetches.iter().filter(|f| !f.is_over()).map(Fetch::download).collect();
-        for fetch in &mut self.fetches {
-            let of_it = open.iter().filter(|download| **download == fetch.download()).count();
-            fetch.set_rival(of_it > 1);
+        for download in crowded {
+            let ours = |fetch: &&mut Fetch| fetch.download() == download && !fetch.is_over();
+            let alive = self.fetches.iter_mut().filter(ours).any(|fetch| !fetch.is_dead());
+            let dead = self.fetches.iter_mut().filter(ours).filter(|fetch| fetch.is_dead());
+            dead.skip(usize::from(!alive)).for_each(Fetch::retire);
+            let rivals: Vec<_> = self.fetches.iter_mut().filter(ours).map(|f| (f.bytes(), f.serial())).collect();
+            let leads = rivals.iter().max().map(|(_, serial)| *serial);
+            for fetch in self.fetches.iter_mut().filter(ours) {
+                fetch.set_rival(rivals.len() > 1, leads == Some(fetch.serial()));
+            }
         }
     }
 
@@ -185,6 +207,8 @@ impl Lane for Fetches {
             }
             FetchLetter::Loopback => self.terms.loopback = true,
             FetchLetter::Report(number, report) => {
+                // What one does may depend on whether there are others.
+                self.compare(now);
                 let fetch = self.fetches.iter_mut().find(|fetch| fetch.serial() == number);
                 if let Some(fetch) = fetch {
                     fetch.on_report(now, report);

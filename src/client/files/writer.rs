@@ -93,6 +93,8 @@ pub(super) enum Report {
     NeedsManifest,
     /// What was left from before is being checked: bytes so far and in all.
     Checking(u64, u64),
+    /// The folder's manifest is here, and has so many bytes.
+    ListKnown(u64),
     /// Everything but what is here already can be fetched from now on.
     Opened {
         /// The numbering of groups.
