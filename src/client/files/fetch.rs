@@ -127,8 +127,12 @@ impl Fetch {
 
     /// Whether a source that says so has the same.
     pub(super) fn expects(&self, other: &Expected) -> bool {
-        let Expected { root, kind, size, .. } = &self.expected;
-        (*root, *kind, *size) == (other.root, other.kind, other.size)
+        self.expected.root == other.root && self.shape() == (other.kind, other.size)
+    }
+
+    /// What its sources say that it is, or what it has turned out to be.
+    pub(super) fn shape(&self) -> (FileKind, u64) {
+        (self.expected.kind, self.expected.size)
     }
 
     /// Whether the size is known to be the root's, or that of the manifest that is here. A root stands for one size only, but that shows only in the last group: who
@@ -171,6 +175,12 @@ impl Fetch {
             self.writer.leave();
         }
         (self.abandoned, self.clearing, self.over, self.stage) = (true, true, true, Stage::Ending);
+    }
+
+    /// Another one has begun with what this one's sources have too: they may come to that.
+    pub(super) fn give_way(&mut self, now: Duration) {
+        self.lose_all(now, LostReason::Stalled, "what it was asked for was here already");
+        self.retire();
     }
 
     /// Nobody brings anything for it, and others go on: what is there stays for another time.

@@ -146,11 +146,14 @@ impl Fetches {
         if crowded.is_empty() {
             return self.fetches.iter_mut().for_each(|fetch| fetch.set_rival(false, false));
         }
-        let proven: Vec<_> = self.fetches.iter().filter(|f| f.is_proven()).map(Fetch::download).collect();
-        let open = |fetch: &&mut Fetch| !fetch.is_over();
-        for fetch in self.fetches.iter_mut().filter(open) {
-            if !fetch.is_proven() && proven.contains(&fetch.download()) {
-                fetch.abandon(now, FALSE_SIZE);
+        let proven: Vec<_> = self.fetches.iter().filter(|f| f.is_proven()).map(|f| (f.download(), f.shape())).collect();
+        let unproven = |fetch: &&mut Fetch| !fetch.is_over() && !fetch.is_proven();
+        for fetch in self.fetches.iter_mut().filter(unproven) {
+            match proven.iter().find(|(download, _)| *download == fetch.download()) {
+                // The other one found the list here, whatever its sources had said.
+                Some((_, shape)) if *shape == fetch.shape() => fetch.give_way(now),
+                Some(_) => fetch.abandon(now, FALSE_SIZE),
+                None => {}
             }
         }
         for download in crowded {
